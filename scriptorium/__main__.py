@@ -1,0 +1,3 @@
+from scriptorium.main import main
+
+main()

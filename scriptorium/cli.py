@@ -1,0 +1,51 @@
+"""What all verbs share: how arguments are read, and how a command is started."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plumbum import cli
+
+from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.git import scrub_environment
+from scriptorium.version import VERSION
+
+Flag = cli.Flag
+SwitchAttr = cli.SwitchAttr
+
+
+class Command(cli.Application):  # type: ignore[misc, unused-ignore]
+    """A verb. ``main`` does the work and returns an exit code; None means 0."""
+
+    VERSION = VERSION
+
+    @classmethod
+    def launch(cls, argv: list[str]) -> int:
+        """Read the arguments, run the verb and return its exit code."""
+        scrub_environment()
+        name = f"scriptorium {cls.__module__.rpartition('.')[2].replace('_', '-')}"
+        command = cls(name)
+        _, code = command._parse_and_dispatch(argv)
+        return int(code)
+
+    # plumbum prints usage errors on stdout, between its records. Both hooks are private there,
+    # hence the pin in pyproject.toml and a test of what a usage error looks like.
+
+    def _parse_args(self, argv: list[str]) -> Any:
+        try:
+            return super()._parse_args(argv)
+        except cli.switches.SwitchError as error:
+            raise self._usage(error) from error
+
+    def _validate_args(self, swfuncs: Any, tailargs: Any) -> Any:
+        try:
+            return super()._validate_args(swfuncs, tailargs)
+        except cli.switches.SwitchError as error:
+            raise self._usage(error) from error
+
+    def _usage(self, error: Exception) -> Exception:
+        if type(error).__name__.startswith("Show"):  # --help and --version come as exceptions, too
+            return error
+        text = " ".join(str(error).split())
+        message = text[:1].lower() + text[1:].rstrip(".")
+        return ScriptoriumError(message, f"see '{self.PROGNAME} --help'", ExitCode.USAGE)

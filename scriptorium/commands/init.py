@@ -1,0 +1,23 @@
+"""scriptorium init: create the plan branch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scriptorium.cli import Command
+from scriptorium.plan import BRANCH
+from scriptorium.workspace import Workspace
+
+
+class Init(Command):
+    """Create the orphan branch 'scriptorium/plan' in a repository; nothing else in it changes."""
+
+    def main(self, path: str = ".") -> None:
+        workspace = Workspace.open(Path(path))
+        workspace.master_commit()
+        workspace.plan.create()
+        print(f"created '{BRANCH}' in '{workspace.repository.root}'")
+        print('next: scriptorium plan "what you want built"')
+
+
+main = Init.launch

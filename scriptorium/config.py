@@ -1,0 +1,247 @@
+"""The configuration, ``scriptorium.json`` at the top of the repository.
+
+Every key is optional. Unknown ones are refused, with the nearest right one, so that a typing
+error is never silently a default.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from scriptorium.errors import ExitCode, ScriptoriumError
+
+FILE = "scriptorium.json"
+ROLES = ("architect", "manager", "coding", "reviewer")
+EFFORTS = ("minimal", "low", "medium", "high", "xhigh")
+DEFAULT_MODEL = "gpt-5.1-codex-mini"
+DEFAULT_ENDPOINT = "http://127.0.0.1:8097"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a run is ended, in seconds; zero means never."""
+
+    hard: float = 4 * 3600
+    no_output: float = 300
+    no_progress: float = 600
+
+
+@dataclass(frozen=True)
+class Program:
+    """An agent program of the user's own."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings, with their defaults."""
+
+    models: Mapping[str, str] = field(default_factory=dict)
+    reasoning_effort: Mapping[str, str] = field(default_factory=dict)
+    harnesses: Mapping[str, Program] = field(default_factory=dict)
+    endpoint: tuple[str, int] = ("127.0.0.1", 8097)
+    branch: str = ""
+    gate: str = "make test"
+    gate_timeout: float = 1800
+    limits: Limits = field(default_factory=Limits)
+    max_attempts: int = 5
+    log_level: str = "INFO"
+    file_log_level: str = "DEBUG"
+
+    def model(self, role: str) -> str:
+        return self.models.get(role, DEFAULT_MODEL)
+
+    def effort(self, role: str) -> str:
+        return self.reasoning_effort.get(role, "")
+
+
+class ConfigError(ScriptoriumError):
+    """The configuration cannot be used."""
+
+    def __init__(self, message: str, hint: str = f"edit '{FILE}'") -> None:
+        super().__init__(f"'{FILE}': {message}", hint, ExitCode.CONFIG)
+
+
+def load(root: Path) -> Config:
+    """Read the configuration of a repository; the defaults when it has none."""
+    try:
+        text = (root / FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return Config()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}") from error
+    return parse(text)
+
+
+def parse(text: str) -> Config:
+    """Read a configuration's text; raises ConfigError on the first thing that is wrong."""
+    try:
+        data = json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"line {error.lineno} is not JSON: {error.msg.lower()}") from error
+    except RecursionError as error:
+        raise ConfigError("it is nested too deeply") from error
+    top = _Reader("", data)
+    timeouts = top.section("timeouts")
+    agents = top.section("agents")
+    models, harnesses = _models(top, agents)
+    concurrency = top.section("concurrency")
+    concurrency.number("maxAgents", 1)
+    concurrency.number("tokenBudgetMB", 0)
+    top.take("loop", dict, {})
+    config = Config(
+        models=models,
+        reasoning_effort=_efforts(top.section("reasoning_effort")),
+        harnesses=harnesses,
+        endpoint=_endpoint(top.section("endpoints")),
+        branch=top.text("branch", ""),
+        gate=top.text("gate", "make test"),
+        gate_timeout=timeouts.number("gate", 1800),
+        limits=Limits(
+            hard=timeouts.seconds("hard", "codingAgentHardTimeoutMs", Limits.hard),
+            no_output=timeouts.seconds("no_output", "codingAgentNoOutputTimeoutMs", Limits.no_output),
+            no_progress=timeouts.seconds("no_progress", "codingAgentProgressTimeoutMs", Limits.no_progress),
+        ),
+        max_attempts=int(top.number("max_attempts", timeouts.number("codingAgentMaxAttempts", 5), least=1)),
+        log_level=_level(top, "logLevel", "INFO"),
+        file_log_level=_level(top, "fileLogLevel", "DEBUG"),
+    )
+    for reader in (timeouts, concurrency, agents, top):
+        reader.finish()
+    return config
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) != len(pairs):
+        twice = next(key for key, _ in pairs if [k for k, _ in pairs].count(key) > 1)
+        raise ConfigError(f"key '{twice}' stands there twice")
+    return data
+
+
+class _Reader:
+    """Takes known keys from an object and complains about the rest."""
+
+    def __init__(self, where: str, data: Any) -> None:
+        self.where = where
+        if not isinstance(data, dict):
+            raise ConfigError(f"{self._name()} is not an object but {_kind(data)}")
+        self.data = data
+        self.known: list[str] = []
+
+    def _name(self, key: str = "") -> str:
+        path = ".".join(part for part in (self.where, key) if part)
+        return f"'{path}'" if path else "it"
+
+    def take(self, key: str, kind: type | tuple[type, ...], default: Any) -> Any:
+        self.known.append(key)
+        value = self.data.get(key, default)
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if key in self.data and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+            raise ConfigError(f"{self._name(key)} is {_kind(value)}, and should be {_kinds(kinds)}")
+        return value
+
+    def section(self, key: str) -> _Reader:
+        return _Reader(self._name(key).strip("'"), self.take(key, dict, {}))
+
+    def text(self, key: str, default: str) -> str:
+        value: str = self.take(key, str, default)
+        if key in self.data and (not value.strip() or "\0" in value):
+            raise ConfigError(f"{self._name(key)} is empty")
+        return value
+
+    def number(self, key: str, default: float, *, least: float = 0) -> float:
+        value: float = self.take(key, (int, float), default)
+        if not least <= value < float("inf"):
+            raise ConfigError(f"{self._name(key)} is {value}, and should be {least} or more")
+        return value
+
+    def seconds(self, key: str, alias: str, default: float) -> float:
+        """Take a time in seconds, or in milliseconds under the original's name."""
+        return self.number(key, self.number(alias, default * 1000) / 1000)
+
+    def finish(self) -> None:
+        for key in self.data:
+            if key not in self.known:
+                from difflib import get_close_matches
+
+                near = get_close_matches(key, self.known, 1, 0.5)
+                hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(self.known))}"
+                raise ConfigError(f"unknown key {self._name(key)}", hint)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
+    return names.get(type(value), "a number")
+
+
+def _kinds(kinds: tuple[type, ...]) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
+    return names.get(kinds[0], "a number")
+
+
+def _models(top: _Reader, agents: _Reader) -> tuple[dict[str, str], dict[str, Program]]:
+    section = top.section("models")
+    models = {role: section.text(role, "") for role in ROLES}
+    section.finish()
+    for role in (*ROLES, "audit"):
+        agent = agents.section(role)
+        model = agent.text("model", "")
+        agent.text("harness", "")
+        agent.finish()
+        if role in ROLES:
+            models[role] = models[role] or model
+    programs = top.section("harnesses")
+    harnesses = {}
+    for name in list(programs.data):
+        program = programs.section(name)
+        command = program.take("command", list, None)
+        if not command or not all(isinstance(word, str) and word and "\0" not in word for word in command):
+            raise ConfigError(f"'harnesses.{name}.command' should be a list of words, the program first")
+        env = program.take("env", dict, {})
+        if not all(isinstance(value, str) and "\0" not in key + value and "=" not in key for key, value in env.items()):
+            raise ConfigError(f"'harnesses.{name}.env' should hold strings")
+        program.finish()
+        harnesses[name] = Program(tuple(command), env)
+    return {role: model for role, model in models.items() if model}, harnesses
+
+
+def _efforts(section: _Reader) -> dict[str, str]:
+    efforts = {role: section.text(role, "") for role in ROLES}
+    section.finish()
+    for role, effort in efforts.items():
+        if effort and effort not in EFFORTS:
+            raise ConfigError(f"'reasoning_effort.{role}' is '{effort}'", f"one of: {', '.join(EFFORTS)}")
+    return {role: effort for role, effort in efforts.items() if effort}
+
+
+def _endpoint(section: _Reader) -> tuple[str, int]:
+    text = section.text("local", DEFAULT_ENDPOINT)
+    section.finish()
+    try:
+        url = urlsplit(text)
+        host, port = url.hostname, url.port
+        right = url.scheme == "http" and url.path in ("", "/") and not (url.query or url.fragment)
+    except ValueError:  # a port that is none
+        right = False
+    if not right or not host or port is None:
+        raise ConfigError(f"'endpoints.local' is '{text}'", f"it should look like '{DEFAULT_ENDPOINT}'")
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        raise ConfigError(f"'endpoints.local' is '{text}', not on this machine", f"use '{DEFAULT_ENDPOINT}'")
+    return host, port
+
+
+def _level(top: _Reader, key: str, default: str) -> str:
+    level = top.text(key, default).upper().replace("WARNING", "WARN")
+    if level not in ("DEBUG", "INFO", "WARN", "ERROR"):
+        raise ConfigError(f"'{key}' is '{level}'", "one of: DEBUG, INFO, WARN, ERROR")
+    return level

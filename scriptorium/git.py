@@ -1,0 +1,450 @@
+"""The one module that runs git.
+
+Everything else speaks of commits, refs and worktrees; here they become command lines.
+Object data is bytes, names are text. Sources: git-cat-file(1), git-fast-import(1),
+git-update-ref(1), git-worktree(1), gitrepository-layout(5).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from typing import Any, NamedTuple
+
+from plumbum import CommandNotFound, local
+
+from scriptorium.errors import ExitCode, ScriptoriumError
+
+MINIMUM = (2, 34)  # Ubuntu 22.04; everything used here is older still
+IDENTITY = ("scriptorium", "scriptorium@localhost")
+
+# What `git rev-parse --local-env-vars` lists. Inside a hook they name the hook's repository and
+# beat -C and --git-dir, so they must not reach our git, nor the agents' (githooks(5)).
+LOCAL_VARIABLES = frozenset(
+    ["GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT", "GIT_OBJECT_DIRECTORY", "GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_GRAFT_FILE", "GIT_INDEX_FILE", "GIT_NO_REPLACE_OBJECTS", "GIT_REPLACE_REF_BASE", "GIT_PREFIX", "GIT_INTERNAL_SUPER_PREFIX", "GIT_SHALLOW_FILE", "GIT_COMMON_DIR"]
+)
+
+# The user's hooks and signing are for the user's own commits; clean-up of objects is left to their
+# git as well; and no setting may make git wait for a person.
+SETTINGS = {
+    "core.hooksPath": os.devnull,
+    "core.fsmonitor": "false",
+    "core.quotePath": "false",
+    "commit.gpgSign": "false",
+    "merge.verifySignatures": "false",
+    "merge.autoStash": "false",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "advice.detachedHead": "false",
+    "submodule.recurse": "false",
+}
+
+
+class GitError(ScriptoriumError):
+    """git exited with a status that was not expected."""
+
+    def __init__(self, argv: Sequence[str], status: int, stderr: str) -> None:
+        lines = [line for line in stderr.strip().splitlines() if not line.startswith("hint:")]
+        # "fatal:" and "error:" lines say what is wrong, wherever they stand
+        telling = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines
+        super().__init__(f"'git {argv[0]}' failed: {telling[0] if telling else f'exit {status}'}")
+        self.status = status
+        self.stderr = stderr
+
+
+class Object(NamedTuple):
+    """One object as git stores it."""
+
+    oid: str
+    kind: str
+    data: bytes
+
+
+class TreeEntry(NamedTuple):
+    """A line of a tree: a file (mode 100644, …) or a directory (mode 40000)."""
+
+    mode: str
+    name: str
+    oid: str
+
+
+class RefUpdate(NamedTuple):
+    """A compare-and-swap of one ref; ``new`` empty deletes it, ``old`` all zeros creates it."""
+
+    ref: str
+    new: str
+    old: str
+
+
+@dataclass(frozen=True)
+class Worktree:
+    """A linked worktree as `git worktree list` tells it; ``branch`` is empty when detached."""
+
+    path: Path
+    head: str
+    branch: str
+
+
+def scrub_environment() -> None:
+    """Drop what a surrounding git process set for its own repository; call once, at the start."""
+    for name in LOCAL_VARIABLES & os.environ.keys():
+        del os.environ[name]
+
+
+def _environment() -> dict[str, str]:
+    name, email = IDENTITY
+    environment = {
+        "LC_ALL": "C",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_MERGE_AUTOEDIT": "no",
+        "GIT_AUTHOR_NAME": name,
+        "GIT_AUTHOR_EMAIL": email,
+        "GIT_COMMITTER_NAME": name,
+        "GIT_COMMITTER_EMAIL": email,
+        "GIT_CONFIG_COUNT": str(len(SETTINGS)),
+    }
+    for number, (key, value) in enumerate(SETTINGS.items()):
+        environment[f"GIT_CONFIG_KEY_{number}"] = key
+        environment[f"GIT_CONFIG_VALUE_{number}"] = value
+    return environment
+
+
+def _popen(argv: Sequence[str], cwd: Path | None, **streams: Any) -> Any:
+    environment = _environment()
+    if cwd is not None:
+        # a worktree that has lost its .git file must be an error, never the repository around it
+        environment["GIT_CEILING_DIRECTORIES"] = str(cwd.parent)
+    try:
+        # its own session: Ctrl-C on a terminal is ours to handle, not each git's
+        return local["git"].popen(argv, cwd=str(cwd or Path("/")), env=environment, new_session=True, **streams)
+    except CommandNotFound as error:
+        raise ScriptoriumError("'git' is not on PATH", "install git", ExitCode.CONFIG) from error
+
+
+def run(*argv: str, cwd: Path | None = None, data: bytes = b"", accept: Iterable[int] = (0,)) -> tuple[int, bytes, str]:
+    """Run git to its end and return (exit status, stdout, stderr); a status not accepted raises GitError."""
+    process = _popen(argv, cwd, stdin=PIPE if data else DEVNULL, stdout=PIPE, stderr=PIPE)
+    stdout, stderr = process.communicate(data or None)
+    text = stderr.decode(errors="replace")
+    if process.returncode not in accept:
+        raise GitError(argv, process.returncode, text)
+    return process.returncode, stdout, text
+
+
+def check_version() -> str:
+    """Return git's version, or raise when it is older than needed."""
+    text = run("version")[1].decode().strip()
+    found = re.search(r"(\d+)\.(\d+)", text)
+    if not found or (int(found[1]), int(found[2])) < MINIMUM:
+        wanted = ".".join(map(str, MINIMUM))
+        raise ScriptoriumError(f"'{text}' is too old", f"install git {wanted} or newer", ExitCode.CONFIG)
+    return text
+
+
+class ObjectReader:
+    """A running `git cat-file --batch`: objects and refs at a tenth of a millisecond each."""
+
+    def __init__(self, git_dir: Path) -> None:
+        self._git_dir = git_dir
+        self._process: Any = None
+        self._lock = threading.Lock()
+
+    def read(self, name: str) -> Object | None:
+        """Return the object that ``name`` (an object id, a ref, ``<commit>:<path>``) names now, or None."""
+        if "\n" in name:
+            return None
+        with self._lock:
+            for _ in range(2):  # a reader that died meanwhile is started anew, once
+                try:
+                    return self._ask(name)
+                except (BrokenPipeError, EOFError):
+                    self._end()
+                except BaseException:
+                    self._end()  # half an answer is still in the pipe
+                    raise
+        raise ScriptoriumError("'git cat-file' ended unexpectedly")
+
+    def _ask(self, name: str) -> Object | None:
+        if self._process is None:
+            argv = ("--git-dir", str(self._git_dir), "cat-file", "--batch")
+            self._process = _popen(argv, None, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
+        self._process.stdin.write(name.encode() + b"\n")
+        self._process.stdin.flush()
+        header = self._process.stdout.readline()
+        if not header:
+            raise EOFError
+        fields = header.decode(errors="replace").split()
+        if fields[-1] in ("missing", "ambiguous"):
+            return None
+        oid, kind, size = fields
+        data = self._process.stdout.read(int(size) + 1)
+        if len(data) != int(size) + 1:
+            raise EOFError
+        return Object(oid, kind, data[:-1])
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def close(self) -> None:
+        """End the process; reading again starts another."""
+        with self._lock:
+            if self._process is not None:
+                self._process.communicate()  # end of its input ends it
+                self._process = None
+
+
+@dataclass
+class Repository:
+    """A repository with a working tree, from wherever in it the command was started."""
+
+    common_dir: Path
+    """The one git directory that all its worktrees share, absolute."""
+    root: Path
+    """The top of the main working tree."""
+    objects: ObjectReader = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.objects = ObjectReader(self.common_dir)
+
+    @classmethod
+    def discover(cls, start: Path) -> Repository:
+        """Find the repository around ``start``: any directory of any of its worktrees."""
+        if not start.is_dir():
+            raise ScriptoriumError(f"'{start}' is not a directory", "name a directory inside a git repository")
+        start = start.resolve()
+        check_version()
+        status, out, err = run(
+            "-C", str(start), "rev-parse", "--path-format=absolute", "--is-bare-repository", "--git-common-dir",
+            "--show-toplevel", accept=(0, 128),
+        )  # fmt: skip
+        lines = out.decode(errors="surrogateescape").splitlines()
+        if lines[:1] == ["true"]:
+            raise ScriptoriumError(f"'{start}' is a bare repository", "run scriptorium in a clone of it")
+        if status and len(lines) >= 2:
+            raise ScriptoriumError(f"'{start}' is inside a git directory", "go to the working tree")
+        if status:
+            if "not a git repository" not in err:
+                raise GitError(("rev-parse",), status, err)
+            raise ScriptoriumError(f"'{start}' is not a git repository", "run 'git init' there first")
+        common = Path(lines[1])
+        return cls(common, cls._main_worktree(common, Path(lines[2])))
+
+    @staticmethod
+    def _main_worktree(common: Path, toplevel: Path) -> Path:
+        if common.name == ".git":
+            return common.parent
+        git_file = toplevel / ".git"  # a submodule, or made with --separate-git-dir
+        if git_file.is_file() and Path(git_file.read_text().removeprefix("gitdir: ").strip()).name == common.name:
+            return toplevel
+        out = run("--git-dir", str(common), "worktree", "list", "--porcelain")[1]
+        return Path(out.decode(errors="surrogateescape").splitlines()[0].removeprefix("worktree "))
+
+    def git(self, *argv: str, data: bytes = b"", accept: Iterable[int] = (0,)) -> tuple[int, bytes, str]:
+        """Run git on the repository itself, in no worktree."""
+        return run("--git-dir", str(self.common_dir), *argv, data=data, accept=accept)
+
+    # -- objects and refs ---------------------------------------------------------------------------
+
+    def resolve(self, name: str) -> str:
+        """Return the object id of a ref or revision, or '' when there is none."""
+        found = self.objects.read(name)
+        return found.oid if found else ""
+
+    def tree_of(self, commit: str) -> str:
+        """Return the tree id of a commit."""
+        found = self.objects.read(commit)
+        if found is None or found.kind != "commit":
+            raise ScriptoriumError(f"'{commit}' is not a commit")
+        return found.data[5 : found.data.index(b"\n")].decode()
+
+    def tree(self, oid: str) -> tuple[TreeEntry, ...]:
+        """Return the entries of one tree, in git's order."""
+        found = self.objects.read(oid)
+        if found is None or found.kind != "tree":
+            raise ScriptoriumError(f"'{oid}' is not a tree")
+        # "<mode> <name>\0<raw id>", the id 20 or 32 bytes as the repository's hash has it
+        pattern = rb"(\d+) ([^\0]+)\0(.{%d})" % (len(found.oid) // 2)
+        return tuple(
+            TreeEntry(mode.decode(), os.fsdecode(name), raw.hex())
+            for mode, name, raw in re.findall(pattern, found.data, re.DOTALL)
+        )
+
+    def default_branch(self) -> str:
+        """Return the branch that plays master: ``master``, else the remote's default, ``main``, or HEAD's."""
+        candidates = ["master"]
+        _, out, _ = self.git("for-each-ref", "--format=%(symref:lstrip=3)", "refs/remotes/*/HEAD")
+        candidates += [*out.decode().split(), "main"]
+        for name in candidates:
+            if self.resolve(f"refs/heads/{name}"):
+                return name
+        head = self.git("symbolic-ref", "--quiet", "--short", "HEAD", accept=(0, 1))[1].decode().strip()
+        if not head or not self.resolve(f"refs/heads/{head}"):
+            raise ScriptoriumError(f"'{self.root}' has no commits", "make a first commit, then try again")
+        return head
+
+    def update_refs(self, *updates: RefUpdate) -> bool:
+        """Move all the refs, or none; False when one was not at its old value any more."""
+        lines = [f"update {u.ref} {u.new} {u.old}" if u.new else f"delete {u.ref} {u.old}" for u in updates]
+        stream = "\n".join(["start", *lines, "commit", ""]).encode()
+        # the reason lands in the reflog, where people look for what moved their branch
+        status, _, err = run(
+            "--git-dir", str(self.common_dir), "update-ref", "-m", "scriptorium", "--stdin",
+            data=stream, accept=(0, 128),
+        )  # fmt: skip
+        if status and not re.search(r"cannot lock ref|is at .* but expected|reference already exists", err):
+            raise GitError(("update-ref",), status, err)
+        return status == 0
+
+    def fast_import(self, stream: bytes) -> str | None:
+        """Feed one fast-import stream; return what it printed (get-mark), or None for a ref that had moved on."""
+        status, out, err = run(
+            "--git-dir", str(self.common_dir), "fast-import", "--quiet", "--done", data=stream, accept=range(129)
+        )
+        if status == 0:
+            return out.decode().strip()
+        crash = re.search(r"fast_import_crash_\d+", err)
+        if crash:
+            (self.common_dir / crash[0]).unlink(missing_ok=True)
+        if "Not updating" in err or "cannot lock ref" in err or "is at" in err:
+            return None
+        raise GitError(("fast-import",), status, err)
+
+    def log(self, *argv: str) -> str:
+        """Return the output of `git log`."""
+        return self.git("log", "--no-color", *argv)[1].decode(errors="replace")
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        """Tell whether ``new`` contains ``old``."""
+        return old == new or self.git("merge-base", "--is-ancestor", old, new, accept=(0, 1))[0] == 0
+
+    def refs(self, prefix: str) -> dict[str, str]:
+        """Return the refs below a prefix with their object ids."""
+        out = self.git("for-each-ref", "--format=%(objectname) %(refname)", prefix)[1].decode()
+        return {ref: oid for oid, ref in (line.split(" ", 1) for line in out.splitlines())}
+
+    # -- worktrees ------------------------------------------------------------------------------------
+
+    def checkouts(self, branch: str) -> list[Path]:
+        """Return the working trees that have a branch checked out.
+
+        Read from the HEAD files (gitrepository-layout), because this is asked at every transition
+        and a process each would double the cost; a reftable repository is asked by process.
+        """
+        wanted = f"ref: refs/heads/{branch}"
+        heads = [(self.common_dir / "HEAD", self.root)]
+        for directory in (self.common_dir / "worktrees").glob("*"):
+            try:
+                heads.append((directory / "HEAD", Path((directory / "gitdir").read_text().strip()).parent))
+            except OSError:
+                continue  # being removed at this moment
+        found = []
+        for head, path in heads:
+            try:
+                text = head.read_text().strip()
+            except OSError:
+                continue
+            if text == "ref: refs/heads/.invalid":
+                return [w.path for w in self.worktrees() if w.branch == branch]
+            if text == wanted and path.is_dir():
+                found.append(path)
+        return found
+
+    def worktrees(self) -> list[Worktree]:
+        """Return all worktrees, the main one first."""
+        out = self.git("worktree", "list", "--porcelain")[1].decode(errors="surrogateescape")
+        found = []
+        for block in out.strip().split("\n\n"):
+            facts = dict(line.partition(" ")[::2] for line in block.splitlines())
+            branch = facts.get("branch", "").removeprefix("refs/heads/")
+            found.append(Worktree(Path(facts["worktree"]), facts.get("HEAD", ""), branch))
+        return found
+
+    def add_worktree(self, path: Path, branch: str = "", start: str = "") -> None:
+        """Check out ``branch``, made at ``start`` if that is given; without a branch, ``start`` detached."""
+        if branch and start:
+            # --no-track: several at once would fight over the configuration file
+            target = ["--no-track", "-b", branch, str(path), start]
+        elif branch:
+            target = [str(path), branch]
+        else:
+            target = ["--detach", str(path), start]
+        self.git("worktree", "add", "--quiet", "--force", *target)
+
+    def remove_worktree(self, path: Path) -> None:
+        """Remove a worktree whose work is kept elsewhere; what it still holds is gone."""
+        self.git("worktree", "remove", "--force", "--force", str(path))
+
+    def prune_worktrees(self) -> None:
+        """Forget worktrees whose directories are gone."""
+        self.git("worktree", "prune")
+
+    def head_of(self, worktree: Path) -> tuple[str, str]:
+        """Return (branch or '', commit) of a worktree; raises GitError when it is broken."""
+        out = run("rev-parse", "HEAD", "--symbolic-full-name", "HEAD", cwd=worktree)[1].decode().split()
+        branch = out[1].removeprefix("refs/heads/") if out[1].startswith("refs/heads/") else ""
+        return branch, out[0]
+
+    def changes(self, worktree: Path, *, untracked: bool = True) -> list[str]:
+        """Return the paths of a worktree that differ from its HEAD, ignored files left out."""
+        mode = "--untracked-files=all" if untracked else "--untracked-files=no"
+        out = run("status", "--porcelain", "-z", "--no-renames", mode, cwd=worktree)[1]
+        return [os.fsdecode(item[3:]) for item in out.split(b"\0") if item]
+
+    def unmerged(self, worktree: Path) -> list[str]:
+        """Return the paths with conflicts in a worktree."""
+        out = run("diff", "--name-only", "--diff-filter=U", "-z", cwd=worktree)[1]
+        return [os.fsdecode(item) for item in out.split(b"\0") if item]
+
+    def commit_all(self, worktree: Path, message: str) -> str:
+        """Commit every change and untracked file of a worktree and return the commit."""
+        run("add", "--all", cwd=worktree)
+        run("commit", "--quiet", "--no-verify", "--allow-empty", "--message", message, cwd=worktree)
+        return run("rev-parse", "HEAD", cwd=worktree)[1].decode().strip()
+
+    def merge(self, worktree: Path, commit: str, message: str) -> list[str]:
+        """Merge a commit into a worktree's branch; return the conflicting paths, the merge undone then."""
+        status, _, err = run(
+            "merge", "--quiet", "--no-edit", "--no-stat", "--no-verify", "-m", message, commit,
+            cwd=worktree, accept=(0, 1, 2, 128),
+        )  # fmt: skip
+        if status == 0:
+            return []
+        conflicts = self.unmerged(worktree)
+        run("merge", "--abort", cwd=worktree, accept=(0, 128))
+        if not conflicts:
+            raise GitError(("merge",), status, err)
+        return conflicts
+
+    def fast_forward(self, checkout: Path, commit: str) -> list[str]:
+        """Move a checked-out branch with its files to a descendant; return the files that stand in the way."""
+        status, _, err = run("merge", "--ff-only", "--quiet", "--no-stat", commit, cwd=checkout, accept=(0, 1, 2, 128))
+        if status == 0:
+            return []
+        # git lists the paths indented by a tab between two sentences
+        blocking = [line.strip() for line in err.splitlines() if line.startswith("\t")]
+        if not blocking:
+            raise GitError(("merge",), status, err)
+        return blocking
+
+    def follow(self, checkout: Path, old: str, new: str) -> bool:
+        """Bring a checkout from ``old`` to ``new``; False, and nothing changed, when edits are in the way."""
+        return run("read-tree", "-m", "-u", old, new, cwd=checkout, accept=(0, 128))[0] == 0
+
+    def reset(self, worktree: Path, commit: str) -> None:
+        """Make a worktree of ours exactly a commit, untracked files gone, ignored ones kept."""
+        run("reset", "--quiet", "--hard", commit, cwd=worktree)
+        run("clean", "--quiet", "-ffd", cwd=worktree)
+
+    def diff_names(self, old: str, new: str) -> list[str]:
+        """Return the paths that differ between two commits."""
+        out = self.git("diff-tree", "-r", "-z", "--name-only", old, new)[1]
+        return [os.fsdecode(item) for item in out.split(b"\0") if item]

@@ -1,0 +1,133 @@
+"""The front door: finds the verb, and turns every failure into one line and an exit code.
+
+Light on purpose, so that ``--version`` and ``submit-pr`` cost little more than Python itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
+
+VERBS = {
+    "init": "create the plan branch in a repository",
+    "plan": "write spec.md with the Architect, in a session or with one prompt",
+    "run": "chain all the steps until stopped",
+    "status": "show ticket counts and who is at work",
+    "worktrees": "list the worktrees of tickets",
+    "architect": "spec.md -> areas",
+    "manager": "areas -> tickets",
+    "assign": "the oldest ready ticket -> branch and worktree",
+    "code": "let the coding agent work on tickets",
+    "submit-pr": "hand in the ticket at hand (called by agents)",
+    "merge": "the queue's next item -> master, if the gate passes",
+    "health": "run the gate on a clean checkout of master",
+    "fsck": "check the plan branch, all its history included",
+    "hooks": "install, uninstall or show the git hooks",
+    "demo": "watch a small project being built by a scripted agent",
+}
+
+USAGE = """\
+usage: scriptorium <verb> [arguments]
+       scriptorium --init [path] | --version | --help
+
+Turns a spec into tested commits: areas, tickets, coding agents, a merge queue.
+
+{verbs}
+
+'scriptorium <verb> --help' tells more; any 'scriptorium-<verb>' on PATH is a verb, too.
+exit codes: 0 done or idle, 1 failed, 2 usage, 3 refused by a gate, 4 bug, 75 lock held,
+            78 bad configuration, 130 interrupted, 143 terminated
+"""
+
+
+def usage() -> str:
+    return USAGE.format(verbs="\n".join(f"  {verb:<10} {what}" for verb, what in VERBS.items()))
+
+
+def main() -> NoReturn:
+    """Run as ``scriptorium <verb> …``."""
+    _exit(sys.argv[1:])
+
+
+def verb() -> NoReturn:
+    """Run as ``scriptorium-<verb> …``."""
+    name = os.path.basename(sys.argv[0]).removeprefix("scriptorium-").removesuffix(".py")  # noqa: PTH119
+    _exit([name, *sys.argv[1:]])
+
+
+def _exit(argv: list[str]) -> NoReturn:
+    debug = "--debug" in argv or bool(os.environ.get("SCRIPTORIUM_DEBUG"))
+    try:
+        code = dispatch([word for word in argv if word != "--debug"])
+        sys.stdout.flush()
+    except Stopped as stop:
+        code = stop.exit_code
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python's last flush complains
+        code = ExitCode.FAILED
+    except Exception as error:  # the one handler: no traceback unless asked for
+        if debug:
+            raise
+        code = report(error)
+    sys.exit(int(code))
+
+
+def report(error: Exception) -> ExitCode:
+    """Tell a failure on stderr and return its exit code."""
+    if isinstance(error, ScriptoriumError):
+        print(f"scriptorium: {error}", file=sys.stderr)
+        return error.code
+    if isinstance(error, OSError) and error.strerror:
+        subject = f"'{error.filename}': " if error.filename else ""
+        print(f"scriptorium: {subject}{error.strerror.lower()}", file=sys.stderr)
+        return ExitCode.FAILED
+    print(f"scriptorium: this is a bug: {type(error).__name__}: {error}", file=sys.stderr)
+    print("hint: run it again with --debug and report what that prints", file=sys.stderr)
+    return ExitCode.BUG
+
+
+def dispatch(argv: list[str]) -> int:
+    """Run a verb with its arguments and return the exit code."""
+    if not argv:
+        print(usage(), end="", file=sys.stderr)
+        return ExitCode.USAGE
+    name, arguments = argv[0], argv[1:]
+    if name in ("--version", "-V"):
+        from scriptorium.version import VERSION
+
+        print(f"scriptorium {VERSION}")
+        return ExitCode.OK
+    if name in ("--help", "-h", "help") and not arguments:
+        print(usage(), end="")
+        return ExitCode.OK
+    if name == "help":
+        name, arguments = arguments[0], ["--help"]
+    if name == "--init":
+        name = "init"
+    if name not in VERBS:
+        return _extension(name, arguments)
+    from importlib import import_module
+
+    module = import_module(f"scriptorium.commands.{name.replace('-', '_')}")
+    result: int = module.main(arguments)
+    return result
+
+
+def _extension(name: str, arguments: list[str]) -> NoReturn:
+    """Become ``scriptorium-<name>`` from PATH, as git does; raises when there is none."""
+    import shutil
+
+    program = None if name.startswith("-") or "/" in name else shutil.which(f"scriptorium-{name}")
+    if program:
+        sys.stdout.flush()
+        os.execv(program, [program, *arguments])
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, VERBS, 1)
+    hint = f"did you mean 'scriptorium {near[0]}'?" if near else "see 'scriptorium --help'"
+    raise ScriptoriumError(f"'{name}' is not a scriptorium command", hint, ExitCode.USAGE)

@@ -1,0 +1,100 @@
+"""Where things live outside the repository: worktrees, locks, logs and gate results."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium.errors import ScriptoriumError
+
+
+def state_root() -> Path:
+    """Return the root of all of it: ``SCRIPTORIUM_ROOT``, else ``/tmp/scriptorium``."""
+    return Path(os.environ.get("SCRIPTORIUM_ROOT") or "/tmp/scriptorium").absolute()
+
+
+def private_directory(path: Path) -> Path:
+    """Create a directory with mode 0700, or raise when somebody else could have put it there."""
+    hint = "set SCRIPTORIUM_ROOT to a directory of your own"
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.lstat()
+    except FileExistsError:
+        found = path.lstat()
+    except OSError as error:
+        raise ScriptoriumError(f"cannot create '{path}': {error.strerror}", hint) from error
+    if stat.S_ISLNK(found.st_mode):
+        raise ScriptoriumError(f"'{path}' is a symbolic link", hint)
+    if not stat.S_ISDIR(found.st_mode):
+        raise ScriptoriumError(f"'{path}' is not a directory", hint)
+    if found.st_uid != os.geteuid():
+        raise ScriptoriumError(f"'{path}' belongs to another user", hint)
+    if found.st_mode & 0o077:
+        path.chmod(0o700)
+    return path
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The places of one repository below the root; nothing is created until it is needed."""
+
+    root: Path
+    project: str
+    key: str
+
+    @classmethod
+    def of(cls, common_dir: Path, root: Path) -> Paths:
+        """Derive them from the common git directory, so that every worktree agrees."""
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", root.name).strip("-.") or "repository"
+        digest = hashlib.sha256(os.fsencode(common_dir.resolve())).hexdigest()[:12]
+        return cls(state_root(), root.name or "repository", f"{name}-{digest}")
+
+    @property
+    def home(self) -> Path:
+        return self.root / self.key
+
+    @property
+    def plan_worktree(self) -> Path:
+        return self.home / "worktrees" / "plan"
+
+    @property
+    def health_worktree(self) -> Path:
+        return self.home / "worktrees" / "health"
+
+    def ticket_worktree(self, ticket: str) -> Path:
+        return self.home / "worktrees" / "tickets" / ticket
+
+    def lock(self, name: str) -> Path:
+        return self.home / "locks" / f"{name}.lock"
+
+    def ticket_lock(self, ticket: str) -> Path:
+        return self.home / "locks" / "tickets" / f"{ticket}.lock"
+
+    @property
+    def gates(self) -> Path:
+        return self.home / "gates"
+
+    @property
+    def sockets(self) -> Path:
+        return self.home / "sockets"
+
+    @property
+    def attempts(self) -> Path:
+        """Raw output of agents and gates, a directory a ticket."""
+        return self.home / "logs"
+
+    @property
+    def sessions(self) -> Path:
+        """Session logs of `scriptorium run`, shared by clones of the same name."""
+        return self.root / self.project
+
+    def ensure(self, directory: Path) -> Path:
+        """Create a directory of ours, every level of it private."""
+        private_directory(self.root)
+        private_directory(self.home if self.home in (directory, *directory.parents) else directory)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return directory

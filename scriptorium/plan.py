@@ -1,0 +1,332 @@
+"""The plan: a small transactional database on the branch ``scriptorium/plan``, format 1.
+
+Files are the state, commits are the events, and one ref is the truth::
+
+    spec.md                                  the placeholder until the Architect writes it
+    areas/<area>.md
+    tickets/{open,in-progress,done,stuck}/<NNNN>-<slug>.md
+    decisions/
+    queue/merge/pending/<NNNN>-<ticket>.md
+    queue/merge/active.md                    empty, or the pending item in hand
+    planned                                  what areas and tickets were last planned from
+    format                                   the number of this format; absent means 1
+
+Empty directories hold a ``.gitkeep``; unknown files are left alone. A snapshot is read from one
+commit. A change is one commit, written on top of the snapshot it was decided on and accepted only
+if the ref still names that snapshot: who loses the race reads again and decides again. No
+worktree is involved, and killing a writer anywhere leaves at most objects that nothing refers to.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.git import IDENTITY, RefUpdate, Repository, TreeEntry
+from scriptorium.ticket import QueueItem, State, Ticket, parse_item, parse_ticket, ticket_id, ticket_path
+
+BRANCH = "scriptorium/plan"
+REF = f"refs/heads/{BRANCH}"
+FORMAT = 1
+PLACEHOLDER = "# Spec\n\nNothing is planned yet: run `scriptorium plan` to write this file.\n"
+ACTIVE = "queue/merge/active.md"
+PENDING = "queue/merge/pending"
+PLANNED = "planned"
+ZERO = "0" * 40
+
+TRIES = 200
+"""How often a change is decided anew before giving up; four are usual with eight writers at once."""
+
+
+@dataclass
+class Change:
+    """One commit to be: what moves, what is written and removed, and how it is told.
+
+    ``verb`` and ``subject`` make the message ``scriptorium: <verb> <subject>``; trailers with an
+    empty value are left out.
+    """
+
+    verb: str
+    subject: str = ""
+    moves: dict[str, str] = field(default_factory=dict)
+    writes: dict[str, bytes] = field(default_factory=dict)
+    removes: list[str] = field(default_factory=list)
+    trailers: dict[str, object] = field(default_factory=dict)
+
+    def message(self) -> bytes:
+        # Two writers with the same parent, content and second would make the same commit,
+        # and both would be told that they won: the last trailer tells them apart.
+        trailers = {**self.trailers, "Transaction": secrets.token_hex(8)}
+        lines = [f"{key}: {' '.join(str(value).split())}" for key, value in trailers.items() if value not in ("", None)]
+        text = "\n".join([f"scriptorium: {self.verb} {self.subject}".rstrip(), "", *lines, ""])
+        return text.encode(errors="surrogateescape")
+
+
+class Plan:
+    """What one commit of the plan branch says; reads are lazy, the commit never changes."""
+
+    def __init__(self, repository: Repository, commit: str, root_tree: str) -> None:
+        self.repository = repository
+        self.commit = commit
+        self._root = root_tree
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and other.commit == self.commit
+
+    def __hash__(self) -> int:
+        return hash(self.commit)
+
+    @cached_property
+    def _directories(self) -> dict[str, dict[str, TreeEntry]]:
+        return {"": self._entries(self._root)}
+
+    def _entries(self, oid: str) -> dict[str, TreeEntry]:
+        return {entry.name: entry for entry in self.repository.tree(oid)}
+
+    def directory(self, path: str) -> Mapping[str, TreeEntry]:
+        """Return the entries of a directory by name; empty when there is none."""
+        if path not in self._directories:
+            parent, _, name = path.rpartition("/")
+            entry = self.directory(parent).get(name)
+            is_tree = entry is not None and entry.mode == "40000"
+            self._directories[path] = self._entries(entry.oid) if entry and is_tree else {}
+        return self._directories[path]
+
+    def blob(self, path: str) -> str:
+        """Return the id of a file's content, or '' when there is no such file."""
+        parent, _, name = path.rpartition("/")
+        entry = self.directory(parent).get(name)
+        return entry.oid if entry and entry.mode != "40000" else ""
+
+    def read(self, path: str) -> bytes:
+        """Return a file's content, empty when there is no such file."""
+        oid = self.blob(path)
+        found = self.repository.objects.read(oid) if oid else None
+        return found.data if found else b""
+
+    def names(self, directory: str) -> list[str]:
+        """Return the Markdown files of a directory, without their suffix, in order."""
+        return sorted(
+            name[:-3]
+            for name, entry in self.directory(directory).items()
+            if name.endswith(".md") and entry.mode.startswith("100")
+        )
+
+    def tickets(self, state: State) -> list[str]:
+        """Return the names of the tickets in a state."""
+        return self.names(f"tickets/{state}")
+
+    def ticket(self, name: str, state: State) -> Ticket:
+        """Read one ticket; raises TicketError when it cannot be understood."""
+        return parse_ticket(name, state, self.read(ticket_path(state, name)))
+
+    def find(self, wanted: str) -> tuple[str, State] | None:
+        """Find a ticket by name or id; None when there is none."""
+        for state in State:
+            for name in self.tickets(state):
+                if name == wanted or (wanted.isdigit() and ticket_id(name) == ticket_id(wanted)):
+                    return name, state
+        return None
+
+    @cached_property
+    def ids(self) -> dict[State, set[str]]:
+        """The ids in each state; the pattern runs in C, because done tickets may be ten thousand."""
+        return {
+            state: {f"{int(n):04d}" for n in re.findall(r"^(\d+)(?=-|$)", "\n".join(self.tickets(state)), re.MULTILINE)}
+            for state in State
+        }
+
+    def next_id(self) -> int:
+        """Return the number after the highest that is or, by the queue, was in use."""
+        return max((int(i) for ids in self.ids.values() for i in ids), default=0) + 1
+
+    @property
+    def spec(self) -> bytes:
+        return self.read("spec.md")
+
+    @property
+    def has_spec(self) -> bool:
+        """Whether the spec says anything; the original's placeholder counts as nothing, too."""
+        text = self.spec.decode(errors="replace").strip()
+        lines = [line for line in text.splitlines() if line.strip()]
+        placeholder = len(lines) == 2 and lines[0] == "# Spec" and "scriptorium plan" in lines[1]
+        return bool(text) and not placeholder
+
+    @property
+    def areas(self) -> dict[str, str]:
+        """The areas with the ids of their content."""
+        return {name: self.blob(f"areas/{name}.md") for name in self.names("areas")}
+
+    @property
+    def planned(self) -> dict[str, str]:
+        """What was last planned from: path to content id, for ``spec.md`` and each area."""
+        lines = self.read(PLANNED).decode(errors="replace").splitlines()
+        return {path: oid for oid, _, path in (line.partition(" ") for line in lines if path_ok(line))}
+
+    def with_planned(self, changes: Mapping[str, str]) -> bytes:
+        """Return the ``planned`` file with some entries changed, those of areas that are gone left out."""
+        known = {"spec.md", *(f"areas/{name}.md" for name in self.areas), *changes}
+        merged = {path: oid for path, oid in {**self.planned, **changes}.items() if path in known and oid}
+        return "".join(f"{oid} {path}\n" for path, oid in sorted(merged.items())).encode(errors="surrogateescape")
+
+    def queue(self) -> list[QueueItem]:
+        """Return the merge queue: the item in hand first, then the others by number."""
+        pending = [f"{PENDING}/{name}.md" for name in self.names(PENDING)]
+        items = [item for path in pending if (item := parse_item(path, self.read(path)))]
+        items.sort(key=lambda item: item.order)
+        active = parse_item(ACTIVE, self.read(ACTIVE))
+        if active:
+            rest = [item for item in items if item.ticket != active.ticket]
+            same = [item for item in items if item.ticket == active.ticket]
+            return [*(same[:1] or [active]), *rest]
+        return items
+
+    def next_item_path(self, ticket: str) -> str:
+        """Return the path for a further queue item."""
+        last = max((item.order[0] for item in self.queue()), default=0)
+        return f"{PENDING}/{last + 1:04d}-{ticket}.md"
+
+    def dequeue(self, ticket: str, change: Change) -> None:
+        """Add to a change that a ticket leaves the queue."""
+        for item in self.queue():
+            if item.ticket == ticket and item.path != ACTIVE:
+                change.removes.append(item.path)
+        active = self.read(ACTIVE)
+        if active and (item := parse_item(ACTIVE, active)) and item.ticket == ticket:
+            change.writes[ACTIVE] = b""
+
+
+def path_ok(line: str) -> bool:
+    """Tell whether a line of the ``planned`` file has both its parts."""
+    return bool(re.fullmatch(r"[0-9a-f]{40,64} \S.*", line))
+
+
+def _quote(path: str) -> bytes:
+    """Quote a path as fast-import reads it."""
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return b'"' + escaped.encode(errors="surrogateescape") + b'"'
+
+
+def _stream(ref: str, parent: str, change: Change) -> bytes:
+    message = change.message()
+    name, email = IDENTITY
+    out = [
+        b"feature done\ncommit %s\nmark :1\n" % ref.encode(),
+        b"committer %s <%s> %d +0000\n" % (name.encode(), email.encode(), int(time.time())),
+        b"data %d\n%s" % (len(message), message),
+    ]
+    if parent:
+        out.append(b"from %s\n" % parent.encode())
+    out += [b"R %s %s\n" % (_quote(old), _quote(new)) for old, new in change.moves.items()]
+    out += [b"D %s\n" % _quote(path) for path in change.removes]
+    for path, data in change.writes.items():
+        out.append(b"M 100644 inline %s\ndata %d\n%s\n" % (_quote(path), len(data), data))
+    return b"".join(out)
+
+
+class PlanStore:
+    """The plan branch of a repository: read it, and change it by whole commits."""
+
+    def __init__(self, repository: Repository) -> None:
+        self.repository = repository
+
+    def exists(self) -> bool:
+        return bool(self.repository.resolve(REF))
+
+    def snapshot(self) -> Plan:
+        """Return the plan as it stands now."""
+        found = self.repository.objects.read(REF)
+        if found is None:
+            raise ScriptoriumError(
+                f"there is no branch '{BRANCH}'", "run 'scriptorium --init' in this repository", ExitCode.CONFIG
+            )
+        plan = Plan(self.repository, found.oid, found.data[5 : found.data.index(b"\n")].decode())
+        number = plan.read("format").decode(errors="replace").strip()
+        if number not in ("", str(FORMAT)):
+            raise ScriptoriumError(
+                f"branch '{BRANCH}' has format '{number[:20]}', and this is for format {FORMAT}",
+                "install a newer scriptorium", ExitCode.CONFIG,
+            )  # fmt: skip
+        return plan
+
+    def create(self) -> None:
+        """Make the plan branch, as one commit without a parent."""
+        empty = ["areas", "decisions", PENDING, *(f"tickets/{state}" for state in State)]
+        change = Change("initialize", "plan branch")
+        change.writes = {f"{directory}/.gitkeep": b"" for directory in empty}
+        change.writes |= {"spec.md": PLACEHOLDER.encode(), ACTIVE: b"", "format": b"%d\n" % FORMAT}
+        commit = self._write("", change)
+        if not self.repository.update_refs(RefUpdate(REF, commit, ZERO)):
+            raise ScriptoriumError(f"branch '{BRANCH}' exists already", "look at it with 'scriptorium status'")
+
+    def commit(self, base: Plan, change: Change) -> Plan | None:
+        """Write a change on top of a snapshot; None when the branch has moved on since."""
+        self._check(base, change)
+        stream = _stream(REF, base.commit, change) + b"get-mark :1\ndone\n"
+        commit = self.repository.fast_import(stream)
+        if commit is None:
+            return None
+        self.follow(base.commit, commit)
+        return Plan(self.repository, commit, self.repository.tree_of(commit))
+
+    def prepare(self, base: Plan, change: Change) -> RefUpdate:
+        """Write a change as a commit that no ref names yet, for a transaction with other refs."""
+        self._check(base, change)
+        return RefUpdate(REF, self._write(base.commit, change), base.commit)
+
+    def _write(self, parent: str, change: Change) -> str:
+        # the branch is reset to nothing before the end, so that only the objects are written
+        ref = "refs/scriptorium/unborn"
+        stream = _stream(ref, parent, change) + b"get-mark :1\nreset %s\nfrom %s\n\ndone\n" % (
+            ref.encode(),
+            ZERO.encode(),
+        )
+        commit = self.repository.fast_import(stream)
+        if commit is None:
+            raise ScriptoriumError(f"'{ref}' is in the way", f"run 'git update-ref -d {ref}'")
+        return commit
+
+    def transact(self, decide: Callable[[Plan], Change | None]) -> Plan | None:
+        """Decide on the newest snapshot and write the change, again and again until it holds.
+
+        ``decide`` returns None when there is nothing to do (any more); then so does this.
+        """
+        for turn in range(TRIES):
+            plan = self.snapshot()
+            change = decide(plan)
+            if change is None:
+                return None
+            written = self.commit(plan, change)
+            if written is not None:
+                return written
+            time.sleep(random.uniform(0, min(0.001 * 2**turn, 0.1)))  # spreads the writers
+        raise ScriptoriumError(
+            f"branch '{BRANCH}' moved {TRIES} times while '{change.verb} {change.subject}' was tried", "try again",
+            ExitCode.LOCKED,
+        )  # fmt: skip
+
+    def follow(self, old: str, new: str) -> None:
+        """Take along a checkout of the plan branch, which would otherwise show our change reversed."""
+        for checkout in self.repository.checkouts(BRANCH):
+            if not self.repository.follow(checkout, old, new):
+                import logging
+
+                logging.getLogger(__name__).warning(
+                    "'%s' has '%s' checked out with edits in the way: commit them elsewhere, then "
+                    "'git reset --keep %s' there", checkout, BRANCH, BRANCH,
+                )  # fmt: skip
+
+    @staticmethod
+    def _check(base: Plan, change: Change) -> None:
+        # fast-import dies of a missing path, and overwrites an existing one in silence
+        for old, new in change.moves.items():
+            if not base.blob(old):
+                raise ScriptoriumError(f"'{old}' is not on the plan branch")
+            if base.blob(new):
+                raise ScriptoriumError(f"'{new}' is on the plan branch already", "see 'scriptorium fsck'")

@@ -1,0 +1,245 @@
+"""Tickets and queue items: Markdown files with a few fields that steer them.
+
+A ticket of format 1 has YAML front matter::
+
+    ---
+    area: parser
+    depends: [0003]
+    priority: 0
+    attempts: 0
+    ---
+    # Parse the header
+
+One of the original has lines such as ``**Area:** parser`` instead. Both are read, and a change
+touches only the line it must, because people and agents edit these files as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from scriptorium.errors import ScriptoriumError
+
+BRANCH_PREFIX = "scriptorium/ticket-"
+
+
+class State(StrEnum):
+    """The state of a ticket is the directory it is in."""
+
+    OPEN = "open"
+    IN_PROGRESS = "in-progress"
+    DONE = "done"
+    STUCK = "stuck"
+
+
+def ticket_path(state: State, name: str) -> str:
+    return f"tickets/{state}/{name}.md"
+
+
+def ticket_id(name: str) -> str:
+    """Return the id in a ticket's name, four digits at least, or '' when it has none."""
+    found = re.match(r"(\d+)(?:-|$)", name)
+    return f"{int(found[1]):04d}" if found else ""
+
+
+def branch_of(name: str) -> str:
+    return BRANCH_PREFIX + ticket_id(name)
+
+
+def slug(title: str) -> str:
+    """Return a short file name part for a title."""
+    words = re.findall(r"[^\W_]+", title.lower())
+    return "-".join(words)[:48].strip("-") or "ticket"
+
+
+class TicketError(ScriptoriumError):
+    """A ticket file that cannot be understood."""
+
+    def __init__(self, name: str, why: str, hint: str = "") -> None:
+        super().__init__(f"ticket '{name}': {why}", hint or "edit it on the plan branch, or see 'scriptorium fsck'")
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """One ticket as a snapshot has it."""
+
+    name: str
+    state: State
+    text: str
+    area: str
+    depends: tuple[str, ...]
+    priority: int
+    attempts: int
+    repair: bool
+
+    @property
+    def id(self) -> str:
+        return ticket_id(self.name)
+
+    @property
+    def branch(self) -> str:
+        return branch_of(self.name)
+
+    @property
+    def path(self) -> str:
+        return ticket_path(self.state, self.name)
+
+    @property
+    def title(self) -> str:
+        found = re.search(r"^#\s+(.+)$", self.text, re.MULTILINE)
+        return found[1].strip() if found else self.name
+
+
+def split_front_matter(text: str) -> tuple[str, str] | None:
+    """Split a text into YAML and rest, None when it has no front matter; ValueError when that never ends."""
+    lines = text.splitlines(keepends=True)
+    if not lines or lines[0].rstrip() != "---":
+        return None
+    for number, line in enumerate(lines[1:], 1):
+        if line.rstrip() == "---":
+            return "".join(lines[1:number]), "".join(lines[number:])
+    raise ValueError("its front matter has no closing '---' line")
+
+
+def load_yaml(text: str) -> dict[str, Any]:
+    """Read front matter; ValueError with the line when it is not a mapping in YAML."""
+    from ruamel.yaml import YAML  # late: status and the hooks do without
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        data = YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 2}" if error.problem_mark else ""
+        raise ValueError(f"its front matter is not YAML{line}: {error.problem}") from error
+    except (YAMLError, ValueError) as error:
+        raise ValueError(f"its front matter is not YAML: {error}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, Mapping):
+        raise ValueError("its front matter is not a list of 'key: value' lines")
+    return dict(data)
+
+
+def _bold_fields(text: str) -> dict[str, Any]:
+    pattern = r"^\*\*(Area|Depends|Priority|Attempts|Repair):\*\*[ \t]*(.*?)[ \t\r]*$"
+    return {key.lower(): value for key, value in re.findall(pattern, text, re.MULTILINE)}
+
+
+def parse_depends(value: Any) -> tuple[str, ...]:
+    """Read ``depends`` in any of its spellings: a list, ``0003, 0004``, ``none``, ``-`` or nothing."""
+    items = value if isinstance(value, list) else re.split(r"[,\s]+", str(value)) if value is not None else []
+    found = []
+    for item in items:
+        word = str(item).strip().strip("#\"'").removesuffix(".md").rpartition("/")[2]
+        if word.lower() in ("", "-", "none", "null", "n/a"):
+            continue
+        if not ticket_id(word):
+            raise ValueError(f"'depends' names '{word}', which is not a ticket id")
+        found.append(ticket_id(word))
+    return tuple(dict.fromkeys(found))
+
+
+def _number(fields: Mapping[str, Any], key: str) -> int:
+    value = fields.get(key, 0)
+    try:
+        if isinstance(value, bool | float):
+            raise ValueError
+        return int(value or 0)
+    except (TypeError, ValueError):
+        raise ValueError(f"'{key}' is not a whole number: '{value}'") from None
+
+
+def parse_ticket(name: str, state: State, data: bytes) -> Ticket:
+    """Read a ticket file; raises TicketError with what is wrong with it."""
+    text = data.decode(errors="surrogateescape")
+    try:
+        parts = split_front_matter(text)
+        fields = load_yaml(parts[0]) if parts else _bold_fields(text)
+        area = str(fields.get("area") or "").strip()
+        if not area:
+            raise ValueError("it names no area")
+        if any(character < " " for character in name):
+            raise ValueError("its name has control characters")
+        repair = str(fields.get("repair", "")).lower() in ("true", "yes")
+        depends = parse_depends(fields.get("depends"))
+        return Ticket(
+            name, state, text, area, depends, _number(fields, "priority"), _number(fields, "attempts"), repair
+        )
+    except ValueError as error:
+        raise TicketError(name, str(error)) from error
+
+
+def set_field(text: str, key: str, value: Any) -> str:
+    """Return a ticket's text with one field changed or added, every other line as it was."""
+    parts = split_front_matter(text)
+    if parts is None:
+        return _set_bold_field(text, key, value)
+    head, rest = parts
+    end = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
+    line = f"{key}: {value}"
+    pattern = re.compile(rf"^{re.escape(key)}[ \t]*:[ \t]*[^\s#]*(?=[ \t]*(#.*)?\r?$)", re.MULTILINE)
+    changed, count = pattern.subn(lambda _: line, head, count=1)
+    if not count:
+        changed = head + line + end
+    if load_yaml(changed) != {**load_yaml(head), key: value}:
+        raise ValueError(f"'{key}' cannot be set to '{value}' in its front matter")
+    return f"---{end}{changed}{rest}"
+
+
+def _set_bold_field(text: str, key: str, value: Any) -> str:
+    line = f"**{key.capitalize()}:** {value}"
+    pattern = re.compile(rf"^\*\*{key.capitalize()}:\*\*[^\r\n]*", re.MULTILINE)
+    if pattern.search(text):
+        return pattern.sub(lambda _: line, text, count=1)
+    area = re.search(r"^\*\*Area:\*\*[^\n]*\n?", text, re.MULTILINE)
+    at = area.end() if area else 0
+    gap = "" if text[:at].endswith("\n") or not at else "\n"
+    return f"{text[:at]}{gap}{line}\n{text[at:]}"
+
+
+def append_section(text: str, heading: str, body: str) -> str:
+    """Return a ticket's text with a section added at its end."""
+    return f"{text.rstrip()}\n\n## {heading}\n\n{body.strip()}\n"
+
+
+@dataclass(frozen=True)
+class QueueItem:
+    """A ticket that waits to be merged; ``path`` is its file, ``order`` the number it queues by."""
+
+    path: str
+    ticket: str
+    summary: str
+
+    @property
+    def order(self) -> tuple[int, str]:
+        found = re.match(r"\d+", self.path.rpartition("/")[2])
+        return (int(found[0]) if found else 0, self.path)
+
+
+def parse_item(path: str, data: bytes) -> QueueItem | None:
+    """Read a queue item of format 1 or of the original; None for an empty or foreign file."""
+    text = data.decode(errors="surrogateescape")
+    fields = dict(re.findall(r"^\*\*([A-Za-z ]+):\*\*[ \t]*(.*?)[ \t\r]*$", text, re.MULTILINE))
+    name = fields.get("Ticket", "").rpartition("/")[2].removesuffix(".md")
+    if not name:
+        return None
+    return QueueItem(path, name, fields.get("Summary", ""))
+
+
+def format_item(ticket: Ticket, worktree: str, summary: str) -> bytes:
+    """Write a queue item, in the original's form so that its users find what they know."""
+    lines = [
+        "# Merge Queue Item",
+        "",
+        f"**Ticket:** {ticket_path(State.IN_PROGRESS, ticket.name)}",
+        f"**Ticket ID:** {ticket.id}",
+        f"**Branch:** {ticket.branch}",
+        f"**Worktree:** {worktree}",
+        f"**Summary:** {' '.join(summary.split())}",
+        "",
+    ]
+    return "\n".join(lines).encode(errors="surrogateescape")

@@ -1,0 +1,54 @@
+"""A repository with its plan, configuration and places: what every step works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from scriptorium import config
+from scriptorium.config import Config
+from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.git import Repository
+from scriptorium.paths import Paths
+from scriptorium.plan import PlanStore
+
+
+@dataclass
+class Workspace:
+    """Everything is found or read when it is first asked for."""
+
+    repository: Repository
+
+    @classmethod
+    def open(cls, start: Path | None = None) -> Workspace:
+        """Open the repository around a directory, the current one by default."""
+        return cls(Repository.discover(start or Path.cwd()))
+
+    @cached_property
+    def plan(self) -> PlanStore:
+        return PlanStore(self.repository)
+
+    @cached_property
+    def paths(self) -> Paths:
+        return Paths.of(self.repository.common_dir, self.repository.root)
+
+    @cached_property
+    def config(self) -> Config:
+        return config.load(self.repository.root)
+
+    @cached_property
+    def master(self) -> str:
+        """The branch that work lands on."""
+        return self.config.branch or self.repository.default_branch()
+
+    @property
+    def master_ref(self) -> str:
+        return f"refs/heads/{self.master}"
+
+    def master_commit(self) -> str:
+        """Return the commit that master is at now."""
+        commit = self.repository.resolve(self.master_ref)
+        if not commit:
+            raise ScriptoriumError(f"there is no branch '{self.master}'", "make a first commit", ExitCode.CONFIG)
+        return commit
