@@ -197,8 +197,8 @@ class Plan:
         for item in self.queue():
             if item.ticket == ticket and item.path != ACTIVE:
                 change.removes.append(item.path)
-        active = self.read(ACTIVE)
-        if active and (item := parse_item(ACTIVE, active)) and item.ticket == ticket:
+        active = parse_item(ACTIVE, self.read(ACTIVE))
+        if active and active.ticket == ticket:
             change.writes[ACTIVE] = b""
 
 
@@ -297,6 +297,7 @@ class PlanStore:
 
         ``decide`` returns None when there is nothing to do (any more); then so does this.
         """
+        what = ""
         for turn in range(TRIES):
             plan = self.snapshot()
             change = decide(plan)
@@ -305,11 +306,11 @@ class PlanStore:
             written = self.commit(plan, change)
             if written is not None:
                 return written
+            what = f"{change.verb} {change.subject}"
             time.sleep(random.uniform(0, min(0.001 * 2**turn, 0.1)))  # spreads the writers
         raise ScriptoriumError(
-            f"branch '{BRANCH}' moved {TRIES} times while '{change.verb} {change.subject}' was tried", "try again",
-            ExitCode.LOCKED,
-        )  # fmt: skip
+            f"branch '{BRANCH}' moved {TRIES} times while '{what}' was tried", "try again", ExitCode.LOCKED
+        )
 
     def follow(self, old: str, new: str) -> None:
         """Take along a checkout of the plan branch, which would otherwise show our change reversed."""

@@ -1,0 +1,231 @@
+"""The one module that starts agents and gates, watches their limits and ends their whole tree.
+
+Output goes straight to files: a killed run leaves all it said, nothing is buffered here, and a
+reader of ours can be slow or gone without stopping the program.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from scriptorium import watchdog
+from scriptorium.config import Limits
+from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
+
+SESSION = f"SCRIPTORIUM_SESSION={secrets.token_hex(8)}"
+"""The mark of everything that this process starts."""
+
+POLL = 0.1
+"""Seconds between two looks at output and limits; the end of a run is noticed at once."""
+
+
+class End(StrEnum):
+    """Why a run ended."""
+
+    EXIT = "exit"
+    HARD_LIMIT = "hard limit"
+    NO_OUTPUT = "no output"
+    NO_PROGRESS = "no progress"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is over; ``status`` is its exit code, negative for a signal."""
+
+    end: End
+    status: int
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return self.end is End.EXIT and self.status == 0
+
+
+class _Signals:
+    """Remembers a signal to stop; acted upon where stopping is safe."""
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    def note(self, signum: int, _frame: object) -> None:
+        self.received = self.received or signum
+
+
+_signals = _Signals()
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Turn SIGINT, SIGTERM and SIGHUP into `Stopped` at the next safe point within a block."""
+    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    _signals.received = 0
+    before = {signum: signal.signal(signum, _signals.note) for signum in watched}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def check_stop() -> None:
+    """Raise `Stopped` if a signal has arrived: this is a safe point."""
+    if _signals.received:
+        raise Stopped(_signals.received)
+
+
+def stop_requested() -> bool:
+    return bool(_signals.received)
+
+
+_watchdog: Any = None
+
+
+def _start_watchdog() -> None:
+    """Start the watchdog of this process, once; it ends by itself when we do."""
+    global _watchdog
+    if _watchdog is None or _watchdog.poll() is not None:
+        _watchdog = subprocess.Popen(
+            [sys.executable, "-I", "-S", watchdog.__file__, SESSION],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+        )
+
+
+class _Tail:
+    """Hands on the complete lines that were added to a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._rest = b""
+        self.size = 0
+
+    def lines(self) -> list[bytes]:
+        data = self._file.read()
+        self.size += len(data)
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        return whole
+
+    def close(self) -> list[bytes]:
+        whole = self.lines()
+        self._file.close()
+        return [*whole, self._rest] if self._rest else whole
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    output: Path,
+    errors: Path | None = None,
+    prompt: Path | None = None,
+    limits: Limits,
+    watch: Callable[[bytes], bool] | None = None,
+    first_signal: int = signal.SIGTERM,
+    at_poll: Callable[[], None] | None = None,
+) -> Finished:
+    """Run a program to its end, or to a limit, and leave nothing of it running.
+
+    ``output`` receives stdout, and stderr too unless ``errors`` is given; ``prompt`` is its stdin.
+    ``watch`` sees each line of output and tells whether it shows progress. Raises `Stopped` after
+    ending the program when a signal to stop arrives.
+    """
+    import sh  # late: 54 ms
+
+    _start_watchdog()
+    mark = f"SCRIPTORIUM_RUN={secrets.token_hex(8)}"
+    environment = {**env, **dict([mark.split("=", 1), SESSION.split("=", 1)])}
+    done = threading.Event()
+    with output.open("wb") as out, _open_errors(errors, out) as err, Path(prompt or os.devnull).open("rb") as stdin:
+        try:
+            program = sh.Command(argv[0])
+            process = program(
+                *argv[1:],
+                _cwd=str(cwd),
+                _env=environment,
+                _in=stdin,
+                _out=out,
+                _err=err,
+                _tty_in=False,
+                _tty_out=False,
+                _bg=True,
+                _bg_exc=False,
+                _new_session=True,
+                _done=lambda *_: done.set(),
+            )
+        except (sh.CommandNotFound, sh.ForkException) as error:
+            hint = "install it, or name another program in 'scriptorium.json'"
+            raise ScriptoriumError(f"cannot start '{argv[0]}': not found on PATH", hint, ExitCode.CONFIG) from error
+        started = time.monotonic()
+        tail = _Tail(output)
+        try:
+            end = _watch(done, tail, errors, limits, started, watch, at_poll)
+        finally:
+            watchdog.end(mark, process.pid, first=first_signal)
+            done.wait(5)
+            for line in tail.close():
+                if watch:
+                    watch(line)
+    status = process.process.exit_code if done.is_set() else -signal.SIGKILL
+    return Finished(end, -signal.SIGKILL if status is None else int(status), time.monotonic() - started)
+
+
+@contextmanager
+def _open_errors(errors: Path | None, out: Any) -> Iterator[Any]:
+    if errors is None:
+        yield out
+        return
+    with errors.open("wb") as err:
+        yield err
+
+
+def _watch(
+    done: threading.Event,
+    tail: _Tail,
+    errors: Path | None,
+    limits: Limits,
+    started: float,
+    watch: Callable[[bytes], bool] | None,
+    at_poll: Callable[[], None] | None,
+) -> End:
+    """Wait for the end of a run or its first limit."""
+    heard = progressed = started
+    size = 0
+    while not done.wait(POLL):
+        check_stop()
+        if at_poll:
+            at_poll()
+        lines = tail.lines()
+        now = time.monotonic()
+        said = tail.size + (errors.stat().st_size if errors else 0)
+        if said != size:
+            size, heard = said, now
+            if watch is None or any([watch(line) for line in lines]):  # every line is seen
+                progressed = now
+        if limits.hard and now - started > limits.hard:
+            return End.HARD_LIMIT
+        if limits.no_output and now - heard > limits.no_output:
+            return End.NO_OUTPUT
+        if limits.no_progress and now - progressed > limits.no_progress:
+            return End.NO_PROGRESS
+    return End.EXIT
+
+
+def end_leftovers(mark: str) -> None:
+    """End processes of an earlier run that a crash left behind; ``mark`` is ``NAME=value`` of their environment."""
+    watchdog.end(mark, first=signal.SIGINT)

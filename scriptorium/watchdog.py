@@ -1,0 +1,89 @@
+"""Ends what a dead scriptorium process left running.
+
+Agents and gates start commands in sessions of their own, so no signal to a process group reaches
+them all. Each run therefore carries a mark in its environment, which its children inherit, and a
+process belongs to a run when it has the mark or descends from one that has.
+
+Run as a program, this file is the watchdog: it waits on a pipe that only its parent holds, and
+when the parent is gone, however it died, it ends all that carries the parent's mark. It is started
+with ``python -I`` on this file alone, so it imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+GRACE = 2.0
+"""Seconds between asking a run to end and killing it."""
+
+
+def _parents() -> dict[int, int]:
+    """Return the parent of every process."""
+    found = {}
+    if os.path.isdir("/proc/self"):  # noqa: PTH112 - pathlib costs more than all of this
+        for name in os.listdir("/proc"):  # noqa: PTH208
+            if name.isdigit():
+                with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123
+                    # "pid (comm) state ppid …", and comm may hold anything; zombies are gone already
+                    state, parent = file.read().rpartition(b")")[2].split()[:2]
+                    if state != b"Z":
+                        found[int(name)] = int(parent)
+        return found
+    table = subprocess.run(["/bin/ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=False)
+    for line in table.stdout.split(b"\n"):
+        numbers = line.split()
+        if len(numbers) == 2:
+            found[int(numbers[0])] = int(numbers[1])
+    return found
+
+
+def _has_mark(pid: int, mark: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
+            return mark in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def members(mark: str, *leaders: int) -> set[int]:
+    """Return the processes of a run: those with its mark or led by a leader, and all their descendants."""
+    parents = _parents()
+    wanted = mark.encode()
+    found = {pid for pid in parents if pid in leaders or _has_mark(pid, wanted)}
+    found.discard(os.getpid())
+    grew = True
+    while grew:
+        children = {pid for pid, parent in parents.items() if parent in found} - found - {os.getpid()}
+        found |= children
+        grew = bool(children)
+    return found
+
+
+def end(mark: str, *leaders: int, first: int = signal.SIGTERM, grace: float = GRACE) -> None:
+    """End a run: ``first`` to everything, and after the grace time SIGKILL until nothing is left."""
+    known = members(mark, *leaders)
+    for pid in known:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, first)
+    deadline = time.monotonic() + grace
+    while known:
+        # who was known stays known: an orphan of theirs may have neither mark nor parent any more
+        known = (known & _parents().keys()) | members(mark, *leaders)
+        if time.monotonic() > deadline:
+            for pid in known:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > deadline + 5:
+                return  # unkillable, in the kernel; waiting longer helps nobody
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.stdin.buffer.read()
+    end(sys.argv[1], first=signal.SIGINT)
