@@ -8,6 +8,7 @@ from plumbum import cli
 
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import scrub_environment
+from scriptorium.log import start_plain
 from scriptorium.version import VERSION
 
 Flag = cli.Flag
@@ -23,6 +24,7 @@ class Command(cli.Application):  # type: ignore[misc, unused-ignore]
     def launch(cls, argv: list[str]) -> int:
         """Read the arguments, run the verb and return its exit code."""
         scrub_environment()
+        start_plain()
         name = f"scriptorium {cls.__module__.rpartition('.')[2].replace('_', '-')}"
         command = cls(name)
         _, code = command._parse_and_dispatch(argv)

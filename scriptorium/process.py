@@ -89,21 +89,32 @@ def stop_requested() -> bool:
     return bool(_signals.received)
 
 
-_watchdog: Any = None
+def helper(argv: Sequence[str], inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """Start a helper process of ours that ends when its stdin does, so that it never outlives us."""
+    return subprocess.Popen(
+        [sys.executable, *argv],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=inherited,
+        start_new_session=True,
+        cwd="/",
+    )
+
+
+def end_helper(process: subprocess.Popen[bytes]) -> None:
+    """Let a helper end, and wait for it."""
+    process.communicate()
+
+
+_watchdog: subprocess.Popen[bytes] | None = None
 
 
 def _start_watchdog() -> None:
-    """Start the watchdog of this process, once; it ends by itself when we do."""
+    """Start the watchdog of this process, once."""
     global _watchdog
     if _watchdog is None or _watchdog.poll() is not None:
-        _watchdog = subprocess.Popen(
-            [sys.executable, "-I", "-S", watchdog.__file__, SESSION],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd="/",
-        )
+        _watchdog = helper(["-I", "-S", watchdog.__file__, SESSION])
 
 
 class _Tail:
@@ -215,7 +226,8 @@ def _watch(
         said = tail.size + (errors.stat().st_size if errors else 0)
         if said != size:
             size, heard = said, now
-            if watch is None or any([watch(line) for line in lines]):  # every line is seen
+            shown = [watch(line) for line in lines] if watch else [True]
+            if any(shown):
                 progressed = now
         if limits.hard and now - started > limits.hard:
             return End.HARD_LIMIT

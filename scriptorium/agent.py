@@ -1,0 +1,62 @@
+"""What every agent run has in common: its environment, and what it leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scriptorium.git import IDENTITY, run
+from scriptorium.harness import Harness, Outcome, Task, choose
+from scriptorium.process import End
+from scriptorium.transitions import Cause
+from scriptorium.workspace import Workspace
+
+
+def task(workspace: Workspace, role: str, prompt: str, directory: Path, subject: str) -> tuple[Harness, Task]:
+    """Return the harness for a role and the task for it; raises when it cannot run here."""
+    config = workspace.config
+    harness, model = choose(config, role)
+    harness.check()
+    environment = {
+        "SCRIPTORIUM_ROLE": role,
+        "SCRIPTORIUM_REPO": str(workspace.repository.root),
+        "SCRIPTORIUM_WORKTREE": str(directory),
+        "SCRIPTORIUM_TICKET": "",
+        "SCRIPTORIUM_AREA": "",
+        # a worktree that loses its .git file must not become the repository around it
+        "GIT_CEILING_DIRECTORIES": str(directory.parent),
+        **identity(workspace),
+    }
+    logs = workspace.paths.ensure(workspace.paths.attempts / subject)
+    work = Task(role, prompt, directory, logs, model, config.effort(role), config.limits, environment)
+    return harness, work
+
+
+def identity(workspace: Workspace) -> dict[str, str]:
+    """Return an author for the agent's commits, where the user has configured none."""
+    known = run("config", "--get", "user.email", cwd=workspace.repository.root, accept=(0, 1))[1].strip()
+    if known:
+        return {}
+    name, email = IDENTITY
+    return {
+        "GIT_AUTHOR_NAME": name,
+        "GIT_AUTHOR_EMAIL": email,
+        "GIT_COMMITTER_NAME": name,
+        "GIT_COMMITTER_EMAIL": email,
+    }
+
+
+def failure(outcome: Outcome, task: Task) -> tuple[Cause, str]:
+    """Return why a run without a result failed, as a cause and a sentence."""
+    limits = task.limits
+    error = f": {outcome.report.error}" if outcome.report.error else ""
+    match outcome.finished.end:
+        case End.HARD_LIMIT:
+            return Cause.TIMEOUT, f"The agent was ended at its limit of {limits.hard:g} seconds{error}"
+        case End.NO_OUTPUT:
+            return Cause.SILENCE, f"The agent was ended after {limits.no_output:g} seconds without output{error}"
+        case End.NO_PROGRESS:
+            return Cause.TIMEOUT, f"The agent was ended after {limits.no_progress:g} seconds without progress{error}"
+        case End.EXIT if outcome.finished.status:
+            return Cause.AGENT, f"The agent ended with exit code {outcome.finished.status}{error}"
+        case End.EXIT:
+            return Cause.NO_SUBMIT, f"The agent ended without handing in{error}"

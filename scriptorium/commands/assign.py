@@ -1,0 +1,120 @@
+"""scriptorium assign: the oldest ready ticket gets a branch and a worktree."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from scriptorium import transitions, worktrees
+from scriptorium.cli import Command
+from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.plan import Change, Plan
+from scriptorium.records import emit
+from scriptorium.ticket import State, Ticket, TicketError, slug, ticket_id
+from scriptorium.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+class Assign(Command):
+    """Move the oldest ready ticket from open to in-progress, with a branch and a worktree of its own.
+
+    Ready is a ticket whose dependencies are done; a higher 'priority' goes first. Prints the ticket
+    and its worktree, or nothing when no ticket is ready.
+    """
+
+    def main(self) -> int:
+        workspace = Workspace.open()
+        result = assign(workspace)
+        if result:
+            emit(result[0], str(result[1]))
+            return ExitCode.OK
+        problems = open_problems(workspace.plan.snapshot())
+        if problems:
+            raise problems[0]
+        return ExitCode.OK
+
+
+def assign(workspace: Workspace, *, repairs_only: bool = False) -> tuple[str, Path] | None:
+    """Assign the next ticket and return it with its worktree; None when none is ready.
+
+    ``repairs_only`` leaves all but tickets marked ``repair: true``, for when master is red.
+    """
+    chosen = ""
+
+    def decide(plan: Plan) -> Change | None:
+        nonlocal chosen
+        tickets = ready(plan)
+        if repairs_only:
+            tickets = [ticket for ticket in tickets if ticket.repair]
+        if not tickets:
+            return None
+        # a file that somebody dropped there without a number gets the next one
+        chosen = tickets[0].name if tickets[0].id else f"{plan.next_id():04d}-{slug(tickets[0].name)}"
+        return transitions.assign(tickets[0], chosen)
+
+    if workspace.plan.transact(decide) is None:
+        return None
+    return chosen, worktrees.ensure(workspace, chosen)
+
+
+def ready(plan: Plan) -> list[Ticket]:
+    """Return the open tickets that can be worked on, in the order of their turn. Pure.
+
+    Those that cannot be understood, or whose id another ticket has as well, are left out.
+    """
+    found, _ = _examine(plan)
+    done = plan.ids[State.DONE]
+    able = [ticket for ticket in found if set(ticket.depends) <= done]
+    return sorted(able, key=lambda ticket: (-ticket.priority, ticket.id or "9" * 9, ticket.name))
+
+
+def open_problems(plan: Plan) -> list[ScriptoriumError]:
+    """Return what keeps open tickets from ever being ready. Pure."""
+    found, problems = _examine(plan)
+    known = set().union(*plan.ids.values())
+    for ticket in found:
+        for wanted in ticket.depends:
+            if wanted not in known:
+                problems.append(TicketError(ticket.name, f"it depends on '{wanted}', which does not exist"))
+    depends = {ticket.id: ticket.depends for ticket in found}
+    for ticket in found:
+        circle = find_circle(ticket.id, depends)
+        if circle:
+            problems.append(TicketError(ticket.name, f"it depends on itself: {' -> '.join(circle)}"))
+    return problems
+
+
+def find_circle(start: str, depends: dict[str, tuple[str, ...]]) -> list[str]:
+    """Return a way along dependencies from an id back to itself, empty when there is none."""
+    ways = [[start, wanted] for wanted in depends.get(start, ())]
+    seen: set[str] = set()
+    while ways:
+        way = ways.pop()
+        if way[-1] == start:
+            return way
+        if way[-1] not in seen:
+            seen.add(way[-1])
+            ways += [[*way, wanted] for wanted in depends.get(way[-1], ())]
+    return []
+
+
+def _examine(plan: Plan) -> tuple[list[Ticket], list[ScriptoriumError]]:
+    """Read the open tickets; those that cannot be used come back as problems."""
+    found: list[Ticket] = []
+    problems: list[ScriptoriumError] = []
+    names = plan.tickets(State.OPEN)
+    taken = [ticket_id(name) for name in names]
+    others = set().union(*(ids for state, ids in plan.ids.items() if state is not State.OPEN))
+    for name, number in zip(names, taken, strict=True):
+        if number and (number in others or taken.count(number) > 1):
+            problems.append(TicketError(name, f"another ticket has the id '{number}' as well", "rename one of them"))
+            continue
+        try:
+            found.append(plan.ticket(name, State.OPEN))
+        except TicketError as error:
+            problems.append(error)
+    return found, problems
+
+
+main = Assign.launch

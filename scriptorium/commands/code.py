@@ -1,0 +1,209 @@
+"""scriptorium code: the coding agent works on tickets in progress."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import replace
+from enum import StrEnum
+
+from scriptorium import agent, locks, process, transitions, worktrees
+from scriptorium.cli import Command
+from scriptorium.endpoint import Endpoint
+from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
+from scriptorium.git import GitError
+from scriptorium.harness import Outcome, Task
+from scriptorium.output import tail
+from scriptorium.plan import Change, Plan
+from scriptorium.prompts import prompt
+from scriptorium.records import tickets
+from scriptorium.redact import redact
+from scriptorium.submission import SubmitServer
+from scriptorium.ticket import State, Ticket
+from scriptorium.transitions import Cause
+from scriptorium.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+class Code(Command):
+    """Let the coding agent work on tickets in progress, named as arguments or by records on stdin.
+
+    Without either, the tickets in progress at which nobody is at work are taken up, as a crash may
+    have left them. Prints a line for each ticket submitted; one that was not is open again, with a
+    note, or stuck after its last attempt.
+    """
+
+    def main(self, *names: str) -> int:
+        workspace = Workspace.open()
+        named = tickets(names)
+        failed = False
+        for name in named or abandoned(workspace):
+            result = code(workspace, name)
+            failed |= result is Result.FAILED
+            if result is Result.SUBMITTED:
+                emit(name)
+        return ExitCode.FAILED if failed else ExitCode.OK
+
+
+class Result(StrEnum):
+    """How a ticket came out of a run of the coding agent."""
+
+    SUBMITTED = "submitted"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+def abandoned(workspace: Workspace) -> list[str]:
+    """Return the tickets in progress that wait for nobody and at which nobody is at work."""
+    plan = workspace.plan.snapshot()
+    queued = {item.ticket for item in plan.queue()}
+    idle = [name for name in plan.tickets(State.IN_PROGRESS) if name not in queued]
+    return [name for name in idle if not locks.is_held(workspace.paths.ticket_lock(name))]
+
+
+def code(workspace: Workspace, wanted: str, endpoint: Endpoint | None = None) -> Result:
+    """Run the coding agent on one ticket and record what came of it.
+
+    ``endpoint`` is the MCP server of a surrounding `scriptorium run`; without it, a harness that
+    wants one gets its own. Raises `Stopped` after reopening the ticket when a signal arrives.
+    """
+    name = _in_progress(workspace.plan.snapshot(), wanted)
+    lock = workspace.paths.ensure(workspace.paths.ticket_lock(name).parent) / f"{name}.lock"
+    try:
+        with locks.hold(lock, name), process.stoppable():
+            _in_progress(workspace.plan.snapshot(), name)
+            return _Coding(workspace, name).work(endpoint)
+    except ScriptoriumError as error:
+        if error.code is not ExitCode.LOCKED:
+            raise
+        log.warning("%s", error.message)
+        return Result.SKIPPED
+
+
+def _in_progress(plan: Plan, wanted: str) -> str:
+    """Return the name of a ticket that can be worked on, or raise with what it is instead."""
+    found = plan.find(wanted)
+    if found is None:
+        raise ScriptoriumError(f"there is no ticket '{wanted}'", "see 'scriptorium status --json'")
+    name, state = found
+    if state is not State.IN_PROGRESS:
+        raise ScriptoriumError(f"ticket '{name}' is {state}, not in progress", "run 'scriptorium assign' first")
+    if any(item.ticket == name for item in plan.queue()):
+        raise ScriptoriumError(f"ticket '{name}' is submitted already", "run 'scriptorium merge'")
+    return name
+
+
+class _Coding:
+    """One run of the coding agent on a ticket whose lock is held."""
+
+    def __init__(self, workspace: Workspace, name: str) -> None:
+        self.workspace = workspace
+        self.ticket = workspace.plan.snapshot().ticket(name, State.IN_PROGRESS)
+        self.worktree = worktrees.ensure(workspace, name)
+        self.submitted = False
+
+    def work(self, endpoint: Endpoint | None) -> Result:
+        workspace = self.workspace
+        harness, task = agent.task(workspace, "coding", self._prompt(), self.worktree, self.ticket.name)
+        if any(task.logs.iterdir()):
+            process.end_leftovers(f"SCRIPTORIUM_WORKTREE={self.worktree}")
+        log.info("ticket '%s': attempt %d begins", self.ticket.name, self.ticket.attempts + 1)
+        with ExitStack() as stack:
+            sockets = workspace.paths.ensure(workspace.paths.sockets)
+            server = stack.enter_context(SubmitServer(sockets, self.submit))
+            url = ""
+            if harness.wants_endpoint:
+                mcp = endpoint or stack.enter_context(Endpoint.local(sockets))
+                url = mcp.ready()
+            task = _with_token(task, server.token, str(sockets), self.ticket, url)
+            try:
+                outcome = harness.run(task)
+            except Stopped:
+                self._stopped()
+                raise
+        return self._conclude(outcome, task)
+
+    def _prompt(self) -> str:
+        ticket, workspace = self.ticket, self.workspace
+        attempt = ticket.attempts + 1
+        history = prompt("again", attempt=attempt, master=workspace.master) if attempt > 1 else ""
+        return prompt(
+            "coding",
+            repo=workspace.repository.root,
+            branch=ticket.branch,
+            master=workspace.master,
+            gate=workspace.config.gate,
+            history=history,
+            ticket=ticket.name,
+            text=ticket.text,
+        )
+
+    def submit(self, summary: str) -> str:
+        """Enqueue the ticket, the agent's uncommitted work included, and return the reply to the agent.
+
+        Called from the submit server's thread while the agent runs.
+        """
+        if self.submitted:
+            return f"ticket {self.ticket.name} is handed in already; there is nothing left to do"
+        summary = redact(" ".join(summary.split()))[:2000] or self.ticket.title
+        try:
+            head = worktrees.settle(self.workspace, self.ticket.name, f"{self.ticket.title}\n\n{summary}")
+        except GitError as error:
+            hint = f"check out '{self.ticket.branch}' in '{self.worktree}'"
+            raise ScriptoriumError(error.message, hint) from error
+        repository = self.workspace.repository
+        master = self.workspace.master_commit()
+        if repository.tree_of(head) == repository.tree_of(master) or repository.is_ancestor(head, master):
+            raise ScriptoriumError("there is no change to hand in", "make the change first, then hand in again")
+
+        def decide(plan: Plan) -> Change:
+            ticket = plan.ticket(_in_progress(plan, self.ticket.name), State.IN_PROGRESS)
+            return transitions.enqueue(plan, ticket, str(self.worktree), summary, head)
+
+        self.workspace.plan.transact(decide)
+        self.submitted = True
+        log.info("coding agent called submit_pr, summary=%s", summary)
+        return f"ticket {self.ticket.name} is queued to be merged; there is nothing left to do"
+
+    def _conclude(self, outcome: Outcome, task: Task) -> Result:
+        message = f"Leave attempt {self.ticket.attempts + 1} of ticket {self.ticket.name} as it stands"
+        try:
+            worktrees.settle(self.workspace, self.ticket.name, message)
+        except GitError as error:
+            log.warning("ticket '%s': %s", self.ticket.name, error.message)
+        if self.submitted:
+            return Result.SUBMITTED
+        cause, reason = agent.failure(outcome, task)
+        words = tail(outcome.log.with_suffix(".stderr")) or redact(outcome.report.message)[-1500:]
+        self._reopen(cause, reason, words, outcome.trailers())
+        return Result.FAILED
+
+    def _stopped(self) -> None:
+        if not self.submitted:
+            self._reopen(Cause.STOPPED, "The run was stopped from outside", "", {})
+
+    def _reopen(self, cause: Cause, reason: str, words: str, facts: dict[str, object]) -> None:
+        most = self.workspace.config.max_attempts
+
+        def decide(plan: Plan) -> Change | None:
+            if self.ticket.name not in plan.tickets(State.IN_PROGRESS):
+                return None  # somebody moved it by hand, and theirs counts
+            ticket = plan.ticket(self.ticket.name, State.IN_PROGRESS)
+            return transitions.reopen(plan, ticket, cause, redact(reason), words, most, facts)
+
+        self.workspace.plan.transact(decide)
+        log.info("ticket '%s': attempt failed: %s", self.ticket.name, reason)
+
+
+def _with_token(task: Task, token: str, sockets: str, ticket: Ticket, url: str) -> Task:
+    own = {
+        "SCRIPTORIUM_TICKET": ticket.name,
+        "SCRIPTORIUM_AREA": ticket.area,
+        "SCRIPTORIUM_TOKEN": token,
+        "SCRIPTORIUM_SOCKETS": sockets,
+    }
+    return replace(task, env={**task.env, **own}, endpoint=url)
+
+
+main = Code.launch

@@ -1,0 +1,197 @@
+"""scriptorium merge: bring the queue's next item to an end."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import StrEnum
+
+from scriptorium import gate, locks, process, transitions, worktrees
+from scriptorium.cli import Command
+from scriptorium.commands.health import MasterHealth, health
+from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.gate import Colour
+from scriptorium.git import GitError
+from scriptorium.harness import last_trailers
+from scriptorium.landing import Landed, land
+from scriptorium.plan import Change, Plan
+from scriptorium.records import emit, tickets
+from scriptorium.ticket import QueueItem, State, Ticket
+from scriptorium.transitions import Cause
+from scriptorium.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+MASTER_MOVES = 20
+"""How often an item is merged and tested anew because master moved meanwhile, before it waits."""
+
+
+class Merge(Command):
+    """Merge master into the branch of the queue's next ticket, run the gate, and land it by fast-forward.
+
+    Tickets named as arguments or by records on stdin are only waited for as records: the queue
+    decides whose turn it is, and items are taken until those named are through, one item without a
+    name. Prints the ticket and 'landed' or 'reopened'. Exits 3, and lands nothing, while master is red.
+    """
+
+    def main(self, *names: str) -> int:
+        workspace = Workspace.open()
+        wanted = set(tickets(names))
+        code = ExitCode.OK
+        with process.stoppable():
+            while True:
+                merged = merge(workspace)
+                if merged is None:
+                    return code
+                if merged.outcome in (Ended.LANDED, Ended.REOPENED):
+                    emit(merged.ticket, merged.outcome)
+                if merged.outcome is Ended.WAITING:
+                    raise ScriptoriumError(*blocked(merged))
+                wanted -= {merged.ticket}
+                if not wanted:
+                    return code
+
+
+class Ended(StrEnum):
+    """How an item came out of the queue; a waiting one is still in it."""
+
+    LANDED = "landed"
+    REOPENED = "reopened"
+    DROPPED = "dropped"
+    WAITING = "waiting"
+
+
+@dataclass(frozen=True)
+class Merged:
+    """An item that was dealt with; ``blocking`` names the user's files that it waits for."""
+
+    ticket: str
+    outcome: Ended
+    blocking: tuple[str, ...] = ()
+
+
+def blocked(merged: Merged) -> tuple[str, str]:
+    """Return the message and the hint for a landing that waits."""
+    files = ", ".join(f"'{name}'" for name in merged.blocking)
+    return f"ticket '{merged.ticket}' waits: local changes are in the way: {files}", "commit or stash them"
+
+
+def merge(workspace: Workspace) -> Merged | None:
+    """Bring the first item of the queue to an end; None when there is none to be had.
+
+    Raises with exit code 3 while master is red, unless the ticket is marked ``repair: true``, and
+    with 75 when another merge is under way.
+    """
+    plan = workspace.plan.snapshot()
+    if not plan.queue():
+        return None
+    locks_dir = workspace.paths.ensure(workspace.paths.lock("merge").parent)
+    with locks.hold(locks_dir / "merge.lock", "merge"):
+        for item in workspace.plan.snapshot().queue():
+            lock = workspace.paths.ensure(workspace.paths.ticket_lock(item.ticket).parent) / f"{item.ticket}.lock"
+            if locks.is_held(lock):
+                continue  # its agent is still at work
+            with locks.hold(lock, item.ticket):
+                return _Lane(workspace, item).process()
+    return None
+
+
+class _Lane:
+    """The merge lane with one item in hand, its ticket's lock held."""
+
+    def __init__(self, workspace: Workspace, item: QueueItem) -> None:
+        self.workspace = workspace
+        self.item = item
+
+    def process(self) -> Merged:
+        plan = self.workspace.plan.snapshot()
+        name = self.item.ticket
+        if name not in plan.tickets(State.IN_PROGRESS):
+            self.workspace.plan.transact(lambda plan: self._drop(plan, name))
+            log.warning("ticket '%s' is queued but not in progress: its queue item is dropped", name)
+            return Merged(name, Ended.DROPPED)
+        ticket = plan.ticket(name, State.IN_PROGRESS)
+        for _ in range(MASTER_MOVES):
+            merged = self._attempt(ticket)
+            if merged is not None:
+                return merged
+        return Merged(name, Ended.WAITING, ("master keeps moving",))
+
+    @staticmethod
+    def _drop(plan: Plan, name: str) -> Change | None:
+        still = any(item.ticket == name for item in plan.queue()) and name not in plan.tickets(State.IN_PROGRESS)
+        return transitions.forget_item(plan, name) if still else None
+
+    def _attempt(self, ticket: Ticket) -> Merged | None:
+        """Merge, test and land once; None when master moved meanwhile."""
+        workspace = self.workspace
+        if not ticket.repair:
+            require_green(health(workspace))
+        master = workspace.master_commit()
+        worktree = worktrees.ensure(workspace, ticket.name)
+        process.end_leftovers(f"SCRIPTORIUM_WORKTREE={worktree}")
+        try:
+            worktrees.settle(workspace, ticket.name, f"Keep what was found in the worktree of {ticket.name}")
+            message = f"Merge branch '{workspace.master}' into {ticket.branch}"
+            conflicts = workspace.repository.merge(worktree, master, message)
+        except GitError as error:
+            return self._reopen(ticket, Cause.CONFLICT, f"Merging `{workspace.master}` failed: {error.message}", "")
+        if conflicts:
+            names = "\n".join(conflicts)
+            return self._reopen(ticket, Cause.CONFLICT, f"Merging `{workspace.master}` conflicts in:", names)
+        tested = workspace.repository.resolve(f"refs/heads/{ticket.branch}")
+        failed = self._test(ticket, tested)
+        return failed or self._land(ticket, master, tested)
+
+    def _test(self, ticket: Ticket, tested: str) -> Merged | None:
+        workspace = self.workspace
+        tree = workspace.repository.tree_of(tested)
+        if gate.recall(workspace, tree) is Colour.GREEN:
+            return None
+        worktree = workspace.paths.ticket_worktree(ticket.name)
+        result = gate.run(workspace, worktree, ticket.name)
+        gate.remember(workspace, tree, green=result.green)
+        if result.green:
+            return None
+        # what the gate wrote is not the agent's work: the tree was clean before
+        workspace.repository.reset(worktree, tested)
+        return self._reopen(ticket, Cause.GATE, result.reason, result.tail)
+
+    def _land(self, ticket: Ticket, master: str, tested: str) -> Merged | None:
+        landing = land(self.workspace, ticket, master, tested)
+        match landing.outcome:
+            case Landed.MOVED:
+                return None
+            case Landed.BLOCKED:
+                return Merged(ticket.name, Ended.WAITING, landing.blocking)
+            case Landed.LANDED:
+                worktrees.remove(self.workspace, ticket.name, tested)
+                log.info("merge queue: ticket '%s' landed", ticket.name)
+                return Merged(ticket.name, Ended.LANDED)
+
+    def _reopen(self, ticket: Ticket, cause: Cause, reason: str, words: str) -> Merged:
+        workspace = self.workspace
+        facts = last_trailers(workspace.paths.attempts / ticket.name)
+
+        def decide(plan: Plan) -> Change | None:
+            if ticket.name not in plan.tickets(State.IN_PROGRESS):
+                return None
+            fresh = plan.ticket(ticket.name, State.IN_PROGRESS)
+            return transitions.reopen(plan, fresh, cause, reason, words, workspace.config.max_attempts, facts)
+
+        workspace.plan.transact(decide)
+        log.info("merge queue: ticket '%s' reopened: %s", ticket.name, reason)
+        return Merged(ticket.name, Ended.REOPENED)
+
+
+def require_green(found: MasterHealth) -> None:
+    """Raise, with exit code 3, when master is red."""
+    if not found.green:
+        raise ScriptoriumError(
+            f"master is red at '{found.commit[:12]}', so nothing lands",
+            "repair it on master, or by a ticket marked 'repair: true'; 'scriptorium health' says what fails",
+            ExitCode.REFUSED,
+        )
+
+
+main = Merge.launch

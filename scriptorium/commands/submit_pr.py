@@ -1,0 +1,37 @@
+"""scriptorium submit-pr: hand in the ticket at hand. Light, because agents wait for it."""
+
+import os
+import sys
+
+from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.submit_client import SubmitError, submit
+
+USAGE = """\
+usage: scriptorium submit-pr SUMMARY
+
+Hand in the ticket that this coding agent works on: uncommitted work is committed, and the ticket joins the
+merge queue. Only for agents: the run is known by SCRIPTORIUM_TOKEN and SCRIPTORIUM_SOCKETS in the environment.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Submit with the words of the command line as the summary."""
+    if argv in (["--help"], ["-h"]):
+        sys.stdout.write(USAGE)
+        return ExitCode.OK
+    words = argv[1:] if argv[:1] == ["--"] else argv
+    if not words or words[0].startswith("--"):
+        raise ScriptoriumError("a summary is needed", 'scriptorium submit-pr "what changed and why"', ExitCode.USAGE)
+    token, sockets = os.environ.get("SCRIPTORIUM_TOKEN", ""), os.environ.get("SCRIPTORIUM_SOCKETS", "")
+    if not token or not sockets:
+        raise ScriptoriumError(
+            "this is not the run of a coding agent",
+            "'scriptorium code' starts one; a person moves a ticket by 'scriptorium merge'",
+            ExitCode.USAGE,
+        )
+    try:
+        reply = submit(sockets, token, " ".join(words))
+    except SubmitError as error:
+        raise ScriptoriumError(str(error)) from error
+    print(reply, file=sys.stderr)
+    return ExitCode.OK

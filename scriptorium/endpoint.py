@@ -1,0 +1,92 @@
+"""The MCP endpoint: the address is taken at once, the server process starts when it is needed."""
+
+from __future__ import annotations
+
+import select
+import socket
+import subprocess
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import scriptorium
+from scriptorium import process
+from scriptorium.errors import ScriptoriumError
+
+
+class Endpoint:
+    """A listening address with the MCP server behind it.
+
+    The server costs half a second and 70 MB to start, so it comes with the first run that wants it
+    or the first caller from outside, who waits in the backlog meanwhile.
+    """
+
+    def __init__(self, host: str, port: int, sockets: Path) -> None:
+        self._sockets = sockets
+        self._server: subprocess.Popen[bytes] | None = None
+        self._starting = threading.Lock()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.socket(family)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._listener.bind((host, port))
+        except OSError as error:
+            self._listener.close()
+            hint = "end what listens there, or set 'endpoints.local' in 'scriptorium.json'"
+            raise ScriptoriumError(f"cannot listen on '{host}:{port}': {error.strerror}", hint) from error
+        self._listener.listen(64)
+        shown = f"[{host}]" if ":" in host else host
+        self.address = f"http://{shown}:{self._listener.getsockname()[1]}"
+
+    @classmethod
+    def local(cls, sockets: Path) -> Endpoint:
+        """Return an endpoint on a free port, for a single run."""
+        return cls("127.0.0.1", 0, sockets)
+
+    def __enter__(self) -> Endpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for a caller
+        self._listener.close()
+        if self._server is not None:
+            process.end_helper(self._server)
+
+    def ready(self) -> str:
+        """Start the server if it does not run, and return the URL for agents."""
+        with self._starting:
+            if self._server is None or self._server.poll() is not None:
+                descriptor = self._listener.fileno()
+                self._server = process.helper(
+                    # -P and the path: the scriptorium that runs now, whatever the agent's directory holds
+                    [
+                        "-P",
+                        "-c",
+                        _START,
+                        str(Path(scriptorium.__path__[0]).parent),
+                        str(descriptor),
+                        str(self._sockets),
+                    ],
+                    inherited=[descriptor],
+                )
+        return f"{self.address}/mcp"
+
+    def answer_callers(self) -> None:
+        """Start the server when somebody calls, however long that takes."""
+
+        def wait() -> None:
+            with suppress(OSError, ValueError):
+                select.select([self._listener], [], [])
+                if self._listener.fileno() >= 0:
+                    self.ready()
+
+        threading.Thread(target=wait, daemon=True).start()
+
+
+_START = """
+import socket, sys
+sys.path.insert(0, sys.argv[1])
+from scriptorium.mcp_server import serve
+serve(socket.socket(fileno=int(sys.argv[2])), sys.argv[3])
+"""

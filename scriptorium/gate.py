@@ -1,0 +1,96 @@
+"""The gate: one command that says whether a tree may be master, and the memory of its answers.
+
+Answers are kept by tree, not by commit, as git-test does: the tree that a merge was tested with is
+the tree that becomes master, so it is not tested twice. Green is kept for good. Red is asked
+again after a while, because a flaky tool must not close the gate until a person opens it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from scriptorium import process
+from scriptorium.config import Limits
+from scriptorium.output import next_log, tail
+from scriptorium.workspace import Workspace
+
+RED_FOR = 300
+"""Seconds for which a red answer stands."""
+
+KEPT_FROM_GATES = ("SCRIPTORIUM_TOKEN", "SCRIPTORIUM_SOCKETS", "SCRIPTORIUM_ROLE", "SCRIPTORIUM_TICKET")
+"""A project's tests must not be able to submit, or take themselves for an agent."""
+
+
+class Colour(StrEnum):
+    GREEN = "green"
+    RED = "red"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One run of the gate; ``reason`` and ``tail`` tell a person why it is red."""
+
+    green: bool
+    reason: str
+    tail: str
+    seconds: float
+    log: Path
+
+
+def _file(workspace: Workspace, tree: str) -> Path:
+    digest = hashlib.sha256(workspace.config.gate.encode()).hexdigest()[:12]
+    return workspace.paths.gates / f"{tree}-{digest}"
+
+
+def recall(workspace: Workspace, tree: str) -> Colour:
+    """Return what is known of a tree."""
+    file = _file(workspace, tree)
+    try:
+        colour = file.read_text().strip()
+        age = time.time() - file.stat().st_mtime
+    except OSError:
+        return Colour.UNKNOWN
+    if colour == Colour.GREEN:
+        return Colour.GREEN
+    # an age below zero is a clock that jumped: ask again
+    return Colour.RED if colour == Colour.RED and 0 <= age < RED_FOR else Colour.UNKNOWN
+
+
+def remember(workspace: Workspace, tree: str, *, green: bool) -> None:
+    """Keep an answer."""
+    file = workspace.paths.ensure(workspace.paths.gates) / _file(workspace, tree).name
+    draft = file.with_suffix(f".{os.getpid()}")
+    draft.write_text(Colour.GREEN if green else Colour.RED)
+    draft.replace(file)
+
+
+def environment(directory: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return what a gate sees: the user's environment, and the mark of its worktree."""
+    kept = {name: value for name, value in os.environ.items() if name not in KEPT_FROM_GATES}
+    return {**kept, "SCRIPTORIUM_WORKTREE": str(directory), **(extra or {})}
+
+
+def run(workspace: Workspace, directory: Path, subject: str) -> GateResult:
+    """Run the gate in a directory; its whole output goes to a log named after ``subject``."""
+    config = workspace.config
+    logs = workspace.paths.ensure(workspace.paths.attempts / subject)
+    log = next_log(logs, "gate", ".log")
+    finished = process.run(
+        ["/bin/sh", "-c", config.gate],
+        cwd=directory,
+        env=environment(directory),
+        output=log,
+        limits=Limits(hard=config.gate_timeout, no_output=0, no_progress=0),
+    )
+    if finished.end is process.End.HARD_LIMIT:
+        reason = f"`{config.gate}` was ended at its limit of {config.gate_timeout:g} seconds"
+    else:
+        reason = f"`{config.gate}` failed with exit code {finished.status}"
+    return GateResult(finished.ok, "" if finished.ok else reason, tail(log), finished.seconds, log)

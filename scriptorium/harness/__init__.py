@@ -1,0 +1,174 @@
+"""Harnesses: how an agent program is called, and what its output means.
+
+A harness turns a `Task` into an `Outcome`. One file each, beside this one; the process itself is
+run by `scriptorium.process` for all of them alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from scriptorium import process
+from scriptorium.config import Config, Limits
+from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.output import next_log
+from scriptorium.process import Finished
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run to be: what an agent is asked, where, as whom and within which limits."""
+
+    role: str
+    prompt: str
+    directory: Path
+    logs: Path
+    model: str
+    effort: str
+    limits: Limits
+    env: Mapping[str, str] = field(default_factory=dict)
+    endpoint: str = ""
+    """The URL of the MCP server with the submit tool, or '' for none."""
+
+
+@dataclass
+class Report:
+    """What is learnt from an agent's output, filled in line by line."""
+
+    message: str = ""
+    error: str = ""
+    session: str = ""
+    tokens_in: int = 0
+    tokens_cached: int = 0
+    tokens_out: int = 0
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that is over."""
+
+    finished: Finished
+    report: Report
+    log: Path
+    agent: str
+
+    def trailers(self) -> dict[str, object]:
+        """Return the facts of the run as commit trailers; what is not known is left out."""
+        report = self.report
+        return {
+            "Agent": self.agent,
+            "Tokens-In": report.tokens_in or "",
+            "Tokens-Cached": report.tokens_cached or "",
+            "Tokens-Out": report.tokens_out or "",
+            "Cost-USD": f"{report.cost_usd:.6f}" if report.cost_usd else "",
+            "Seconds": f"{self.finished.seconds:.1f}",
+        }
+
+
+class Harness(ABC):
+    """One kind of agent program."""
+
+    name: str
+    wants_endpoint = False
+    """Whether the agent is to be given the MCP endpoint."""
+
+    @abstractmethod
+    def argv(self, task: Task, last_message: Path) -> list[str]:
+        """Return the command line; the prompt is on stdin."""
+
+    @abstractmethod
+    def read(self, line: bytes, report: Report) -> bool:
+        """Learn from one line of output; tell whether it shows that the agent gets on."""
+
+    def settings(self) -> Mapping[str, str]:
+        """Return what the program needs in its environment."""
+        return {}
+
+    def check(self) -> None:
+        """Raise, with exit code 78, when the program cannot be started here."""
+        program = self.program()
+        if shutil.which(program) is None:
+            raise ScriptoriumError(f"'{program}' is not on PATH", self.remedy(), ExitCode.CONFIG)
+
+    @abstractmethod
+    def program(self) -> str: ...
+
+    def remedy(self) -> str:
+        return "install it, or name another model in 'scriptorium.json'"
+
+    def run(self, task: Task, at_line: Callable[[bytes], None] | None = None) -> Outcome:
+        """Run the agent to its end; its raw output stays in ``<logs>/attempt-NN.jsonl``."""
+        task.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log = next_log(task.logs, "attempt", ".jsonl")
+        prompt, last_message = log.with_suffix(".prompt.md"), log.with_suffix(".last.md")
+        prompt.write_text(task.prompt, errors="surrogateescape")
+        report = Report()
+
+        def watch(line: bytes) -> bool:
+            if at_line:
+                at_line(line)
+            return self.read(line, report)
+
+        finished = process.run(
+            self.argv(task, last_message),
+            cwd=task.directory,
+            env={**os.environ, **_path(), **self.settings(), **task.env},
+            output=log,
+            errors=log.with_suffix(".stderr"),
+            prompt=prompt,
+            limits=task.limits,
+            watch=watch,
+            first_signal=signal.SIGINT,  # on which the known agents end their own commands
+        )
+        if last_message.exists():
+            report.message = last_message.read_text(errors="replace")
+        outcome = Outcome(finished, report, log, f"{self.name}/{task.model}" if task.model != self.name else self.name)
+        log.with_suffix(".json").write_text(json.dumps({**outcome.trailers(), **asdict(report)}))
+        return outcome
+
+
+def _path() -> dict[str, str]:
+    """Put this scriptorium first on the agents' PATH."""
+    here = Path(sys.argv[0]).absolute().parent
+    if not (here / "scriptorium").exists():
+        here = Path(sys.executable).parent
+    return {"PATH": f"{here}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+
+
+def last_trailers(logs: Path) -> dict[str, object]:
+    """Return the trailers of the newest finished run in a directory of logs; empty when there is none."""
+    files = sorted(logs.glob("attempt-*.json"))
+    try:
+        facts = json.loads(files[-1].read_text()) if files else {}
+    except (OSError, ValueError):
+        return {}
+    return {key: value for key, value in facts.items() if key[0].isupper()}
+
+
+def choose(config: Config, role: str) -> tuple[Harness, str]:
+    """Return the harness and the model for a role: by name, else by the model's prefix."""
+    model = config.model(role)
+    program = config.harnesses.get(model)
+    if program is not None:
+        from scriptorium.harness.command import Command
+
+        return Command(model, program), model
+    if model.startswith(("gpt-", "codex-")):
+        from scriptorium.harness.codex import Codex
+
+        return Codex(), model
+    backend = "claude-code" if model.startswith("claude-") else "typoi"
+    raise ScriptoriumError(
+        f"model '{model}' of role '{role}' needs the backend '{backend}', which is not there yet",
+        "use a 'gpt-…' or 'codex-…' model, or name the program under 'harnesses'",
+        ExitCode.CONFIG,
+    )

@@ -1,0 +1,77 @@
+"""Landing: master moves to a tested commit, by fast-forward, together with the plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from scriptorium.git import GitError, RefUpdate
+from scriptorium.harness import last_trailers
+from scriptorium.plan import Change, Plan
+from scriptorium.ticket import State, Ticket
+from scriptorium.transitions import complete
+from scriptorium.workspace import Workspace
+
+
+class Landed(StrEnum):
+    """How an attempt to land came out."""
+
+    LANDED = "landed"
+    MOVED = "moved"  # master is not what was tested any more
+    BLOCKED = "blocked"  # local changes in the user's checkout are in the way
+
+
+@dataclass(frozen=True)
+class Landing:
+    """The outcome; ``blocking`` names the files of the user's that stand in the way."""
+
+    outcome: Landed
+    blocking: tuple[str, ...] = ()
+
+
+def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Landing:
+    """Move master from ``master`` to ``tested`` and the ticket to done.
+
+    Where master is checked out, git's own fast-forward takes index and files along, and the plan
+    follows; a crash in between is finished at the next start, as the queue item is still there.
+    Elsewhere both refs move in one transaction.
+    """
+    if tested == master:  # a crash, or a person, landed it before
+        return _complete(workspace, ticket, tested)
+    checkouts = workspace.repository.checkouts(workspace.master)
+    if not checkouts:
+        return _together(workspace, ticket, master, tested)
+    try:
+        blocking = workspace.repository.fast_forward(checkouts[0], tested)
+    except GitError:
+        if workspace.master_commit() != master:
+            return Landing(Landed.MOVED)
+        raise
+    if blocking:
+        return Landing(Landed.BLOCKED, tuple(blocking))
+    if workspace.master_commit() != tested:
+        return Landing(Landed.MOVED)  # the checkout changed its branch at this very moment
+    for other in checkouts[1:]:
+        workspace.repository.follow(other, master, tested)
+    return _complete(workspace, ticket, tested)
+
+
+def _change(workspace: Workspace, ticket: Ticket, plan: Plan, tested: str) -> Change:
+    facts = last_trailers(workspace.paths.attempts / ticket.name)
+    return complete(plan, plan.ticket(ticket.name, State.IN_PROGRESS), tested, facts)
+
+
+def _complete(workspace: Workspace, ticket: Ticket, tested: str) -> Landing:
+    workspace.plan.transact(lambda plan: _change(workspace, ticket, plan, tested))
+    return Landing(Landed.LANDED)
+
+
+def _together(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Landing:
+    while True:
+        plan = workspace.plan.snapshot()
+        of_plan = workspace.plan.prepare(plan, _change(workspace, ticket, plan, tested))
+        if workspace.repository.update_refs(RefUpdate(workspace.master_ref, tested, master), of_plan):
+            workspace.plan.follow(plan.commit, of_plan.new)
+            return Landing(Landed.LANDED)
+        if workspace.master_commit() != master:
+            return Landing(Landed.MOVED)

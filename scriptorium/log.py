@@ -1,0 +1,66 @@
+"""The narrative: log lines for people, on a stream and, for a session, in a file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+FORMAT = "[%(asctime)s] [%(levelname)s] %(message)s"
+DATES = "%Y-%m-%dT%H:%M:%SZ"
+COLOURS = {"DEBUG": "cyan", "WARN": "yellow", "ERROR": "red"}
+
+
+def start(stream: TextIO, level: str, file: Path | None = None, file_level: str = "DEBUG") -> None:
+    """Send log lines to a stream, coloured on a terminal, and plain ones to a file."""
+    logging.addLevelName(logging.WARNING, "WARN")
+    logging.Formatter.converter = time.gmtime
+    root = logging.getLogger("scriptorium")
+    root.setLevel(logging.DEBUG)
+    root.propagate = False
+    root.handlers = [_handler(logging.StreamHandler(stream), level, _formatter(stream))]
+    if file is not None:
+        root.handlers.append(_handler(logging.FileHandler(file), file_level, logging.Formatter(FORMAT, DATES)))
+
+
+def start_plain() -> None:
+    """Send warnings of a single command to stderr, without dates."""
+    logging.addLevelName(logging.WARNING, "WARN")
+    root = logging.getLogger("scriptorium")
+    root.propagate = False
+    level = os.environ.get("SCRIPTORIUM_LOG_LEVEL", "INFO").upper()
+    root.setLevel({"WARN": "WARNING"}.get(level, level) if level in ("DEBUG", "INFO", "WARN", "ERROR") else "INFO")
+    root.handlers = [
+        _handler(logging.StreamHandler(sys.stderr), "DEBUG", logging.Formatter("scriptorium: %(message)s"))
+    ]
+
+
+def _handler(handler: logging.Handler, level: str, formatter: logging.Formatter) -> logging.Handler:
+    handler.setLevel({"WARN": "WARNING"}.get(level, level))
+    handler.setFormatter(formatter)
+    return handler
+
+
+def _formatter(stream: TextIO) -> logging.Formatter:
+    if not stream.isatty() or os.environ.get("NO_COLOR"):
+        return logging.Formatter(FORMAT, DATES)
+    from colorlog import ColoredFormatter
+
+    return ColoredFormatter(f"%(log_color)s{FORMAT}", DATES, log_colors=COLOURS, stream=stream)
+
+
+def session_file(directory: Path) -> Path:
+    """Return a new file ``run_<UTC>.log``; two sessions of one second get two files."""
+    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
+        file = directory / f"run_{stamp}{suffix}.log"
+        try:
+            file.touch(mode=0o600, exist_ok=False)
+        except FileExistsError:
+            continue
+        return file
+    raise FileExistsError(f"no free log file name in '{directory}'")

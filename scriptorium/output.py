@@ -1,0 +1,42 @@
+"""Output files of agents and gates: their names, and their tails made fit for a ticket."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from scriptorium.redact import redact
+
+TAIL_LINES = 20
+TAIL_CHARACTERS = 1500
+_READ = 64 * 1024  # bytes; redacted as a whole, so that no secret is cut in two and then missed
+
+
+def tail(path: Path) -> str:
+    """Return the last lines of a file, short, printable and without secrets."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _READ))
+            data = file.read()
+    except OSError:
+        return ""
+    text = redact(data.decode(errors="replace"))
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
+    text = "".join(c if c >= " " or c in "\n\t" else "?" for c in text)
+    return "\n".join(text.rstrip().splitlines()[-TAIL_LINES:])[-TAIL_CHARACTERS:]
+
+
+def fenced(text: str) -> str:
+    """Return a text as a Markdown code block that it cannot close by itself."""
+    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}\n{text}\n{fence}"
+
+
+def next_log(directory: Path, stem: str, suffix: str) -> Path:
+    """Return the first free ``<stem>-NN<suffix>`` of a directory."""
+    number = 1
+    while (directory / f"{stem}-{number:02d}{suffix}").exists():
+        number += 1
+    return directory / f"{stem}-{number:02d}{suffix}"

@@ -1,0 +1,12 @@
+"""Finds the files that are shipped beside the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def share(name: str) -> Path:
+    """Return a shipped directory, ``hooks`` or ``templates``: in the wheel, or at the top of a clone."""
+    here = Path(__file__).parent
+    packed = here / "_share" / name
+    return packed if packed.is_dir() else here.parent / name

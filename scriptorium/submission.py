@@ -1,0 +1,89 @@
+"""Handing in a ticket: the socket on which a run of the coding step waits for its agent.
+
+Each run has a socket of its own, named by the hash of an unguessable token that only its agent
+has. The command `scriptorium submit-pr` and the MCP tool `submit_pr` both speak to it, so a
+submit can only be that run's, whatever the model says.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from scriptorium.errors import ScriptoriumError
+from scriptorium.submit_client import OPEN_DESCRIPTORS, socket_name
+
+LINE_LIMIT = 1024 * 1024
+"""Bytes of one submit; a summary is a sentence or two."""
+
+
+class SubmitServer:
+    """Answers submits of one run until the block is left; ``handle`` turns a summary into a reply.
+
+    ``handle`` runs in a thread of the server, one call at a time; a ScriptoriumError it raises is
+    told to the agent.
+    """
+
+    def __init__(self, sockets: Path, handle: Callable[[str], str]) -> None:
+        self.token = secrets.token_urlsafe(32)
+        self._handle = handle
+        self._path = sockets / socket_name(self.token)
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._bind()
+        self._socket.listen(8)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def _bind(self) -> None:
+        # by the open directory, because a socket's path is cut at about 104 bytes
+        handle = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            directory = f"{OPEN_DESCRIPTORS}/{handle}" if os.access(OPEN_DESCRIPTORS, os.X_OK) else self._path.parent
+            self._socket.bind(f"{directory}/{self._path.name}")
+        finally:
+            os.close(handle)
+
+    def __enter__(self) -> SubmitServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
+        self._thread.join()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection, suppress(OSError):
+                connection.settimeout(10)
+                connection.sendall(json.dumps(self._answer(connection)).encode() + b"\n")
+
+    def _answer(self, connection: socket.socket) -> dict[str, object]:
+        with connection.makefile("rb") as reader:
+            line = reader.readline(LINE_LIMIT)
+        try:
+            request = json.loads(line)
+            token, summary = request["token"], request["summary"]
+        except (ValueError, KeyError, TypeError):
+            return {"ok": False, "message": "that is not a submit"}
+        if not isinstance(token, str) or not hmac.compare_digest(token.encode(), self.token.encode()):
+            return {"ok": False, "message": "this run is over or its token is unknown"}
+        try:
+            return {"ok": True, "message": self._handle(str(summary))}
+        except ScriptoriumError as error:
+            return {"ok": False, "message": str(error)}
+        except Exception as error:  # noqa: BLE001 - the agent must hear of it, and the thread must live
+            return {"ok": False, "message": f"this is a bug: {type(error).__name__}: {error}"}

@@ -1,0 +1,82 @@
+"""Hands in a ticket through the unix socket of the run that the agent belongs to.
+
+The socket is `<first 32 hex digits of sha256(token)>.sock` in the sockets directory; one JSON line goes each
+way: `{"token": str, "summary": str}` and `{"ok": bool, "message": str}`. Imports are lazy: this also serves a
+command that must start in a few tens of milliseconds.
+"""
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself costs as much as all the rest
+    import socket
+
+# A directory of open descriptors whose entries resolve as paths, as on Linux.
+OPEN_DESCRIPTORS = "/proc/self/fd"
+
+
+class SubmitError(Exception):
+    """A submission was not accepted; the message is meant for the agent."""
+
+
+def submit(sockets_dir: str, token: str, summary: str, timeout: float = 30.0) -> str:
+    """Submit the ticket of the run that holds `token` and return the reply.
+
+    `timeout` is in seconds and holds for each step. Raises SubmitError if the run is unknown,
+    refuses, or it does not answer.
+    """
+    import json
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout)
+        try:
+            _connect(connection, sockets_dir, socket_name(token))
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise SubmitError("this run is over or its token is unknown") from None
+        except OSError as error:
+            raise SubmitError(f"the run is not reachable: {error.strerror or error}") from error
+        try:
+            connection.sendall(json.dumps({"token": token, "summary": summary}).encode() + b"\n")
+            with connection.makefile("rb") as answers:
+                line = answers.readline()
+        except TimeoutError:
+            raise SubmitError(f"no answer within {timeout:g} s, the submission may have been taken") from None
+        except OSError as error:
+            raise SubmitError(f"the run hung up: {error.strerror or error}") from error
+    if not line.endswith(b"\n"):
+        raise SubmitError("the run hung up without an answer")
+    answer = json.loads(line)
+    if not answer["ok"]:
+        raise SubmitError(answer["message"])
+    return str(answer["message"])
+
+
+def socket_name(token: str) -> str:
+    """Return the file name of the socket that serves the run with `token`."""
+    import hashlib
+
+    return hashlib.sha256(token.encode()).hexdigest()[:32] + ".sock"
+
+
+def _connect(connection: "socket.socket", directory: str, name: str) -> None:
+    # A socket path is cut at about 104 bytes (sun_path), which temporary directories exceed: go by the open
+    # directory. Without /proc that takes a change of directory, which is the whole process's.
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if os.access(OPEN_DESCRIPTORS, os.X_OK):
+            connection.connect(f"{OPEN_DESCRIPTORS}/{handle}/{name}")
+        else:
+            _connect_from(handle, connection, name)
+    finally:
+        os.close(handle)
+
+
+def _connect_from(handle: int, connection: "socket.socket", name: str) -> None:
+    before = os.open(".", os.O_RDONLY)
+    try:
+        os.fchdir(handle)
+        connection.connect(name)
+    finally:
+        os.fchdir(before)
+        os.close(before)

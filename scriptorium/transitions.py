@@ -1,0 +1,93 @@
+"""The moves of a ticket, each one commit: what it moves, writes and tells. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from scriptorium.output import fenced
+from scriptorium.plan import Change, Plan
+from scriptorium.ticket import State, Ticket, append_section, format_item, set_field, ticket_path
+
+
+class Cause(StrEnum):
+    """Why an attempt failed."""
+
+    NO_SUBMIT = "no-submit"
+    AGENT = "agent"
+    SILENCE = "silence"
+    TIMEOUT = "timeout"
+    CONFLICT = "conflict"
+    GATE = "gate"
+    STOPPED = "stopped"
+
+
+def _told(ticket: Ticket, old: State, new: State, **facts: object) -> dict[str, object]:
+    trailers = {key.replace("_", "-"): value for key, value in facts.items()}
+    return {"Ticket": ticket.name, "Move": f"{old} -> {new}" if old is not new else "", **trailers}
+
+
+def assign(ticket: Ticket, name: str) -> Change:
+    """Open -> in-progress; ``name`` is the ticket's, with an id if it had none."""
+    change = Change("assign", f"ticket {name}")
+    change.moves[ticket.path] = ticket_path(State.IN_PROGRESS, name)
+    change.trailers = {
+        "Ticket": name,
+        "Move": f"{State.OPEN} -> {State.IN_PROGRESS}",
+        "Attempt": ticket.attempts + 1,
+    }
+    return change
+
+
+def enqueue(plan: Plan, ticket: Ticket, worktree: str, summary: str, head: str) -> Change:
+    """A submitted ticket joins the merge queue; it stays in progress."""
+    change = Change("enqueue", f"ticket {ticket.name}")
+    change.writes[plan.next_item_path(ticket.name)] = format_item(ticket, worktree, summary)
+    change.trailers = {"Ticket": ticket.name, "Attempt": ticket.attempts + 1, "Head": head}
+    return change
+
+
+def complete(plan: Plan, ticket: Ticket, commit: str, facts: Mapping[str, object]) -> Change:
+    """In-progress -> done, and out of the queue."""
+    change = Change("complete", f"ticket {ticket.name}")
+    change.moves[ticket.path] = ticket_path(State.DONE, ticket.name)
+    plan.dequeue(ticket.name, change)
+    change.trailers = {
+        **_told(ticket, State.IN_PROGRESS, State.DONE, Attempt=ticket.attempts + 1, Landed=commit),
+        **facts,
+    }
+    return change
+
+
+def reopen(
+    plan: Plan, ticket: Ticket, cause: Cause, reason: str, tail: str, most: int, facts: Mapping[str, object]
+) -> Change:
+    """In-progress -> open with a note of what went wrong, or stuck when that was the last attempt.
+
+    A run that was stopped from outside counts for nothing and leaves no note.
+    """
+    attempt = ticket.attempts + 1
+    counted = cause is not Cause.STOPPED
+    target = State.STUCK if counted and attempt >= most else State.OPEN
+    new = ticket_path(target, ticket.name)
+    verb = "park" if target is State.STUCK else "reopen"
+    change = Change(verb, f"ticket {ticket.name}", moves={ticket.path: new})
+    if counted:
+        text = set_field(ticket.text, "attempts", attempt)
+        note = f"{reason}\n\n{fenced(tail)}" if tail else reason
+        text = append_section(text, f"Attempt {attempt} failed: {cause}", note)
+        change.writes[new] = text.encode(errors="surrogateescape")
+    plan.dequeue(ticket.name, change)
+    change.trailers = {
+        **_told(ticket, State.IN_PROGRESS, target, Attempt=attempt, Cause=cause, Reason=reason),
+        **facts,
+    }
+    return change
+
+
+def forget_item(plan: Plan, name: str) -> Change:
+    """Drop a queue item whose ticket is not in progress any more."""
+    change = Change("drop", f"queue item of ticket {name}")
+    plan.dequeue(name, change)
+    change.trailers = {"Ticket": name}
+    return change

@@ -1,0 +1,95 @@
+"""The worktrees of tickets: made on assignment, settled after each run, removed when landed."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from scriptorium import locks, rescue
+from scriptorium.git import GitError, RefUpdate
+from scriptorium.ticket import branch_of
+from scriptorium.workspace import Workspace
+
+SETUP_WAIT = 600.0
+"""Seconds to wait for neighbours that make a worktree; a big repository takes 20 s for one."""
+
+
+def is_sound(workspace: Workspace, path: Path, branch: str) -> bool:
+    """Tell whether a directory is our worktree with its branch checked out.
+
+    Read from git's own files (gitrepository-layout), because it is asked several times a ticket.
+    """
+    try:
+        git_dir = Path((path / ".git").read_text().removeprefix("gitdir: ").strip())
+        head = (git_dir / "HEAD").read_text().strip()
+        back = Path((git_dir / "gitdir").read_text().strip())
+    except OSError:
+        return False
+    ours = git_dir.parent == workspace.repository.common_dir / "worktrees"
+    return ours and back == path / ".git" and head == f"ref: refs/heads/{branch}"
+
+
+def ensure(workspace: Workspace, ticket: str) -> Path:
+    """Return a ticket's worktree with its branch checked out, made from master if there is none.
+
+    A directory that is in the way is moved aside, never deleted; commits made with HEAD detached
+    or on another branch are kept by a rescue ref.
+    """
+    path = workspace.paths.ticket_worktree(ticket)
+    branch = branch_of(ticket)
+    if is_sound(workspace, path, branch):
+        return path
+    workspace.paths.ensure(path.parent)
+    lock = workspace.paths.ensure(workspace.paths.lock("worktrees").parent) / "worktrees.lock"
+    # git worktree add fails when several run at once
+    with locks.hold(lock, "worktrees", wait=SETUP_WAIT):
+        _clear_the_way(workspace, path, ticket)
+        known = workspace.repository.resolve(f"refs/heads/{branch}")
+        start = "" if known else workspace.master_commit()
+        workspace.repository.add_worktree(path, branch, start)
+    return path
+
+
+def _clear_the_way(workspace: Workspace, path: Path, ticket: str) -> None:
+    if not path.exists():
+        return
+    try:
+        _, head = workspace.repository.head_of(path)
+        commit = rescue.snapshot(path, head, f"Work found in the worktree of ticket {ticket}")
+        rescue.keep(workspace, commit, ticket, f"the worktree of ticket '{ticket}' had left its branch")
+        workspace.repository.remove_worktree(path)
+    except GitError:
+        # not a worktree any more, so git cannot read it; a person can
+        path.rename(path.with_name(f"{path.name}.found-{secrets.token_hex(3)}"))
+
+
+def settle(workspace: Workspace, ticket: str, message: str) -> str:
+    """Commit whatever a run left uncommitted to the ticket's branch and return the branch's tip.
+
+    Raises GitError when the worktree is broken, or its HEAD is not on the ticket's branch.
+    """
+    path = workspace.paths.ticket_worktree(ticket)
+    branch = branch_of(ticket)
+    if not is_sound(workspace, path, branch):
+        raise GitError(("status",), 1, f"error: the worktree '{path}' is not on branch '{branch}'")
+    if workspace.repository.changes(path):
+        if workspace.repository.unmerged(path):
+            # a merge that was left half done: keep it as it is, then go back to before it
+            _, head = workspace.repository.head_of(path)
+            commit = rescue.snapshot(path, head, f"Unfinished merge of ticket {ticket}")
+            rescue.keep(workspace, commit, ticket, f"ticket '{ticket}' left a merge with conflicts")
+            workspace.repository.reset(path, head)
+        else:
+            workspace.repository.commit_all(path, message)
+    return workspace.repository.resolve(f"refs/heads/{branch}")
+
+
+def remove(workspace: Workspace, ticket: str, landed: str) -> None:
+    """Remove the worktree and the branch of a ticket whose tip ``landed`` is in master."""
+    path = workspace.paths.ticket_worktree(ticket)
+    if path.exists():
+        workspace.repository.remove_worktree(path)
+    branch = f"refs/heads/{branch_of(ticket)}"
+    if workspace.repository.resolve(branch):
+        # only if it is still that commit: whatever came on top is not in master
+        workspace.repository.update_refs(RefUpdate(branch, "", landed))
