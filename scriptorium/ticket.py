@@ -173,25 +173,34 @@ def parse_ticket(name: str, state: State, data: bytes) -> Ticket:
         raise TicketError(name, str(error)) from error
 
 
-def set_field(text: str, key: str, value: Any) -> str:
-    """Return a ticket's text with one field changed or added, every other line as it was."""
+def set_field(text: str, key: str, value: object) -> str:
+    """Return a ticket's text with one field changed or added, every other line as it was.
+
+    ``value`` is written as YAML has it: a number, a word, or a list as ``[0003, 0004]``. Raises
+    ValueError where that cannot be done to the front matter as it is written.
+    """
     parts = split_front_matter(text)
     if parts is None:
         return _set_bold_field(text, key, value)
     head, rest = parts
     end = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
     line = f"{key}: {value}"
-    pattern = re.compile(rf"^{re.escape(key)}[ \t]*:[ \t]*[^\s#]*(?=[ \t]*(#.*)?\r?$)", re.MULTILINE)
-    changed, count = pattern.subn(lambda _: line, head, count=1)
+    # the key's line up to a comment, and the lines of a block list below it
+    pattern = re.compile(
+        rf"^{re.escape(key)}[ \t]*:[^\r\n#]*?(?=[ \t]*(?:#[^\r\n]*)?\r?$)(?P<end>[^\r\n]*)(?:\r?\n[ \t]*-[ \t][^\r\n]*)*",
+        re.MULTILINE,
+    )
+    changed, count = pattern.subn(lambda found: line + found["end"], head, count=1)
     if not count:
-        changed = head + line + end
-    if load_yaml(changed) != {**load_yaml(head), key: value}:
+        changed = f"{head}{line}{end}"
+    if load_yaml(changed) != {**load_yaml(head), **load_yaml(line)}:
         raise ValueError(f"'{key}' cannot be set to '{value}' in its front matter")
     return f"---{end}{changed}{rest}"
 
 
-def _set_bold_field(text: str, key: str, value: Any) -> str:
-    line = f"**{key.capitalize()}:** {value}"
+def _set_bold_field(text: str, key: str, value: object) -> str:
+    shown = str(value).strip("[]")
+    line = f"**{key.capitalize()}:** {shown}"
     pattern = re.compile(rf"^\*\*{key.capitalize()}:\*\*[^\r\n]*", re.MULTILINE)
     if pattern.search(text):
         return pattern.sub(lambda _: line, text, count=1)

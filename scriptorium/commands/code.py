@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from scriptorium import agent, locks, process, transitions, worktrees
@@ -16,7 +16,7 @@ from scriptorium.harness import Outcome, Task
 from scriptorium.output import tail
 from scriptorium.plan import Change, Plan
 from scriptorium.prompts import prompt
-from scriptorium.records import tickets
+from scriptorium.records import emit, tickets
 from scriptorium.redact import redact
 from scriptorium.submission import SubmitServer
 from scriptorium.ticket import State, Ticket
@@ -39,10 +39,10 @@ class Code(Command):
         named = tickets(names)
         failed = False
         for name in named or abandoned(workspace):
-            result = code(workspace, name)
-            failed |= result is Result.FAILED
-            if result is Result.SUBMITTED:
-                emit(name)
+            coded = code(workspace, name)
+            failed |= coded.result is Result.FAILED
+            if coded.result is Result.SUBMITTED:
+                emit(coded.ticket)
         return ExitCode.FAILED if failed else ExitCode.OK
 
 
@@ -54,6 +54,14 @@ class Result(StrEnum):
     SKIPPED = "skipped"
 
 
+@dataclass(frozen=True)
+class Coded:
+    """A ticket that the coding agent has worked on, or that another process is at."""
+
+    ticket: str
+    result: Result
+
+
 def abandoned(workspace: Workspace) -> list[str]:
     """Return the tickets in progress that wait for nobody and at which nobody is at work."""
     plan = workspace.plan.snapshot()
@@ -62,7 +70,7 @@ def abandoned(workspace: Workspace) -> list[str]:
     return [name for name in idle if not locks.is_held(workspace.paths.ticket_lock(name))]
 
 
-def code(workspace: Workspace, wanted: str, endpoint: Endpoint | None = None) -> Result:
+def code(workspace: Workspace, wanted: str, endpoint: Endpoint | None = None) -> Coded:
     """Run the coding agent on one ticket and record what came of it.
 
     ``endpoint`` is the MCP server of a surrounding `scriptorium run`; without it, a harness that
@@ -73,12 +81,12 @@ def code(workspace: Workspace, wanted: str, endpoint: Endpoint | None = None) ->
     try:
         with locks.hold(lock, name), process.stoppable():
             _in_progress(workspace.plan.snapshot(), name)
-            return _Coding(workspace, name).work(endpoint)
+            return Coded(name, _Coding(workspace, name).work(endpoint))
     except ScriptoriumError as error:
         if error.code is not ExitCode.LOCKED:
             raise
         log.warning("%s", error.message)
-        return Result.SKIPPED
+        return Coded(name, Result.SKIPPED)
 
 
 def _in_progress(plan: Plan, wanted: str) -> str:

@@ -82,7 +82,7 @@ class Harness(ABC):
     """Whether the agent is to be given the MCP endpoint."""
 
     @abstractmethod
-    def argv(self, task: Task, last_message: Path) -> list[str]:
+    def argv(self, task: Task, last_message: Path, /) -> list[str]:
         """Return the command line; the prompt is on stdin."""
 
     @abstractmethod

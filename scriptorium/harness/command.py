@@ -19,7 +19,7 @@ class Command(Harness):
         self.name = name
         self._program = program
 
-    def argv(self, task: Task, last_message: Path) -> list[str]:
+    def argv(self, task: Task, _last_message: Path) -> list[str]:
         first, *rest = self._program.command
         # "./agent" is meant from the top of the repository, not from the worktree
         if "/" in first and not first.startswith("/"):

@@ -1,0 +1,106 @@
+"""scriptorium architect: spec.md becomes areas."""
+
+from __future__ import annotations
+
+import logging
+
+from scriptorium import planning
+from scriptorium.cli import Command
+from scriptorium.plan import PLANNED, Change, Plan
+from scriptorium.prompts import prompt
+from scriptorium.records import emit
+from scriptorium.ticket import State, Ticket, TicketError
+from scriptorium.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+WAITING = "WAITING: no spec — run 'scriptorium plan'"
+
+
+class Architect(Command):
+    """Let the Architect divide spec.md into areas, unless they are current.
+
+    Prints a line for each area changed.
+    """
+
+    def main(self) -> None:
+        workspace = Workspace.open()
+        if not workspace.plan.snapshot().has_spec:
+            log.info(WAITING)
+        for area in architect(workspace):
+            emit(area)
+
+
+def due(plan: Plan) -> bool:
+    """Tell whether the spec has changed since the areas were made from it. Pure."""
+    return plan.has_spec and plan.planned.get("spec.md") != plan.blob("spec.md")
+
+
+def architect(workspace: Workspace) -> list[str]:
+    """Bring the areas up to date with the spec and return those that changed; no agent runs when they are."""
+    if not due(workspace.plan.snapshot()):
+        return []
+    with planning.single_flight(workspace):
+        plan = workspace.plan.snapshot()
+        if not due(plan):
+            return []
+        if not plan.blob("format") and not plan.blob(PLANNED) and plan.areas:
+            _adopt(workspace)
+            return []
+        text = prompt("architect", repo=workspace.repository.root, spec=plan.spec.decode(errors="replace"))
+        edits = planning.run(workspace, "architect", "architect", text, _may_write)
+        return _record(workspace, edits)
+
+
+def _may_write(path: str) -> bool:
+    return path.startswith("areas/") and path.count("/") == 1 and path.endswith(".md")
+
+
+def _record(workspace: Workspace, edits: planning.Edits) -> list[str]:
+    """Write the areas, and what they were made from, as one commit."""
+    changed: list[str] = []
+
+    def decide(plan: Plan) -> Change:
+        nonlocal changed
+        # an area that a person has edited meanwhile stays theirs
+        own = {path: data for path, data in edits.allowed.items() if plan.blob(path) == edits.base.blob(path)}
+        changed = [path.removeprefix("areas/").removesuffix(".md") for path in own]
+        change = Change("update", "areas from spec")
+        change.writes = {path: data for path, data in own.items() if data is not None}
+        change.removes = [path for path, data in own.items() if data is None]
+        change.writes[PLANNED] = plan.with_planned({"spec.md": edits.base.blob("spec.md")})
+        change.trailers = {"Areas": ", ".join(changed), **edits.outcome.trailers()}
+        return change
+
+    workspace.plan.transact(decide)
+    log.info("architect: areas updated: %s", ", ".join(changed) or "none")
+    return changed
+
+
+def _adopt(workspace: Workspace) -> None:
+    """Take over a plan of the original, which keeps no such record: what has areas and tickets is planned."""
+
+    def decide(plan: Plan) -> Change | None:
+        if plan.blob(PLANNED):
+            return None
+        ticketed = {ticket.area for ticket in _readable(plan)}
+        current = {f"areas/{name}.md": oid for name, oid in plan.areas.items() if name in ticketed}
+        change = Change("adopt", "the plan as it stands")
+        change.writes[PLANNED] = plan.with_planned({"spec.md": plan.blob("spec.md"), **current})
+        return change
+
+    workspace.plan.transact(decide)
+
+
+def _readable(plan: Plan) -> list[Ticket]:
+    found = []
+    for state in State:
+        for name in plan.tickets(state):
+            try:
+                found.append(plan.ticket(name, state))
+            except TicketError:
+                continue
+    return found
+
+
+main = Architect.launch

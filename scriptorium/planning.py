@@ -1,0 +1,111 @@
+"""Planning runs: an agent edits a checkout of the plan, and only what its role may write is taken.
+
+The agent has the plan branch checked out, detached, in one worktree that all planning roles
+share, under a lock that fails fast. What it may not touch stays out of the plan, and is kept by a
+rescue ref: an agent that oversteps loses its user neither the good edits nor the strays.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from scriptorium import agent, locks, process, rescue
+from scriptorium.errors import ScriptoriumError
+from scriptorium.git import GitError
+from scriptorium.harness import Outcome
+from scriptorium.plan import Plan
+from scriptorium.redact import redact
+from scriptorium.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What a planning agent did: path to new content, None for a file it removed."""
+
+    base: Plan
+    outcome: Outcome
+    allowed: dict[str, bytes | None] = field(default_factory=dict)
+    strays: tuple[str, ...] = ()
+    commit: str = ""
+    """Everything the agent did, strays included; no ref names it unless it is kept."""
+    kept: str = ""
+    """The rescue ref of that commit, where there were strays or the agent failed."""
+
+
+@contextmanager
+def single_flight(workspace: Workspace) -> Iterator[None]:
+    """Hold the lock of planners and managers; raises with exit code 75 when another has it."""
+    directory = workspace.paths.ensure(workspace.paths.lock("repo").parent)
+    with locks.hold(directory / "repo.lock", "the plan"), process.stoppable():
+        yield
+
+
+def run(
+    workspace: Workspace,
+    role: str,
+    subject: str,
+    prompt: str,
+    may_write: Callable[[str], bool],
+    *,
+    area: str = "",
+    at_line: Callable[[bytes], None] | None = None,
+) -> Edits:
+    """Run a planning agent on the newest plan and return what it edited; the lock must be held.
+
+    Raises when the agent fails; whatever it had written is kept by a rescue ref then, too.
+    """
+    plan = workspace.plan.snapshot()
+    worktree = _checkout(workspace, plan)
+    harness, task = agent.task(workspace, role, prompt, worktree, subject)
+    process.end_leftovers(f"SCRIPTORIUM_WORKTREE={worktree}")
+    outcome = harness.run(replace(task, env={**task.env, "SCRIPTORIUM_AREA": area}), at_line)
+    edits = _collect(workspace, plan, worktree, outcome, may_write, subject)
+    if not outcome.finished.ok:
+        _, reason = agent.failure(outcome, task)
+        raise ScriptoriumError(f"{subject}: {reason[:1].lower()}{redact(reason[1:])}", f"see '{outcome.log}'")
+    return edits
+
+
+def _checkout(workspace: Workspace, plan: Plan) -> Path:
+    """Return the planning worktree at a snapshot; what somebody left in there is kept first."""
+    path = workspace.paths.plan_worktree
+    repository = workspace.repository
+    if path.exists():
+        try:
+            _, head = repository.head_of(path)
+            if repository.changes(path):
+                commit = rescue.snapshot(path, head, "Files found in the planning worktree")
+                rescue.keep(workspace, commit, "plan", f"'{path}' held changes that nobody had taken")
+            repository.reset(path, plan.commit)
+            return path
+        except GitError:
+            path.rename(path.with_name(f"plan.found-{plan.commit[:8]}"))
+    workspace.paths.ensure(path.parent)
+    with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=600):
+        repository.add_worktree(path, start=plan.commit)
+    return path
+
+
+def _collect(
+    workspace: Workspace, plan: Plan, worktree: Path, outcome: Outcome, may_write: Callable[[str], bool], subject: str
+) -> Edits:
+    repository = workspace.repository
+    commit = rescue.snapshot(worktree, plan.commit, f"What the agent wrote: {subject}")
+    paths = repository.diff_names(plan.commit, commit)
+    allowed: dict[str, bytes | None] = {}
+    for path in filter(may_write, paths):
+        found = repository.objects.read(f"{commit}:{path}")
+        allowed[path] = found.data if found and found.kind == "blob" else None
+    strays = tuple(path for path in paths if path not in allowed)
+    kept = ""
+    if strays or (paths and not outcome.finished.ok):
+        why = f"{subject} wrote {', '.join(strays)}, which it may not" if strays else f"{subject} failed half way"
+        kept = rescue.keep(workspace, commit, subject, why)
+    repository.reset(worktree, plan.commit)
+    return Edits(plan, outcome, allowed, strays, commit, kept)
