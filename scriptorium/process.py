@@ -68,7 +68,10 @@ _signals = _Signals()
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGHUP into `Stopped` at the next safe point within a block."""
+    """Turn SIGINT, SIGTERM and SIGHUP into `Stopped` at the next safe point within a block; may be nested."""
+    if signal.getsignal(signal.SIGTERM) == _signals.note:
+        yield
+        return
     watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     _signals.received = 0
     before = {signum: signal.signal(signum, _signals.note) for signum in watched}
@@ -83,10 +86,6 @@ def check_stop() -> None:
     """Raise `Stopped` if a signal has arrived: this is a safe point."""
     if _signals.received:
         raise Stopped(_signals.received)
-
-
-def stop_requested() -> bool:
-    return bool(_signals.received)
 
 
 def helper(argv: Sequence[str], inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:

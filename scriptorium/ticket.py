@@ -187,7 +187,8 @@ def set_field(text: str, key: str, value: object) -> str:
     line = f"{key}: {value}"
     # the key's line up to a comment, and the lines of a block list below it
     pattern = re.compile(
-        rf"^{re.escape(key)}[ \t]*:[^\r\n#]*?(?=[ \t]*(?:#[^\r\n]*)?\r?$)(?P<end>[^\r\n]*)(?:\r?\n[ \t]*-[ \t][^\r\n]*)*",
+        rf"^{re.escape(key)}[ \t]*:[^\r\n#]*?(?=[ \t]*(?:#[^\r\n]*)?\r?$)(?P<end>[^\r\n]*)"
+        r"(?:\r?\n[ \t]*-[ \t][^\r\n]*)*",
         re.MULTILINE,
     )
     changed, count = pattern.subn(lambda found: line + found["end"], head, count=1)

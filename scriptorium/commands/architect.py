@@ -6,6 +6,7 @@ import logging
 
 from scriptorium import planning
 from scriptorium.cli import Command
+from scriptorium.notices import WAITING
 from scriptorium.plan import PLANNED, Change, Plan
 from scriptorium.prompts import prompt
 from scriptorium.records import emit
@@ -13,8 +14,6 @@ from scriptorium.ticket import State, Ticket, TicketError
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
-
-WAITING = "WAITING: no spec — run 'scriptorium plan'"
 
 
 class Architect(Command):

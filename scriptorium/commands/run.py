@@ -1,0 +1,87 @@
+"""scriptorium run: chain the steps until stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+
+from scriptorium import locks, log, process
+from scriptorium.cli import Command, Flag
+from scriptorium.driver import Driver
+from scriptorium.endpoint import Endpoint
+from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
+from scriptorium.harness import choose
+from scriptorium.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+
+class Run(Command):
+    """Chain the steps: health, architect, manager, assign, code, merge, again and again.
+
+    Logs to stdout and to a file of the session. SIGINT and SIGTERM end it cleanly: a ticket at work
+    is open again, and that attempt does not count.
+    """
+
+    once = Flag("--once", help="take each step once, then end", excludes=["--until-idle"])
+    until_idle = Flag("--until-idle", help="end when nothing can move: 0, 1 if tickets are stuck, 3 if master is red")
+
+    def main(self) -> int:
+        workspace = Workspace.open()
+        workspace.plan.snapshot()
+        workspace.master_commit()
+        for role in ("architect", "manager", "coding"):
+            choose(workspace.config, role)[0].check()
+        lock = workspace.paths.ensure(workspace.paths.lock("run").parent) / "run.lock"
+        with locks.hold(lock, "run"):
+            sockets = workspace.paths.ensure(workspace.paths.sockets)
+            for stale in sockets.glob("*.sock"):
+                _discard_stale(stale)
+            with Endpoint(*workspace.config.endpoint, sockets) as endpoint, process.stoppable():
+                return self._drive(workspace, endpoint)
+
+    def _drive(self, workspace: Workspace, endpoint: Endpoint) -> int:
+        config = workspace.config
+        directory = workspace.paths.ensure(workspace.paths.sessions)
+        file = log.session_file(directory)
+        level = os.environ.get("SCRIPTORIUM_LOG_LEVEL", config.log_level).upper()
+        log.start(sys.stdout, level, file, config.file_log_level)
+        logger.info("orchestrator listening on %s", endpoint.address)
+        logger.info("repo: %s", workspace.repository.root)
+        logger.info("log file: %s", file)
+        endpoint.answer_callers()
+        driver = Driver(workspace, endpoint)
+        try:
+            if self.once:
+                driver.pass_once()
+                return driver.verdict()
+            if self.until_idle:
+                return driver.until_idle()
+            driver.forever()
+        except Stopped as stop:
+            logger.info("stopped by %s", signal.Signals(stop.exit_code - 128).name)
+            raise
+        except ScriptoriumError as error:
+            logger.error("%s", error.message)
+            raise
+        return ExitCode.OK
+
+
+def _discard_stale(path: os.PathLike[str]) -> None:
+    """Remove the socket of a run that was killed; one that is alive answers and stays."""
+    import socket
+    from contextlib import suppress
+
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            with suppress(FileNotFoundError):
+                os.unlink(path)  # noqa: PTH108
+        except OSError:
+            return
+
+
+main = Run.launch

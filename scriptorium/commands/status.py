@@ -1,0 +1,83 @@
+"""scriptorium status: ticket counts and who is at work."""
+
+from __future__ import annotations
+
+import json
+
+from scriptorium import locks
+from scriptorium.cli import Command, Flag
+from scriptorium.errors import ScriptoriumError
+from scriptorium.notices import WAITING
+from scriptorium.plan import Plan
+from scriptorium.ticket import State, branch_of, ticket_path
+from scriptorium.workspace import Workspace
+
+LABELS = {State.OPEN: "Open", State.IN_PROGRESS: "In Progress", State.DONE: "Done", State.STUCK: "Stuck"}
+
+
+class Status(Command):
+    """Show how many tickets are in each state, the merge queue, master's health, and who is at work."""
+
+    as_json = Flag("--json", help="print one JSON object")
+
+    def main(self) -> None:
+        workspace = Workspace.open()
+        plan = workspace.plan.snapshot()
+        facts = gather(workspace, plan)
+        print(json.dumps(facts, indent=2) if self.as_json else "\n".join(_lines(facts)))
+
+
+def gather(workspace: Workspace, plan: Plan) -> dict[str, object]:
+    """Return all that status knows; everything is derived from the plan, the locks and the gate's memory."""
+    paths = workspace.paths
+    active = [name for name in plan.tickets(State.IN_PROGRESS) if locks.is_held(paths.ticket_lock(name))]
+    queue = [item.ticket for item in plan.queue()]
+    return {
+        "counts": {str(state): len(plan.tickets(state)) for state in State},
+        "active": [
+            {"ticket": name, "branch": branch_of(name), "worktree": str(paths.ticket_worktree(name))} for name in active
+        ],
+        "in_progress": plan.tickets(State.IN_PROGRESS),
+        "stuck": plan.tickets(State.STUCK),
+        "queue": queue,
+        "master": _master(workspace),
+        "spec": plan.has_spec,
+        "running": locks.is_held(paths.lock("run")),
+        "plan": plan.commit,
+    }
+
+
+def _master(workspace: Workspace) -> dict[str, str]:
+    from scriptorium.gate import recall
+
+    try:
+        commit = workspace.master_commit()
+        health = recall(workspace, workspace.repository.tree_of(commit))
+    except ScriptoriumError as error:  # a configuration that is wrong must not hide the rest
+        return {"branch": "", "commit": "", "health": f"unknown: {error.message}"}
+    return {"branch": workspace.master, "commit": commit, "health": str(health)}
+
+
+def _lines(facts: dict[str, object]) -> list[str]:
+    counts, active, queue, master = facts["counts"], facts["active"], facts["queue"], facts["master"]
+    assert isinstance(counts, dict)
+    assert isinstance(active, list)
+    assert isinstance(queue, list)
+    assert isinstance(master, dict)
+    lines = [f"{label}: {counts[str(state)]}" for state, label in LABELS.items()]
+    if not active:
+        lines.append("Active Agent: none")
+    for one in active:
+        path = ticket_path(State.IN_PROGRESS, one["ticket"])
+        lines.append(f"Active Agent Ticket: {one['ticket'].partition('-')[0]} ({path})")
+        lines.append(f"Active Agent Branch: {one['branch']}")
+        lines.append(f"Active Agent Worktree: {one['worktree']}")
+    if queue:
+        lines.append(f"Merge Queue: {', '.join(queue)}")
+    lines.append(f"Master: {master['health']} {master['commit'][:12]}".rstrip())
+    if not facts["spec"]:
+        lines.append(WAITING)
+    return lines
+
+
+main = Status.launch

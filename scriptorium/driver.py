@@ -1,0 +1,304 @@
+"""The driver: chains the steps, and decides when to look again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from scriptorium import process
+from scriptorium.commands.architect import architect
+from scriptorium.commands.architect import due as architect_due
+from scriptorium.commands.assign import assign, open_problems
+from scriptorium.commands.code import Result, abandoned, code
+from scriptorium.commands.health import health
+from scriptorium.commands.manager import due as manager_due
+from scriptorium.commands.manager import manager
+from scriptorium.commands.merge import Ended, blocked, merge
+from scriptorium.config import FILE, ConfigError, load
+from scriptorium.endpoint import Endpoint
+from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.notices import WAITING
+from scriptorium.plan import BRANCH
+from scriptorium.ticket import State
+from scriptorium.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+LOOK = 0.25
+"""Seconds between two looks at the refs, by stat alone."""
+
+REST = (1.0, 60.0)
+"""Seconds of the shortest and the longest rest when nothing moves."""
+
+PAUSE = (1.0, 600.0)
+"""Seconds of the shortest and the longest pause after a step that failed."""
+
+PATIENCE = 3
+"""How often `--until-idle` lets a step fail in a row before it takes it for unable to move."""
+
+
+class Standing(StrEnum):
+    """What keeps the whole from moving."""
+
+    IDLE = "idle"
+    WAITING = "waiting for a spec"
+    RED = "master is red"
+    BLOCKED = "a landing waits"
+    FAILING = "a step fails"
+
+
+@dataclass
+class _Backoff:
+    """Spaces the tries of a step that fails, and starts anew when its input changes."""
+
+    failures: int = 0
+    until: float = 0.0
+    subject: str = ""
+
+    def holds(self, subject: str) -> bool:
+        if subject != self.subject:
+            self.failures, self.until, self.subject = 0, 0.0, subject
+        return time.monotonic() < self.until
+
+    def failed(self) -> None:
+        self.failures += 1
+        self.until = time.monotonic() + min(PAUSE[0] * 2 ** (self.failures - 1), PAUSE[1])
+
+    def worked(self) -> None:
+        self.failures, self.until = 0, 0.0
+
+
+@dataclass
+class Driver:
+    """Passes over all steps until nothing moves, then rests until something has changed."""
+
+    workspace: Workspace
+    endpoint: Endpoint
+    standing: Standing = Standing.IDLE
+    _told: dict[str, str] = field(default_factory=dict)
+    _planning: _Backoff = field(default_factory=_Backoff)
+    _coding: _Backoff = field(default_factory=_Backoff)
+    _merging: _Backoff = field(default_factory=_Backoff)
+
+    def forever(self) -> None:
+        """Pass and rest until a signal stops it."""
+        rest = REST[0]
+        while True:
+            seen = self._signature()
+            if self.pass_once():
+                rest = REST[0]
+                continue
+            rest = REST[0] if self._wait(seen, self._until_next(rest)) else min(rest * 2, REST[1])
+
+    def until_idle(self) -> ExitCode:
+        """Pass until nothing can move, and return what that means as an exit code."""
+        while True:
+            seen = self._signature()
+            if self.pass_once():
+                continue
+            pauses = [b for b in (self._planning, self._coding, self._merging) if b.until > time.monotonic()]
+            if not pauses or max(b.failures for b in pauses) >= PATIENCE or self.standing is Standing.RED:
+                return self.verdict()
+            self._wait(seen, self._until_next(REST[0]))
+
+    def verdict(self) -> ExitCode:
+        """Return the exit code for the state in which everything now stands."""
+        if self.standing is Standing.RED:
+            return ExitCode.REFUSED
+        plan = self.workspace.plan.snapshot()
+        held_up = self.standing in (Standing.BLOCKED, Standing.FAILING)
+        return ExitCode.FAILED if held_up or plan.tickets(State.STUCK) or open_problems(plan) else ExitCode.OK
+
+    # -- one pass -----------------------------------------------------------------------------------
+
+    def pass_once(self) -> bool:
+        """Take each step once, in order; tell whether anything moved."""
+        process.check_stop()
+        self._reload()
+        self.standing = Standing.IDLE
+        if not self._spec():
+            return False
+        green = self._healthy()
+        if green is None:
+            return False
+        if not green:
+            self.standing = Standing.RED
+        moved = self._merge()
+        if green:
+            moved |= self._plan("architect", architect, architect_due(self.workspace.plan.snapshot()))
+            moved |= self._plan("manager", manager, bool(manager_due(self.workspace.plan.snapshot())))
+        moved |= self._code(repairs_only=not green)
+        return self._merge() or moved
+
+    def _spec(self) -> bool:
+        has = self.workspace.plan.snapshot().has_spec
+        if not has:
+            self.standing = Standing.WAITING
+        self._tell("spec", "" if has else WAITING)
+        return has
+
+    def _healthy(self) -> bool | None:
+        try:
+            found = health(self.workspace)
+        except ScriptoriumError as error:
+            self._fault("health", error)
+            return None
+        gate = self.workspace.config.gate
+        reason = found.reason or f"'{gate}' fails"
+        red = f"master is red at {found.commit[:12]}: everything halts until it is green ({reason})"
+        known = self._told.get("health", "")
+        if found.green:
+            if known:
+                log.info("master is green again at %s", found.commit[:12])
+            self._told.pop("health", None)
+        elif not known.startswith(f"master is red at {found.commit[:12]}"):
+            self._tell("health", red)
+        return found.green
+
+    def _plan(self, name: str, step: Callable[[Workspace], list[str]], due: bool) -> bool:
+        if not due:
+            return False
+        plan = self.workspace.plan.snapshot()
+        if self._planning.holds(f"{name} {plan.blob('spec.md')} {plan.areas}"):
+            self.standing = Standing.FAILING
+            return False
+        try:
+            step(self.workspace)
+        except ScriptoriumError as error:
+            self._fault(name, error)
+            self._planning.failed()
+            return False
+        self._planning.worked()
+        self._told.pop(name, None)
+        return True
+
+    def _code(self, *, repairs_only: bool) -> bool:
+        if self._coding.holds(""):
+            self.standing = Standing.FAILING
+            return False
+        try:
+            left = [] if repairs_only else abandoned(self.workspace)
+            if left:
+                name = left[0]
+            else:
+                assigned = assign(self.workspace, repairs_only=repairs_only)
+                if assigned is None:
+                    self._tell_problems()
+                    return False
+                name = assigned[0]
+            coded = code(self.workspace, name, self.endpoint)
+        except ScriptoriumError as error:
+            self._fault("code", error)
+            self._coding.failed()
+            return False
+        self._told.pop("code", None)
+        if coded.result is Result.FAILED:
+            self._coding.failed()
+        else:
+            self._coding.worked()
+        return coded.result is not Result.SKIPPED
+
+    def _merge(self) -> bool:
+        if self._merging.holds(self._files_signature()):
+            self.standing = Standing.BLOCKED
+            return False
+        try:
+            merged = merge(self.workspace)
+        except ScriptoriumError as error:
+            if error.code is not ExitCode.REFUSED:  # master is red: told already
+                self._fault("merge", error)
+                self._merging.failed()
+            return False
+        if merged is None:
+            return False
+        if merged.outcome is Ended.WAITING:
+            self._tell("merge", "{}; hint: {}".format(*blocked(merged)), logging.WARNING)
+            self._merging.failed()
+            self.standing = Standing.BLOCKED
+            return False
+        self._merging.worked()
+        self._told.pop("merge", None)
+        return True
+
+    def _tell_problems(self) -> None:
+        problems = open_problems(self.workspace.plan.snapshot())
+        self._tell("open", "; ".join(problem.message for problem in problems), logging.WARNING)
+
+    # -- talking --------------------------------------------------------------------------------------
+
+    def _tell(self, subject: str, text: str, level: int = logging.INFO) -> None:
+        """Log a standing fact once, until it changes."""
+        if text and self._told.get(subject) != text:
+            log.log(level, "%s", text)
+        self._told[subject] = text
+
+    def _fault(self, subject: str, error: ScriptoriumError) -> None:
+        self.standing = Standing.FAILING
+        if error.code is ExitCode.LOCKED:
+            log.debug("%s: %s", subject, error.message)
+            return
+        self._tell(
+            subject, f"{subject}: {error.message}" + (f"; hint: {error.hint}" if error.hint else ""), logging.ERROR
+        )
+
+    # -- waiting --------------------------------------------------------------------------------------
+
+    def _until_next(self, rest: float) -> float:
+        """Return the seconds to rest, no longer than a pause that is running."""
+        now = time.monotonic()
+        ends = [b.until - now for b in (self._planning, self._coding, self._merging) if b.until > now]
+        return min([rest, *ends])
+
+    def _wait(self, seen: tuple[object, ...], seconds: float) -> bool:
+        """Rest until something has changed since ``seen``, or the time is over; tell whether it has."""
+        deadline = time.monotonic() + seconds
+        while True:
+            process.check_stop()
+            if self._signature() != seen:
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(LOOK, left))
+
+    def _signature(self) -> tuple[object, ...]:
+        """Return what changes when a ref moves or the configuration is edited; costs no process."""
+        common = self.workspace.repository.common_dir
+        files = (
+            common / "refs" / "heads" / BRANCH,
+            common / "refs" / "heads" / self.workspace.master,
+            common / "packed-refs",
+            common / "reftable" / "tables.list",
+            self.workspace.repository.root / FILE,
+        )
+        return tuple(_stamp(file) for file in files)
+
+    def _files_signature(self) -> str:
+        """Return what changes when a person touches the index of their checkout."""
+        return str(_stamp(self.workspace.repository.common_dir / "index"))
+
+    def _reload(self) -> None:
+        """Read an edited configuration; one that is wrong is told, and the last right one stands."""
+        stamp = str(_stamp(self.workspace.repository.root / FILE))
+        if self._told.get("stamp") in (None, stamp):
+            self._told["stamp"] = stamp
+            return
+        self._told["stamp"] = stamp
+        try:
+            self.workspace.config = load(self.workspace.repository.root)
+        except ConfigError as error:
+            log.error("%s; going on with what it said before", error.message)
+            return
+        log.info("'%s' has changed and is in force", FILE)
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size

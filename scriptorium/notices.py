@@ -1,0 +1,3 @@
+"""Sentences that more than one command says."""
+
+WAITING = "WAITING: no spec — run 'scriptorium plan'"
