@@ -176,12 +176,13 @@ def run(
                 _bg=True,
                 _bg_exc=False,
                 _new_session=True,
-                _done=lambda *_: done.set(),
             )
         except (sh.CommandNotFound, sh.ForkException) as error:
             hint = "install it, or name another program in 'scriptorium.json'"
             raise ScriptoriumError(f"cannot start '{argv[0]}': not found on PATH", hint, ExitCode.CONFIG) from error
         started = time.monotonic()
+        # sh's own notice of an end comes up to a second late, so a thread waits for it
+        threading.Thread(target=_set_at_end, args=(process.process, done), daemon=True).start()
         tail = _Tail(output)
         try:
             end = _watch(done, tail, errors, limits, started, watch, at_poll)
@@ -193,6 +194,11 @@ def run(
                     watch(line)
     status = process.process.exit_code if done.is_set() else -signal.SIGKILL
     return Finished(end, -signal.SIGKILL if status is None else int(status), time.monotonic() - started)
+
+
+def _set_at_end(process: Any, done: threading.Event) -> None:
+    process.wait()
+    done.set()
 
 
 @contextmanager
