@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
+from shlex import quote
 
+import scriptorium
 from scriptorium.git import IDENTITY, run
 from scriptorium.harness import Harness, Outcome, Task, choose
 from scriptorium.process import End
@@ -24,11 +28,30 @@ def task(workspace: Workspace, role: str, prompt: str, directory: Path, subject:
         "SCRIPTORIUM_AREA": "",
         # a worktree that loses its .git file must not become the repository around it
         "GIT_CEILING_DIRECTORIES": str(directory.parent),
+        "PATH": f"{launcher(workspace)}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         **identity(workspace),
     }
     logs = workspace.paths.ensure(workspace.paths.attempts / subject)
     work = Task(role, prompt, directory, logs, model, config.effort(role), config.limits, environment)
     return harness, work
+
+
+def launcher(workspace: Workspace) -> Path:
+    """Return a directory with nothing in it but this `scriptorium`, to go first on the agents' PATH.
+
+    The directory that it is installed in would bring along a Python that is not the project's.
+    """
+    source = Path(scriptorium.__path__[0]).parent
+    start = f"import sys; sys.path.insert(0, {str(source)!r}); from scriptorium.main import main; main()"
+    text = f'#!/bin/sh\nexec {quote(sys.executable)} -P -c {quote(start)} "$@"\n'
+    directory = workspace.paths.ensure(workspace.paths.home / "bin")
+    program = directory / "scriptorium"
+    if not program.exists() or program.read_text() != text:
+        draft = directory / f".{os.getpid()}"
+        draft.write_text(text)
+        draft.chmod(0o700)
+        draft.replace(program)
+    return directory
 
 
 def identity(workspace: Workspace) -> dict[str, str]:

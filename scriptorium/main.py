@@ -86,6 +86,10 @@ def report(error: Exception) -> ExitCode:
         subject = f"'{error.filename}': " if error.filename else ""
         print(f"scriptorium: {subject}{error.strerror.lower()}", file=sys.stderr)
         return ExitCode.FAILED
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("scriptorium"):
+        print(f"scriptorium: the Python package '{error.name}' is not installed", file=sys.stderr)
+        print("hint: pip install git-scriptorium, or 'make demo' in a clone of it", file=sys.stderr)
+        return ExitCode.CONFIG
     print(f"scriptorium: this is a bug: {type(error).__name__}: {error}", file=sys.stderr)
     print("hint: run it again with --debug and report what that prints", file=sys.stderr)
     return ExitCode.BUG

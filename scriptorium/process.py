@@ -243,6 +243,11 @@ def _watch(
     return End.EXIT
 
 
+def foreground(argv: Sequence[str], directory: Path) -> int:
+    """Run a program on our own terminal and return its exit code."""
+    return subprocess.run(argv, cwd=directory, check=False).returncode
+
+
 def end_leftovers(mark: str) -> None:
     """End processes of an earlier run that a crash left behind; ``mark`` is ``NAME=value`` of their environment."""
     watchdog.end(mark, first=signal.SIGINT)

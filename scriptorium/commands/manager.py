@@ -75,9 +75,10 @@ def _plan_area(workspace: Workspace, area: str) -> list[str]:
     edits = planning.run(workspace, "manager", f"manager-{area}", text, may_write, area=area)
     try:
         created = _record(workspace, area, edits)
-    except TicketError:
-        if not edits.kept:
-            rescue.keep(workspace, edits.commit, f"manager-{area}", "tickets that cannot be taken as they are")
+    except TicketError as error:
+        why = "tickets that cannot be taken as they are"
+        kept = edits.kept or rescue.keep(workspace, edits.commit, f"manager-{area}", why)
+        error.hint = f"what the Manager wrote is kept: git show {kept}"
         raise
     log.info("manager: tickets created for area '%s': %s", area, ", ".join(created) or "none")
     return created

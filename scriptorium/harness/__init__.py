@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -121,7 +120,7 @@ class Harness(ABC):
         finished = process.run(
             self.argv(task, last_message),
             cwd=task.directory,
-            env={**os.environ, **_path(), **self.settings(), **task.env},
+            env={**os.environ, **self.settings(), **task.env},
             output=log,
             errors=log.with_suffix(".stderr"),
             prompt=prompt,
@@ -134,14 +133,6 @@ class Harness(ABC):
         outcome = Outcome(finished, report, log, f"{self.name}/{task.model}" if task.model != self.name else self.name)
         log.with_suffix(".json").write_text(json.dumps({**outcome.trailers(), **asdict(report)}))
         return outcome
-
-
-def _path() -> dict[str, str]:
-    """Put this scriptorium first on the agents' PATH."""
-    here = Path(sys.argv[0]).absolute().parent
-    if not (here / "scriptorium").exists():
-        here = Path(sys.executable).parent
-    return {"PATH": f"{here}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
 
 def last_trailers(logs: Path) -> dict[str, object]:

@@ -1,0 +1,118 @@
+"""scriptorium demo: watch a small project being built by a scripted agent."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from scriptorium import git, process
+from scriptorium.cli import Command
+from scriptorium.errors import ScriptoriumError
+from scriptorium.share import share
+
+REQUEST = "A tool that counts the words of a text, with a command line"
+
+
+class Demo(Command):
+    """Build a small project in a temporary directory, from a spec to commits on master.
+
+    The agent is a script and no model; everything else is real: git, the plan branch, the gate,
+    the merge queue. One ticket fails the gate at first, is reopened, and lands.
+    """
+
+    def main(self) -> int:
+        home = Path(tempfile.mkdtemp(prefix="scriptorium-demo-"))
+        project = home / "tally"
+        _narrate(
+            "A small project, and a scripted agent",
+            "The agent in this demo is a script that knows its answers: no model, no key, no network.",
+            f"Everything else is the real thing. The project is in {project}",
+        )
+        _make_project(project)
+        os.environ["SCRIPTORIUM_ROOT"] = str(home / "state")
+        _narrate("The plan branch", "All planning state lives on the branch scriptorium/plan.")
+        _type(project, "--init")
+        _narrate("The spec", "You say what you want; the Architect writes spec.md.")
+        _type(project, "plan", REQUEST)
+        _narrate(
+            "From the spec to master",
+            "The Architect splits the spec into areas, the Manager writes tickets, the coding agent works on one",
+            "ticket at a time in a worktree of its own, and the merge queue lands what passes 'make test'.",
+            "Watch ticket 0002: its first attempt fails the gate and is reopened, its second one lands.",
+        )
+        _type(project, "run", "--until-idle")
+        _show(project, home)
+        return 0
+
+
+def _make_project(project: Path) -> None:
+    """Make a repository with a Makefile, one passing test and the scripted agent as its configuration."""
+    project.mkdir()
+    agent = share("templates") / "demo" / "scripted_agent.py"
+    settings = {
+        "models": dict.fromkeys(("architect", "manager", "coding"), "scripted"),
+        "harnesses": {"scripted": {"command": [sys.executable, str(agent)]}},
+        "endpoints": {"local": "http://127.0.0.1:0"},
+    }
+    files = {
+        "Makefile": f"test:\n\t{sys.executable} -m unittest --quiet\n",
+        "README.md": "# tally\n\nCounts words.\n",
+        "test_readme.py": (
+            "import pathlib\nimport unittest\n\n\nclass Readme(unittest.TestCase):\n"
+            "    def test_exists(self):\n        self.assertTrue(pathlib.Path('README.md').exists())\n"
+        ),
+        ".gitignore": "__pycache__/\n",
+        "scriptorium.json": json.dumps(settings, indent=2) + "\n",
+    }
+    for name, text in files.items():
+        (project / name).write_text(text)
+    git.run("init", "--quiet", "--initial-branch=master", cwd=project)
+    git.run("add", "--all", cwd=project)
+    git.run("commit", "--quiet", "--message", "A project with one test", cwd=project)
+
+
+def _show(project: Path, home: Path) -> None:
+    """End with the board, the log of master and where to look next."""
+    _narrate("The board")
+    _type(project, "status")
+    _narrate("Master", "Every commit on it passed the gate before it got there.")
+    print(git.run("log", "--graph", "--oneline", "--no-decorate", "master", cwd=project)[1].decode())
+    _narrate("The plan branch", "Every move of a ticket is one commit.")
+    print(git.run("log", "--oneline", "--no-decorate", "scriptorium/plan", cwd=project)[1].decode())
+    _narrate(
+        "Where to look next",
+        f"cd {project}",
+        "git show scriptorium/plan:tickets/done/0002-ignore-case-and-punctuation.md   # the note on its first attempt",
+        "python3 -m tally README.md                                                   # what was built",
+        f"ls {home / 'state'}/tally-*/logs/*                                         # what agent and gate printed",
+        "",
+        "With a real agent: install codex ('npm i -g @openai/codex'), sign in, and in a project of yours run",
+        'scriptorium --init, scriptorium plan "what you want", scriptorium run. Any other agent program goes',
+        "into scriptorium.json under 'harnesses'; see the README.",
+        f"When you have seen enough: rm -r {home}",
+    )
+
+
+def _narrate(title: str, *lines: str) -> None:
+    from plumbum import colors
+
+    print()
+    print((colors.bold | f"== {title}") if sys.stdout.isatty() else f"== {title}")
+    for line in lines:
+        print(f"   {line}" if line else "")
+    print(flush=True)
+
+
+def _type(project: Path, *words: str) -> None:
+    """Run scriptorium as a person would; raises when it fails."""
+    shown = " ".join(f'"{word}"' if " " in word else word for word in words)
+    print(f"$ scriptorium {shown}", flush=True)
+    code = process.foreground([sys.executable, "-m", "scriptorium", *words], project)
+    if code:
+        raise ScriptoriumError(f"'scriptorium {shown}' ended with exit code {code}", f"look around in '{project}'")
+
+
+main = Demo.launch
