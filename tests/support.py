@@ -1,0 +1,158 @@
+"""What the tests share: a project in a real repository, spoken to as from a shell."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+CHECKOUT = Path(__file__).parent.parent
+PLAN = "scriptorium/plan"
+ROLES = ("architect", "manager", "coding", "reviewer")
+DATE = "1700000000 +0000"
+
+GITCONFIG = """\
+[user]
+	name = Person
+	email = person@example.com
+[init]
+	defaultBranch = master
+"""
+
+
+class Result(NamedTuple):
+    """How a command came out."""
+
+    code: int
+    out: str
+    err: str
+
+
+def sealed(environ: Mapping[str, str], home: Path, root: Path) -> dict[str, str]:
+    """Return an environment in which nothing of the user's own settings is left."""
+    foreign = ("SCRIPTORIUM_", "GIT_", "XDG_", "LC_", "MAKE", "MFLAGS", "PYTHON")
+    kept = {name: value for name, value in environ.items() if not name.startswith(foreign)}
+    (home / "bin").mkdir(parents=True)
+    (home / ".gitconfig").write_text(GITCONFIG)
+    write_script(home / "bin" / "scriptorium", f'exec {shlex.quote(sys.executable)} -m scriptorium "$@"')
+    return {
+        **kept,
+        "HOME": str(home),
+        "PATH": f"{home / 'bin'}{os.pathsep}{environ.get('PATH', os.defpath)}",
+        "PYTHONPATH": str(CHECKOUT),
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "GIT_CONFIG_GLOBAL": str(home / ".gitconfig"),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "SCRIPTORIUM_ROOT": str(root),
+    }
+
+
+def write_script(path: Path, text: str) -> Path:
+    """Write an executable shell script that stops at its first failure."""
+    path.write_text(f"#!/bin/sh\nset -e\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+class Project:
+    """A repository on branch master whose gate, `make test`, passes."""
+
+    def __init__(self, root: Path, branch: str = "master") -> None:
+        self.root = root
+        root.mkdir()
+        self.git("init", "--quiet", f"--initial-branch={branch}")
+        (root / ".git" / "info" / "exclude").write_text("scriptorium.json\n")
+        self.gate("true")
+
+    def git(self, *argv: str, cwd: Path | None = None) -> str:
+        """Run git as the user would and return what it printed."""
+        environment = {**os.environ, "GIT_AUTHOR_DATE": DATE, "GIT_COMMITTER_DATE": DATE}
+        done = subprocess.run(["git", *argv], cwd=cwd or self.root, env=environment, capture_output=True, check=False)
+        assert done.returncode == 0, f"git {shlex.join(argv)}: {done.stderr.decode(errors='replace')}"
+        return done.stdout.decode(errors="surrogateescape").rstrip("\n")
+
+    def run(self, *argv: str, input: str | None = None, cwd: Path | None = None, **env: str) -> Result:
+        """Run `scriptorium <argv>` to its end, with further variables in its environment."""
+        done = subprocess.run(
+            [sys.executable, "-m", "scriptorium", *argv],
+            cwd=cwd or self.root,
+            env={**os.environ, **env},
+            input=(input or "").encode(errors="surrogateescape"),
+            capture_output=True,
+            check=False,
+        )
+        return Result(done.returncode, *(text.decode(errors="surrogateescape") for text in (done.stdout, done.stderr)))
+
+    def init(self) -> None:
+        """Make the plan branch."""
+        assert self.run("--init").code == 0
+
+    def commit(self, files: Mapping[str, str], message: str = "Change files") -> str:
+        """Commit files on the branch that is checked out and return the commit."""
+        for path, text in files.items():
+            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / path).write_text(text)
+        self.git("add", "--", *files)
+        self.git("commit", "--quiet", "--message", message)
+        return self.git("rev-parse", "HEAD")
+
+    def gate(self, recipe: str) -> str:
+        """Commit a Makefile whose target `test` is one shell command."""
+        return self.commit({"Makefile": f"test:\n\t@{recipe}\n"}, "Set the gate")
+
+    def configure(self, **keys: Any) -> None:
+        """Set keys of scriptorium.json, which git ignores here."""
+        file = self.root / "scriptorium.json"
+        known = json.loads(file.read_text()) if file.exists() else {}
+        file.write_text(json.dumps({**known, **keys}))
+
+    def agent(self, script: str) -> Path:
+        """Make a shell script the agent of every role; it finds `scriptorium` on PATH."""
+        path = write_script(self.root.parent / "agent", script)
+        self.configure(models=dict.fromkeys(ROLES, "script"), harnesses={"script": {"command": [str(path)]}})
+        return path
+
+    def commit_plan(self, files: Mapping[str, str | None], message: str = "Edit the plan by hand") -> str:
+        """Commit files to the plan branch as a person would, None removes one; return the commit."""
+        stream = [f"feature done\ncommit refs/heads/{PLAN}\ncommitter Person <person@example.com> {DATE}\n"]
+        stream.append(f"data {len(message.encode())}\n{message}\n")
+        if self.git("for-each-ref", f"refs/heads/{PLAN}"):
+            stream.append(f"from refs/heads/{PLAN}^0\n")
+        for path, text in files.items():
+            quoted = json.dumps(path, ensure_ascii=False)
+            if text is None:
+                stream.append(f"D {quoted}\n")
+            else:
+                size = len(text.encode(errors="surrogateescape"))
+                stream.append(f"M 100644 inline {quoted}\ndata {size}\n{text}\n")
+        data = "".join([*stream, "done\n"]).encode(errors="surrogateescape")
+        subprocess.run(["git", "fast-import", "--quiet", "--done"], cwd=self.root, input=data, check=True)
+        return self.git("rev-parse", PLAN)
+
+    def plan_files(self) -> dict[str, str]:
+        """Return the files of the plan branch."""
+        tar = subprocess.run(["git", "archive", PLAN], cwd=self.root, stdout=subprocess.PIPE, check=True).stdout
+        with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+            files = [(member.name, archive.extractfile(member)) for member in archive if member.isfile()]
+            return {name: file.read().decode(errors="surrogateescape") for name, file in files if file}
+
+    def plan_log(self) -> list[str]:
+        """Return the subjects of the plan branch, the oldest first."""
+        return self.git("log", "--first-parent", "--reverse", "--format=%s", PLAN).splitlines()
+
+    def ticket(
+        self, id: str, area: str = "core", depends: Iterable[str] = (), body: str = "Do it.", state: str = "open"
+    ) -> str:
+        """Add a ticket to the plan by hand and return its name; an id alone becomes ``<id>-thing``."""
+        name = f"{id}-thing" if id.isdigit() else id
+        text = f"---\narea: {area}\ndepends: [{', '.join(depends)}]\n---\n# {name}\n\n{body}\n"
+        self.commit_plan({f"tickets/{state}/{name}.md": text}, f"Add ticket {name}")
+        return name
