@@ -1,0 +1,209 @@
+"""The MCP endpoint and the submit socket, driven by the official MCP client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import httpx2
+import pytest
+from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from scriptorium import submit_client
+from scriptorium.endpoint import Endpoint
+from scriptorium.errors import ScriptoriumError
+from scriptorium.submission import SubmitServer
+from scriptorium.submit_client import SubmitError, socket_name, submit
+
+UNKNOWN_RUN = "this run is over or its token is unknown"
+TOOL_ERROR = "Error executing tool submit_pr: "  # put before every tool error by the mcp package
+
+
+@pytest.fixture
+def sockets(tmp_path: Path) -> Path:
+    """A directory of sockets whose path is longer than a socket's address can be."""
+    directory = tmp_path / ("d" * 120)
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def endpoint(sockets: Path) -> Iterator[Endpoint]:
+    """An endpoint whose server starts with its first caller."""
+    with Endpoint.local(sockets) as endpoint:
+        endpoint.answer_callers()
+        yield endpoint
+
+
+def call_tool(address: str, headers: dict[str, str], summary: str = "a page") -> tuple[bool, str]:
+    """Call submit_pr by the official client; return whether it is an error, and its text."""
+
+    async def call() -> tuple[bool, str]:
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=30) as http,
+            Client(streamable_http_client(f"{address}/mcp", http_client=http)) as client,
+        ):
+            result = await client.call_tool("submit_pr", {"summary": summary})
+        return bool(result.is_error), "".join(getattr(part, "text", "") for part in result.content)
+
+    return asyncio.run(call())
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_a_submit_reaches_the_run_of_its_token_and_no_other(endpoint: Endpoint, sockets: Path) -> None:
+    first, second = list[str](), list[str]()
+
+    def take(into: list[str], reply: str, summary: str) -> str:
+        into.append(summary)
+        return reply
+
+    with (
+        SubmitServer(sockets, lambda summary: take(first, "one", summary)) as one,
+        SubmitServer(sockets, lambda summary: take(second, "two", summary)) as two,
+    ):
+        assert call_tool(endpoint.address, bearer(two.token), "ein Ö\nzwei") == (False, "two")
+        assert call_tool(endpoint.address, bearer(one.token)) == (False, "one")
+    assert (first, second) == (["a page"], ["ein Ö\nzwei"])
+
+
+def test_wrong_and_missing_tokens_are_tool_errors(endpoint: Endpoint, sockets: Path) -> None:
+    with SubmitServer(sockets, lambda _: "taken"):
+        assert call_tool(endpoint.address, bearer("guess")) == (True, TOOL_ERROR + UNKNOWN_RUN)
+        for headers in ({}, {"Authorization": "Bearer"}, {"Authorization": "Basic dDpw"}):
+            assert call_tool(endpoint.address, headers) == (True, TOOL_ERROR + "the request carries no bearer token")
+
+
+def test_a_refusal_is_told_to_the_agent(endpoint: Endpoint, sockets: Path) -> None:
+    def refuse(_: str) -> str:
+        raise ScriptoriumError("there is no change to hand in", "make one")
+
+    with SubmitServer(sockets, refuse) as server:
+        failed, text = call_tool(endpoint.address, bearer(server.token))
+    assert failed
+    assert "there is no change to hand in" in text
+
+
+def test_only_loopback_hosts_and_no_origin_are_served(endpoint: Endpoint) -> None:
+    port = int(endpoint.address.rpartition(":")[2])
+    for host in ("127.0.0.1", "localhost", "[::1]"):
+        assert post(port, {"Host": f"{host}:{port}"}) == 200
+    assert post(port, {"Host": f"rebound.example:{port}"}) == 421
+    assert post(port, {"Origin": "https://example.com"}) == 403
+    assert post(port, {"Origin": f"http://127.0.0.1:{port}"}) == 403
+
+
+def post(port: int, headers: dict[str, str]) -> int:
+    """Send a tools/list request with some headers and return the HTTP status."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    accept = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
+    try:
+        connection.request("POST", "/mcp", body, accept | headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_an_endpoint_that_died_is_started_again_on_the_same_address(sockets: Path) -> None:
+    with Endpoint.local(sockets) as endpoint, SubmitServer(sockets, lambda _: "taken") as server:
+        endpoint.ready()
+        assert call_tool(endpoint.address, bearer(server.token)) == (False, "taken")
+        assert endpoint._server is not None
+        endpoint._server.kill()
+        endpoint._server.wait()
+        endpoint.ready()
+        assert call_tool(endpoint.address, bearer(server.token)) == (False, "taken")
+
+
+def test_the_server_ends_with_a_killed_parent(sockets: Path) -> None:
+    parent = (
+        "import pathlib, signal, sys; from scriptorium.endpoint import Endpoint\n"
+        "endpoint = Endpoint.local(pathlib.Path(sys.argv[1])); endpoint.ready()\n"
+        "print(endpoint._server.pid, endpoint.address, flush=True); signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent, str(sockets)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        pid, address = process.stdout.readline().decode().split()
+        assert call_tool(address, bearer("guess")) == (True, TOOL_ERROR + UNKNOWN_RUN)
+        process.kill()
+    handle = os.pidfd_open(int(pid)) if Path("/proc", pid).exists() else None
+    if handle is not None:
+        import select
+
+        assert select.select([handle], [], [], 10)[0], "the server has outlived its parent"
+        os.close(handle)
+
+
+def test_a_port_in_use_is_one_line_with_a_hint(sockets: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ScriptoriumError, match=f"cannot listen on '127.0.0.1:{port}'") as caught:
+            Endpoint("127.0.0.1", port, sockets)
+    assert "endpoints.local" in caught.value.hint
+
+
+@contextmanager
+def silent(sockets: Path, token: str) -> Iterator[socket.socket]:
+    """Listen as the run with a token, and answer nothing."""
+    handle = os.open(sockets, os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"/proc/self/fd/{handle}/{socket_name(token)}")
+        listener.listen()
+        yield listener
+    os.close(handle)
+
+
+def test_a_silent_run_ends_the_submit_at_its_limit(sockets: Path) -> None:
+    with silent(sockets, "t0ken"), pytest.raises(SubmitError, match=r"no answer within 0\.05 s"):
+        submit(str(sockets), "t0ken", "a page", timeout=0.05)
+
+
+def test_an_ended_run_refuses_the_submit(sockets: Path, tmp_path: Path) -> None:
+    with SubmitServer(sockets, lambda _: "taken") as server:
+        token = server.token
+    for directory in (sockets, tmp_path / "gone"):
+        with pytest.raises(SubmitError, match=UNKNOWN_RUN):
+            submit(str(directory), token, "a page")
+    assert list(sockets.iterdir()) == []
+
+
+def test_malformed_submits_are_refused_and_the_run_goes_on(sockets: Path) -> None:
+    with SubmitServer(sockets, lambda summary: f"took {summary}") as server:
+        path = f"/proc/self/fd/{os.open(sockets, os.O_RDONLY)}/{socket_name(server.token)}"
+        for line in (
+            b"",
+            b"\n",
+            b"{\n",
+            b"[]\n",
+            b'{"token": 3, "summary": "x"}\n',
+            b"\xff\xfe\n",
+            b'{"token": "x"}\n',
+        ):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+                client.sendall(line)
+                client.shutdown(socket.SHUT_WR)
+                assert json.loads(client.makefile().readline())["ok"] is False
+        assert submit(str(sockets), server.token, "it") == "took it"
+
+
+def test_without_proc_the_socket_is_reached_and_the_directory_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SubmitServer(tmp_path, lambda _: "taken") as server:
+        monkeypatch.setattr(submit_client, "OPEN_DESCRIPTORS", "/nonexistent")
+        before = Path.cwd()
+        assert submit(str(tmp_path), server.token, "a page") == "taken"
+        assert Path.cwd() == before
