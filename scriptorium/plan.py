@@ -175,12 +175,19 @@ class Plan:
         merged = {path: oid for path, oid in {**self.planned, **changes}.items() if path in known and oid}
         return "".join(f"{oid} {path}\n" for path, oid in sorted(merged.items())).encode(errors="surrogateescape")
 
+    @property
+    def active(self) -> QueueItem | None:
+        """The item in hand: ``active.md`` holds it or, as the original has it, the path of the pending one."""
+        data = self.read(ACTIVE)
+        path = data.decode(errors="surrogateescape").strip()
+        return parse_item(path, self.read(path)) if path.startswith(f"{PENDING}/") else parse_item(ACTIVE, data)
+
     def queue(self) -> list[QueueItem]:
         """Return the merge queue: the item in hand first, then the others by number."""
         pending = [f"{PENDING}/{name}.md" for name in self.names(PENDING)]
         items = [item for path in pending if (item := parse_item(path, self.read(path)))]
         items.sort(key=lambda item: item.order)
-        active = parse_item(ACTIVE, self.read(ACTIVE))
+        active = self.active
         if active:
             rest = [item for item in items if item.ticket != active.ticket]
             same = [item for item in items if item.ticket == active.ticket]
@@ -197,7 +204,7 @@ class Plan:
         for item in self.queue():
             if item.ticket == ticket and item.path != ACTIVE:
                 change.removes.append(item.path)
-        active = parse_item(ACTIVE, self.read(ACTIVE))
+        active = self.active
         if active and active.ticket == ticket:
             change.writes[ACTIVE] = b""
 
