@@ -348,6 +348,11 @@ class Repository:
         out = self.git("for-each-ref", "--format=%(objectname) %(refname)", prefix)[1].decode()
         return {ref: oid for oid, ref in (line.split(" ", 1) for line in out.splitlines())}
 
+    def branches_not_in(self, commit: str, prefix: str) -> list[str]:
+        """Return the branches with a prefix that hold commits which ``commit`` does not contain."""
+        out = self.git("for-each-ref", "--format=%(refname:lstrip=2)", f"--no-merged={commit}", f"refs/heads/{prefix}*")
+        return out[1].decode(errors="surrogateescape").split()
+
     # -- worktrees ------------------------------------------------------------------------------------
 
     def checkouts(self, branch: str) -> list[Path]:

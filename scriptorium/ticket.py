@@ -61,6 +61,8 @@ class TicketError(ScriptoriumError):
 
     def __init__(self, name: str, why: str, hint: str = "") -> None:
         super().__init__(f"ticket '{name}': {why}", hint or "edit it on the plan branch, or see 'scriptorium fsck'")
+        self.ticket = name
+        self.why = why
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scriptorium import transitions, worktrees
 from scriptorium.cli import Command
-from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.errors import ExitCode
 from scriptorium.plan import Change, Plan
 from scriptorium.records import emit
 from scriptorium.ticket import State, Ticket, TicketError, slug, ticket_id
@@ -69,7 +69,7 @@ def ready(plan: Plan) -> list[Ticket]:
     return sorted(able, key=lambda ticket: (-ticket.priority, ticket.id or "9" * 9, ticket.name))
 
 
-def open_problems(plan: Plan) -> list[ScriptoriumError]:
+def open_problems(plan: Plan) -> list[TicketError]:
     """Return what keeps open tickets from ever being ready. Pure."""
     found, problems = _examine(plan)
     known = set().union(*plan.ids.values())
@@ -99,10 +99,10 @@ def find_circle(start: str, depends: dict[str, tuple[str, ...]]) -> list[str]:
     return []
 
 
-def _examine(plan: Plan) -> tuple[list[Ticket], list[ScriptoriumError]]:
+def _examine(plan: Plan) -> tuple[list[Ticket], list[TicketError]]:
     """Read the open tickets; those that cannot be used come back as problems."""
     found: list[Ticket] = []
-    problems: list[ScriptoriumError] = []
+    problems: list[TicketError] = []
     names = plan.tickets(State.OPEN)
     taken = [ticket_id(name) for name in names]
     others = set().union(*(ids for state, ids in plan.ids.items() if state is not State.OPEN))

@@ -1,0 +1,217 @@
+"""The plan branch's history as events, and what must hold at each of them. Reading apart, pure.
+
+Commits are of three kinds. The tool's own must be right to the letter: a transition moves the one
+ticket that it names, as its ``Move`` trailer says, and nothing else moves tickets. The original's
+and people's may do as they like as long as every ticket is in one place; where it was not, that is
+history, which nobody can repair: a warning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from scriptorium.git import Repository
+from scriptorium.ticket import State, ticket_id
+
+PATHS = ("tickets", "queue/merge/pending", "format")
+TRANSITION = re.compile(r"scriptorium: (assign|enqueue|complete|reopen|park) ticket (.+)")
+TRAILERS = "%(trailers:key=Ticket,key=Move,key=Transaction,unfold)"
+
+
+class Level(StrEnum):
+    """How bad a finding is."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Finding(NamedTuple):
+    """Something that does not hold: of which ticket, file, branch or commit, and what."""
+
+    level: Level
+    subject: str
+    message: str
+
+
+class Place(NamedTuple):
+    """Where a ticket is."""
+
+    state: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"'{self.state}/{self.name}'"
+
+
+@dataclass(frozen=True)
+class Event:
+    """A commit of the plan branch: what it says, and the files it added and removed."""
+
+    commit: str
+    subject: str
+    trailers: Mapping[str, str] = field(default_factory=dict)
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+def read_history(repository: Repository, commit: str) -> Iterator[Event]:
+    """Yield the commits up to one that add or remove tickets or queue items, the oldest first.
+
+    Two git processes, whatever the length. A merge counts as what it changed in its first parent.
+    """
+    lines = repository.git("rev-list", "--first-parent", "--parents", "--reverse", commit)[1].splitlines()
+    # "<commit> <parent>" is compared with that parent alone
+    pairs = b"".join(b" ".join(line.split()[:2]) + b"\n" for line in lines)
+    out = repository.git(
+        "diff-tree", "--stdin", "--root", "-r", "-z", "--raw", "--no-renames", "--encoding=UTF-8",
+        f"--format=%H%n%s%n{TRAILERS}", "--", *PATHS, data=pairs,
+    )[1]  # fmt: skip
+    return parse_history(out.decode(errors="surrogateescape"))
+
+
+def parse_history(text: str) -> Iterator[Event]:
+    """Read what diff-tree prints: commits, and below each ``:<modes> <ids> <letter>`` and the path."""
+    header, added, removed = "", [], []
+    words = iter(text.split("\0"))
+    for word in words:
+        record = word.lstrip("\n")
+        if record.startswith(":"):
+            path = next(words)
+            match record[-1]:
+                case "A":
+                    added.append(path)
+                case "D":
+                    removed.append(path)
+        elif record:
+            if header:
+                yield _event(header, added, removed)
+            header, added, removed = record, [], []
+    if header:
+        yield _event(header, added, removed)
+
+
+def _event(header: str, added: list[str], removed: list[str]) -> Event:
+    commit, subject, *lines = header.split("\n")
+    trailers = {key: value for key, _, value in (line.partition(": ") for line in lines) if key}
+    return Event(commit, subject, trailers, tuple(added), tuple(removed))
+
+
+def check_history(events: Iterable[Event]) -> list[Finding]:
+    """Return what did not hold at some time, in the order of history. Pure."""
+    replay = _Replay()
+    for event in events:
+        replay.step(event)
+    replay.finish()
+    return replay.findings
+
+
+class _Replay:
+    """The places of all tickets while history passes by."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self.places: dict[str, set[Place]] = defaultdict(set)
+        self.names: dict[str, str] = {}
+        """The name under which each id was last seen."""
+        self.vanished: dict[str, tuple[Event, Level]] = {}
+        self.queue: set[str] = set()
+        self.ours = False
+        self.begun = False
+
+    def step(self, event: Event) -> None:
+        gone, come = _places(event.removed), _places(event.added)
+        self.ours |= "format" in event.added
+        self.queue = (self.queue - {*event.removed}) | {path for path in event.added if "/pending/" in path}
+        by_tool = event.subject.startswith("scriptorium: ") and (self.ours or "Transaction" in event.trailers)
+        # the first commit has nothing before it, or in a shallow clone nothing that is known
+        if by_tool and self.begun:
+            self._check_event(event, gone, come)
+        self._move(event, gone, come, Level.ERROR if by_tool else Level.WARNING)
+        self.begun = True
+
+    def finish(self) -> None:
+        for number, (event, level) in self.vanished.items():
+            self._add(level, self.names[number], "vanished", event)
+
+    def _add(self, level: Level, subject: str, message: str, event: Event) -> None:
+        self.findings.append(Finding(level, subject, f"{message} in commit {event.commit[:12]}"))
+
+    def _check_event(self, event: Event, gone: set[Place], come: set[Place]) -> None:
+        what = wrong(event, gone, come)
+        if what:
+            self.findings.append(Finding(Level.ERROR, event.commit[:12], f"'{event.subject}' {what}"))
+        for place in gone:
+            if place.state == State.IN_PROGRESS and self._queued(place):
+                self._add(Level.ERROR, place.name, "left 'in-progress' but not the queue", event)
+
+    def _queued(self, place: Place) -> bool:
+        number = ticket_id(place.name)
+        return bool(number) and any(ticket_id(_item(path)) == number for path in self.queue)
+
+    def _move(self, event: Event, gone: set[Place], come: set[Place], level: Level) -> None:
+        numbers = {ticket_id(place.name): place for place in sorted(gone | come)}
+        numbers.pop("", None)
+        before = {number: len(self.places[number]) for number in numbers}
+        for place in gone:
+            self.places[ticket_id(place.name)].discard(place)
+        for place in come:
+            self._arrive(event, place, level)
+        for number, place in numbers.items():
+            if not self.places[number]:
+                self.vanished[number] = (event, level)
+            elif len(self.places[number]) > max(1, before[number]):
+                where = " and ".join(str(place) for place in sorted(self.places[number]))
+                self._add(level, place.name, f"came to be in more than one place, {where},", event)
+
+    def _arrive(self, event: Event, place: Place, level: Level) -> None:
+        number = ticket_id(place.name)
+        self.places[number].add(place)
+        if number in self.vanished and self.names[number] != place.name:
+            self._add(level, place.name, f"got the id of '{self.names[number]}', which had vanished,", event)
+        self.vanished.pop(number, None)
+        self.names[number] = place.name
+
+
+def wrong(event: Event, gone: set[Place], come: set[Place]) -> str:
+    """Return what a commit of the tool did that it may not do, '' when it was right. Pure."""
+    found = TRANSITION.fullmatch(event.subject)
+    move = event.trailers.get("Move", "")
+    if not found and not move:
+        return "moves a ticket, and is not a transition" if gone else ""
+    verb, named = (found[1], found[2]) if found else ("", event.trailers.get("Ticket", ""))
+    if verb == "enqueue":
+        if gone or come:
+            return f"moves {_list(gone | come)}, and should move none"
+        queued = any(ticket_id(_item(path)) == ticket_id(named) for path in event.added)
+        return "" if queued else "adds no queue item for it"
+    if len(gone) != 1 or len(come) != 1:
+        return f"should move one ticket, and touches {_list(gone | come) or 'none'}"
+    old, new = gone.pop(), come.pop()
+    if (_plain(new.name) != _plain(named)) or (ticket_id(old.name) and old.name != new.name):
+        return f"moves {old} to {new}, which is not the ticket it names"
+    if move != f"{old.state} -> {new.state}":
+        return f"moves {old} to {new}, and says 'Move: {move}'"
+    return ""
+
+
+def _places(paths: Iterable[str]) -> set[Place]:
+    found = (re.fullmatch(r"tickets/([^/]+)/([^/]+)\.md", path, re.DOTALL) for path in paths)
+    return {Place(match[1], match[2]) for match in found if match and match[1] in set(State)}
+
+
+def _item(path: str) -> str:
+    """Return the ticket in a queue item's file name, ``<number>-<ticket>.md``; the original writes its id alone."""
+    return path.rpartition("/")[2].removesuffix(".md").partition("-")[2]
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.split())  # as a trailer and a subject hold it
+
+
+def _list(places: Iterable[Place]) -> str:
+    return ", ".join(str(place) for place in sorted(places))
