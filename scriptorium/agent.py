@@ -8,7 +8,7 @@ from pathlib import Path
 from shlex import quote
 
 import scriptorium
-from scriptorium.git import IDENTITY, run
+from scriptorium.git import IDENTITY
 from scriptorium.harness import Harness, Outcome, Task, choose
 from scriptorium.process import End
 from scriptorium.transitions import Cause
@@ -18,7 +18,7 @@ from scriptorium.workspace import Workspace
 def task(workspace: Workspace, role: str, prompt: str, directory: Path, subject: str) -> tuple[Harness, Task]:
     """Return the harness for a role and the task for it; raises when it cannot run here."""
     config = workspace.config
-    harness, model = choose(config, role)
+    harness, model = choose(config, role, workspace.repository.root)
     harness.check()
     environment = {
         "SCRIPTORIUM_ROLE": role,
@@ -56,8 +56,7 @@ def launcher(workspace: Workspace) -> Path:
 
 def identity(workspace: Workspace) -> dict[str, str]:
     """Return an author for the agent's commits, where the user has configured none."""
-    known = run("config", "--get", "user.email", cwd=workspace.repository.root, accept=(0, 1))[1].strip()
-    if known:
+    if workspace.has_author:
         return {}
     name, email = IDENTITY
     return {
@@ -79,6 +78,8 @@ def failure(outcome: Outcome, task: Task) -> tuple[Cause, str]:
             return Cause.SILENCE, f"The agent was ended after {limits.no_output:g} seconds without output{error}"
         case End.NO_PROGRESS:
             return Cause.TIMEOUT, f"The agent was ended after {limits.no_progress:g} seconds without progress{error}"
+        case End.EXIT if outcome.finished.status and outcome.report.error and not outcome.report.worked:
+            return Cause.PROVIDER, f"The model could not be reached{error}"
         case End.EXIT if outcome.finished.status:
             return Cause.AGENT, f"The agent ended with exit code {outcome.finished.status}{error}"
         case End.EXIT:

@@ -17,7 +17,7 @@ from scriptorium.commands.code import Result, abandoned, code
 from scriptorium.commands.health import health
 from scriptorium.commands.manager import due as manager_due
 from scriptorium.commands.manager import manager
-from scriptorium.commands.merge import Ended, blocked, merge
+from scriptorium.commands.merge import Ended, merge
 from scriptorium.config import FILE, ConfigError, load
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError
@@ -216,7 +216,8 @@ class Driver:
         if merged is None:
             return False
         if merged.outcome is Ended.WAITING:
-            self._tell("merge", "{}; hint: {}".format(*blocked(merged)), logging.WARNING)
+            text = f"ticket '{merged.ticket}' waits: {merged.waits_for}; hint: {merged.hint}"
+            self._tell("merge", text, logging.WARNING)
             self._merging.failed()
             self.standing = Standing.BLOCKED
             return False

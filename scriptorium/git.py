@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
@@ -46,6 +46,9 @@ LOCAL_VARIABLES = frozenset(
     }
 )
 
+# A `make` around us means itself by them, not the `make test` of a gate.
+MAKE_VARIABLES = frozenset({"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"})
+
 # The user's hooks and signing are for the user's own commits; clean-up of objects is left to their
 # git as well; and no setting may make git wait for a person.
 SETTINGS = {
@@ -60,6 +63,10 @@ SETTINGS = {
     "advice.detachedHead": "false",
     "submodule.recurse": "false",
 }
+
+
+TREE_ENTRIES_MOST = 30_000
+"""How many entries of trees are kept in memory; some 300 bytes each."""
 
 
 class GitError(ScriptoriumError):
@@ -108,8 +115,8 @@ class Worktree:
 
 
 def scrub_environment() -> None:
-    """Drop what a surrounding git process set for its own repository; call once, at the start."""
-    for name in LOCAL_VARIABLES & os.environ.keys():
+    """Drop what a surrounding git or make set for itself; call once, at the start."""
+    for name in (LOCAL_VARIABLES | MAKE_VARIABLES) & os.environ.keys():
         del os.environ[name]
 
 
@@ -228,9 +235,12 @@ class Repository:
     root: Path
     """The top of the main working tree."""
     objects: ObjectReader = field(init=False, repr=False)
+    parsed: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """What readers of objects have made of them, by object id; an object never changes."""
 
     def __post_init__(self) -> None:
         self.objects = ObjectReader(self.common_dir)
+        self._trees: dict[str, Mapping[str, TreeEntry]] = {}
 
     @classmethod
     def discover(cls, start: Path) -> Repository:
@@ -283,17 +293,22 @@ class Repository:
             raise ScriptoriumError(f"'{commit}' is not a commit")
         return found.data[5 : found.data.index(b"\n")].decode()
 
-    def tree(self, oid: str) -> tuple[TreeEntry, ...]:
-        """Return the entries of one tree, in git's order."""
+    def tree(self, oid: str) -> Mapping[str, TreeEntry]:
+        """Return the entries of one tree by name, in git's order."""
+        if oid not in self._trees:
+            if sum(map(len, self._trees.values())) > TREE_ENTRIES_MOST:
+                self._trees.clear()
+            self._trees[oid] = self._read_tree(oid)
+        return self._trees[oid]
+
+    def _read_tree(self, oid: str) -> Mapping[str, TreeEntry]:
         found = self.objects.read(oid)
         if found is None or found.kind != "tree":
             raise ScriptoriumError(f"'{oid}' is not a tree")
         # "<mode> <name>\0<raw id>", the id 20 or 32 bytes as the repository's hash has it
         pattern = rb"(\d+) ([^\0]+)\0(.{%d})" % (len(found.oid) // 2)
-        return tuple(
-            TreeEntry(mode.decode(), os.fsdecode(name), raw.hex())
-            for mode, name, raw in re.findall(pattern, found.data, re.DOTALL)
-        )
+        entries = re.findall(pattern, found.data, re.DOTALL)
+        return {(name := os.fsdecode(path)): TreeEntry(mode.decode(), name, raw.hex()) for mode, path, raw in entries}
 
     def default_branch(self) -> str:
         """Return the branch that plays master: ``master``, else the remote's default, ``main``, or HEAD's."""

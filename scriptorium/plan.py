@@ -9,6 +9,7 @@ Files are the state, commits are the events, and one ref is the truth::
     queue/merge/pending/<NNNN>-<ticket>.md
     queue/merge/active.md                    empty, or the pending item in hand
     planned                                  what areas and tickets were last planned from
+    last-id                                  the highest ticket number ever given out
     format                                   the number of this format; absent means 1
 
 Empty directories hold a ``.gitkeep``; unknown files are left alone. A snapshot is read from one
@@ -38,7 +39,11 @@ PLACEHOLDER = "# Spec\n\nNothing is planned yet: run `scriptorium plan` to write
 ACTIVE = "queue/merge/active.md"
 PENDING = "queue/merge/pending"
 PLANNED = "planned"
+LAST_ID = "last-id"
 ZERO = "0" * 40
+
+PARSED_MOST = 10_000
+"""How many parsed tickets are kept in memory."""
 
 TRIES = 200
 """How often a change is decided anew before giving up; four are usual with eight writers at once."""
@@ -83,11 +88,8 @@ class Plan:
         return hash(self.commit)
 
     @cached_property
-    def _directories(self) -> dict[str, dict[str, TreeEntry]]:
-        return {"": self._entries(self._root)}
-
-    def _entries(self, oid: str) -> dict[str, TreeEntry]:
-        return {entry.name: entry for entry in self.repository.tree(oid)}
+    def _directories(self) -> dict[str, Mapping[str, TreeEntry]]:
+        return {"": self.repository.tree(self._root)}
 
     def directory(self, path: str) -> Mapping[str, TreeEntry]:
         """Return the entries of a directory by name; empty when there is none."""
@@ -95,7 +97,7 @@ class Plan:
             parent, _, name = path.rpartition("/")
             entry = self.directory(parent).get(name)
             is_tree = entry is not None and entry.mode == "40000"
-            self._directories[path] = self._entries(entry.oid) if entry and is_tree else {}
+            self._directories[path] = self.repository.tree(entry.oid) if entry and is_tree else {}
         return self._directories[path]
 
     def blob(self, path: str) -> str:
@@ -124,7 +126,14 @@ class Plan:
 
     def ticket(self, name: str, state: State) -> Ticket:
         """Read one ticket; raises TicketError when it cannot be understood."""
-        return parse_ticket(name, state, self.read(ticket_path(state, name)))
+        path = ticket_path(state, name)
+        key = (name, state, self.blob(path))
+        known: dict[tuple[str, State, str], Ticket] = self.repository.parsed
+        if key not in known:  # YAML costs a millisecond, and a daemon meets the same ticket many times
+            if len(known) > PARSED_MOST:
+                known.clear()
+            known[key] = parse_ticket(name, state, self.read(path))
+        return known[key]
 
     def find(self, wanted: str) -> tuple[str, State] | None:
         """Find a ticket by name or id; None when there is none."""
@@ -143,8 +152,10 @@ class Plan:
         }
 
     def next_id(self) -> int:
-        """Return the number after the highest that is or, by the queue, was in use."""
-        return max((int(i) for ids in self.ids.values() for i in ids), default=0) + 1
+        """Return the number after the highest that is in use or, for tickets that were removed, was given out."""
+        text = self.read(LAST_ID).decode(errors="replace").strip()
+        last = int(text) if text.isdecimal() else 0
+        return max(last, *(int(i) for ids in self.ids.values() for i in ids), 0) + 1
 
     @property
     def spec(self) -> bytes:

@@ -25,6 +25,18 @@ LINE_LIMIT = 1024 * 1024
 """Bytes of one submit; a summary is a sentence or two."""
 
 
+def discard_stale(sockets: Path) -> None:
+    """Remove the sockets of runs that were killed; one that is alive takes the call and stays."""
+    for path in sockets.glob("*.sock"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+            except OSError:
+                continue
+
+
 class SubmitServer:
     """Answers submits of one run until the block is left; ``handle`` turns a summary into a reply.
 

@@ -6,20 +6,24 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from scriptorium.output import fenced
-from scriptorium.plan import Change, Plan
-from scriptorium.ticket import State, Ticket, append_section, format_item, set_field, ticket_path
+from scriptorium.plan import LAST_ID, Change, Plan
+from scriptorium.ticket import State, Ticket, append_section, format_item, set_field, ticket_id, ticket_path
 
 
 class Cause(StrEnum):
-    """Why an attempt failed."""
+    """Why an attempt failed; those in UNCOUNTED say nothing about the ticket."""
 
     NO_SUBMIT = "no-submit"
     AGENT = "agent"
+    PROVIDER = "provider"
     SILENCE = "silence"
     TIMEOUT = "timeout"
     CONFLICT = "conflict"
     GATE = "gate"
     STOPPED = "stopped"
+
+
+UNCOUNTED = frozenset({Cause.PROVIDER, Cause.STOPPED})
 
 
 def _told(ticket: Ticket, old: State, new: State, **facts: object) -> dict[str, object]:
@@ -28,9 +32,11 @@ def _told(ticket: Ticket, old: State, new: State, **facts: object) -> dict[str, 
 
 
 def assign(ticket: Ticket, name: str) -> Change:
-    """Open -> in-progress; ``name`` is the ticket's, with an id if it had none."""
+    """Open -> in-progress; ``name`` is the ticket's, with the next id if it had none."""
     change = Change("assign", f"ticket {name}")
     change.moves[ticket.path] = ticket_path(State.IN_PROGRESS, name)
+    if not ticket.id:
+        change.writes[LAST_ID] = f"{int(ticket_id(name))}\n".encode()
     change.trailers = {
         "Ticket": name,
         "Move": f"{State.OPEN} -> {State.IN_PROGRESS}",
@@ -64,10 +70,11 @@ def reopen(
 ) -> Change:
     """In-progress -> open with a note of what went wrong, or stuck when that was the last attempt.
 
-    A run that was stopped from outside counts for nothing and leaves no note.
+    A run that was stopped from outside, or whose provider failed before any work was done, uses up no
+    attempt and leaves no note; the commit tells it.
     """
     attempt = ticket.attempts + 1
-    counted = cause is not Cause.STOPPED
+    counted = cause not in UNCOUNTED
     target = State.STUCK if counted and attempt >= most else State.OPEN
     new = ticket_path(target, ticket.name)
     verb = "park" if target is State.STUCK else "reopen"

@@ -42,6 +42,11 @@ class Workspace:
         """The branch that work lands on."""
         return self.config.branch or self.repository.default_branch()
 
+    @cached_property
+    def has_author(self) -> bool:
+        """Whether the user has told git who they are, so that agents can commit as them."""
+        return bool(self.repository.git("config", "--get", "user.email", accept=(0, 1))[1].strip())
+
     @property
     def master_ref(self) -> str:
         return f"refs/heads/{self.master}"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from scriptorium import locks, rescue
 from scriptorium.git import GitError, RefUpdate
-from scriptorium.ticket import branch_of
+from scriptorium.plan import Plan
+from scriptorium.ticket import State, branch_of
 from scriptorium.workspace import Workspace
 
 SETUP_WAIT = 600.0
@@ -82,6 +83,18 @@ def settle(workspace: Workspace, ticket: str, message: str) -> str:
         else:
             workspace.repository.commit_all(path, message)
     return workspace.repository.resolve(f"refs/heads/{branch}")
+
+
+def sweep(workspace: Workspace, plan: Plan) -> None:
+    """Remove what a crash between a landing and its clean-up left: worktrees of done tickets, their work in master."""
+    for path in workspace.paths.ticket_worktree("x").parent.glob("*"):
+        ticket = path.name
+        if ticket not in plan.tickets(State.DONE) or locks.is_held(workspace.paths.ticket_lock(ticket)):
+            continue
+        tip = workspace.repository.resolve(f"refs/heads/{branch_of(ticket)}")
+        sound = is_sound(workspace, path, branch_of(ticket)) and not workspace.repository.changes(path)
+        if sound and workspace.repository.is_ancestor(tip, workspace.master_commit()):
+            remove(workspace, ticket, tip)
 
 
 def remove(workspace: Workspace, ticket: str, landed: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from scriptorium import planning, rescue
 from scriptorium.cli import Command
 from scriptorium.commands.assign import find_circle
-from scriptorium.plan import PLANNED, Change, Plan
+from scriptorium.plan import LAST_ID, PLANNED, Change, Plan
 from scriptorium.prompts import prompt
 from scriptorium.records import emit
 from scriptorium.ticket import (
@@ -96,6 +96,8 @@ def _record(workspace: Workspace, area: str, edits: planning.Edits) -> list[str]
         change = Change("create", f"tickets from area {area}")
         change.writes = {ticket_path(State.OPEN, name): data for name, data in files.items()}
         change.writes[PLANNED] = plan.with_planned({f"areas/{area}.md": edits.base.blob(f"areas/{area}.md")})
+        if files:
+            change.writes[LAST_ID] = f"{max(int(ticket_id(name)) for name in files)}\n".encode()
         change.trailers = {"Area": area, "Tickets": ", ".join(created), **edits.outcome.trailers()}
         return change
 

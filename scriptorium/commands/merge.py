@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NoReturn
 
 from scriptorium import gate, locks, process, transitions, worktrees
 from scriptorium.cli import Command
@@ -46,7 +47,7 @@ class Merge(Command):
                 if merged.outcome in (Ended.LANDED, Ended.REOPENED):
                     emit(merged.ticket, merged.outcome)
                 if merged.outcome is Ended.WAITING:
-                    raise ScriptoriumError(*blocked(merged))
+                    raise ScriptoriumError(f"ticket '{merged.ticket}' waits: {merged.waits_for}", merged.hint)
                 wanted -= {merged.ticket}
                 if not wanted:
                     return code
@@ -63,37 +64,47 @@ class Ended(StrEnum):
 
 @dataclass(frozen=True)
 class Merged:
-    """An item that was dealt with; ``blocking`` names the user's files that it waits for."""
+    """An item that was dealt with; ``waits_for`` tells a person why it is still in the queue."""
 
     ticket: str
     outcome: Ended
-    blocking: tuple[str, ...] = ()
-
-
-def blocked(merged: Merged) -> tuple[str, str]:
-    """Return the message and the hint for a landing that waits."""
-    files = ", ".join(f"'{name}'" for name in merged.blocking)
-    return f"ticket '{merged.ticket}' waits: local changes are in the way: {files}", "commit or stash them"
+    waits_for: str = ""
+    hint: str = ""
 
 
 def merge(workspace: Workspace) -> Merged | None:
     """Bring the first item of the queue to an end; None when there is none to be had.
 
-    Raises with exit code 3 while master is red, unless the ticket is marked ``repair: true``, and
-    with 75 when another merge is under way.
+    While master is red only tickets marked ``repair: true`` have a turn; raises with exit code 3
+    when there are others only, and with 75 when another merge is under way.
     """
-    plan = workspace.plan.snapshot()
-    if not plan.queue():
+    if not workspace.plan.snapshot().queue():
         return None
-    locks_dir = workspace.paths.ensure(workspace.paths.lock("merge").parent)
-    with locks.hold(locks_dir / "merge.lock", "merge"):
+    directory = workspace.paths.ensure(workspace.paths.lock("merge").parent)
+    with locks.hold(directory / "merge.lock", "merge"):
+        worktrees.sweep(workspace, workspace.plan.snapshot())
+        found = health(workspace)
+        waiting = False
         for item in workspace.plan.snapshot().queue():
             lock = workspace.paths.ensure(workspace.paths.ticket_lock(item.ticket).parent) / f"{item.ticket}.lock"
             if locks.is_held(lock):
                 continue  # its agent is still at work
             with locks.hold(lock, item.ticket):
-                return _Lane(workspace, item).process()
+                lane = _Lane(workspace, item)
+                if found.green or lane.may_pass_red():
+                    return lane.process()
+                waiting = True
+        if waiting:
+            _refuse(found)
     return None
+
+
+def _refuse(found: MasterHealth) -> NoReturn:
+    raise ScriptoriumError(
+        f"master is red at '{found.commit[:12]}', so nothing lands",
+        "repair it on master, or by a ticket marked 'repair: true'; 'scriptorium health' says what fails",
+        ExitCode.REFUSED,
+    )
 
 
 class _Lane:
@@ -102,6 +113,12 @@ class _Lane:
     def __init__(self, workspace: Workspace, item: QueueItem) -> None:
         self.workspace = workspace
         self.item = item
+
+    def may_pass_red(self) -> bool:
+        """Tell whether the item may be merged while master is red: a repair, or one that leaves the queue anyway."""
+        plan = self.workspace.plan.snapshot()
+        name = self.item.ticket
+        return name not in plan.tickets(State.IN_PROGRESS) or plan.ticket(name, State.IN_PROGRESS).repair
 
     def process(self) -> Merged:
         plan = self.workspace.plan.snapshot()
@@ -115,7 +132,7 @@ class _Lane:
             merged = self._attempt(ticket)
             if merged is not None:
                 return merged
-        return Merged(name, Ended.WAITING, ("master keeps moving",))
+        return Merged(name, Ended.WAITING, f"'{self.workspace.master}' keeps moving", "run 'scriptorium merge' again")
 
     @staticmethod
     def _drop(plan: Plan, name: str) -> Change | None:
@@ -125,8 +142,9 @@ class _Lane:
     def _attempt(self, ticket: Ticket) -> Merged | None:
         """Merge, test and land once; None when master moved meanwhile."""
         workspace = self.workspace
-        if not ticket.repair:
-            require_green(health(workspace))
+        found = health(workspace)  # a person may have moved master since
+        if not found.green and not ticket.repair:
+            _refuse(found)
         master = workspace.master_commit()
         worktree = worktrees.ensure(workspace, ticket.name)
         process.end_leftovers(f"SCRIPTORIUM_WORKTREE={worktree}")
@@ -163,7 +181,9 @@ class _Lane:
             case Landed.MOVED:
                 return None
             case Landed.BLOCKED:
-                return Merged(ticket.name, Ended.WAITING, landing.blocking)
+                files = ", ".join(f"'{name}'" for name in landing.blocking)
+                why = f"local changes in your checkout are in the way: {files}"
+                return Merged(ticket.name, Ended.WAITING, why, "commit or stash them")
             case Landed.LANDED:
                 worktrees.remove(self.workspace, ticket.name, tested)
                 log.info("merge queue: ticket '%s' landed", ticket.name)
@@ -182,16 +202,6 @@ class _Lane:
         workspace.plan.transact(decide)
         log.info("merge queue: ticket '%s' reopened: %s", ticket.name, reason)
         return Merged(ticket.name, Ended.REOPENED)
-
-
-def require_green(found: MasterHealth) -> None:
-    """Raise, with exit code 3, when master is red."""
-    if not found.green:
-        raise ScriptoriumError(
-            f"master is red at '{found.commit[:12]}', so nothing lands",
-            "repair it on master, or by a ticket marked 'repair: true'; 'scriptorium health' says what fails",
-            ExitCode.REFUSED,
-        )
 
 
 main = Merge.launch

@@ -13,6 +13,7 @@ from scriptorium.driver import Driver
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
 from scriptorium.harness import choose
+from scriptorium.submission import discard_stale
 from scriptorium.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -33,12 +34,11 @@ class Run(Command):
         workspace.plan.snapshot()
         workspace.master_commit()
         for role in ("architect", "manager", "coding"):
-            choose(workspace.config, role)[0].check()
+            choose(workspace.config, role, workspace.repository.root)[0].check()
         lock = workspace.paths.ensure(workspace.paths.lock("run").parent) / "run.lock"
         with locks.hold(lock, "run"):
             sockets = workspace.paths.ensure(workspace.paths.sockets)
-            for stale in sockets.glob("*.sock"):
-                _discard_stale(stale)
+            discard_stale(sockets)
             with Endpoint(*workspace.config.endpoint, sockets) as endpoint, process.stoppable():
                 return self._drive(workspace, endpoint)
 
@@ -67,21 +67,6 @@ class Run(Command):
             logger.error("%s", error.message)
             raise
         return ExitCode.OK
-
-
-def _discard_stale(path: os.PathLike[str]) -> None:
-    """Remove the socket of a run that was killed; one that is alive answers and stays."""
-    import socket
-    from contextlib import suppress
-
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(os.fspath(path))
-        except ConnectionRefusedError:
-            with suppress(FileNotFoundError):
-                os.unlink(path)  # noqa: PTH108
-        except OSError:
-            return
 
 
 main = Run.launch

@@ -49,6 +49,8 @@ class Report:
     tokens_cached: int = 0
     tokens_out: int = 0
     cost_usd: float = 0.0
+    worked: bool = False
+    """Whether the model has answered at all, so that a failure may be the ticket's."""
 
 
 @dataclass(frozen=True)
@@ -145,14 +147,17 @@ def last_trailers(logs: Path) -> dict[str, object]:
     return {key: value for key, value in facts.items() if key[0].isupper()}
 
 
-def choose(config: Config, role: str) -> tuple[Harness, str]:
-    """Return the harness and the model for a role: by name, else by the model's prefix."""
+def choose(config: Config, role: str, root: Path) -> tuple[Harness, str]:
+    """Return the harness and the model for a role: by name, else by the model's prefix.
+
+    ``root`` is the top of the repository, from which a relative program is meant.
+    """
     model = config.model(role)
     program = config.harnesses.get(model)
     if program is not None:
         from scriptorium.harness.command import Command
 
-        return Command(model, program), model
+        return Command(model, program, root), model
     if model.startswith(("gpt-", "codex-")):
         from scriptorium.harness.codex import Codex
 

@@ -52,6 +52,7 @@ class Codex(Harness):
                 report.session = str(event.get("thread_id", ""))
             case "item.completed":
                 item = event.get("item")
+                report.worked |= isinstance(item, dict) and item.get("type") != "error"
                 if isinstance(item, dict) and item.get("type") == "agent_message":
                     report.message = str(item.get("text", ""))
                 return not (isinstance(item, dict) and item.get("type") == "error")

@@ -15,27 +15,27 @@ from scriptorium.harness import Harness, Report, Task
 class Command(Harness):
     """A program named in the configuration."""
 
-    def __init__(self, name: str, program: Program) -> None:
+    def __init__(self, name: str, program: Program, root: Path) -> None:
         self.name = name
         self._program = program
+        self._root = root
 
-    def argv(self, task: Task, _last_message: Path) -> list[str]:
-        first, *rest = self._program.command
-        # "./agent" is meant from the top of the repository, not from the worktree
-        if "/" in first and not first.startswith("/"):
-            first = str(Path(task.env["SCRIPTORIUM_REPO"]) / first)
-        return [first, *rest]
+    def argv(self, _task: Task, _last_message: Path) -> list[str]:
+        return [self.program(), *self._program.command[1:]]
 
     def settings(self) -> Mapping[str, str]:
         return self._program.env
 
     def program(self) -> str:
-        return self._program.command[0]
+        first = self._program.command[0]
+        # "./agent" is meant from the top of the repository, not from the worktree
+        return str(self._root / first) if "/" in first else first
 
     def remedy(self) -> str:
         return f"check 'harnesses.{self.name}.command' in 'scriptorium.json'"
 
     def read(self, line: bytes, report: Report) -> bool:
+        report.worked = True
         text = line.decode(errors="replace").strip()
         if text:
             report.message = text

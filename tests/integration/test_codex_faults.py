@@ -36,7 +36,7 @@ def test_work_without_a_submit_is_reopened_and_continued(codex: Codex) -> None:
     assert project.git("show", "master:greeting.txt") == "Hello, world"
 
 
-def test_a_provider_that_fails_is_told_in_the_note(codex: Codex) -> None:
+def test_a_provider_that_fails_uses_up_no_attempt(codex: Codex) -> None:
     project = codex.project
     project.ticket("0001-greet")
     project.run("assign")
@@ -44,9 +44,11 @@ def test_a_provider_that_fails_is_told_in_the_note(codex: Codex) -> None:
         coded = project.run("code", "0001-greet")
     assert coded.code == 1
     assert len(requests) == 1
-    note = project.plan_files()["tickets/open/0001-greet.md"]
-    assert "Attempt 1 failed: agent" in note
-    assert "high demand" in note  # what codex makes of a 500
+    assert "high demand" in coded.err  # what codex makes of a 500
+    assert "attempts" not in project.plan_files()["tickets/open/0001-greet.md"]
+    last = project.git("log", "-1", "--format=%B", "scriptorium/plan")
+    assert last.startswith("scriptorium: reopen ticket 0001-greet")
+    assert "Cause: provider" in last
 
 
 def test_a_silent_model_is_ended_at_the_limit_with_all_its_commands(codex: Codex) -> None:
