@@ -118,6 +118,8 @@ def scrub_environment() -> None:
     """Drop what a surrounding git or make set for itself; call once, at the start."""
     for name in (LOCAL_VARIABLES | MAKE_VARIABLES) & os.environ.keys():
         del os.environ[name]
+    local.env.clear()  # plumbum hands on a copy that it made when it was imported
+    local.env.update(os.environ)
 
 
 def _environment() -> dict[str, str]:
