@@ -325,6 +325,16 @@ class Repository:
             raise ScriptoriumError(f"'{self.root}' has no commits", "make a first commit, then try again")
         return head
 
+    def hooks_path(self, start: Path) -> tuple[str, str]:
+        """Return (configuration level, value) of the core.hooksPath that counts in a directory; empty when unset."""
+        out = run(
+            "-C", str(start), "config", "--null", "--show-scope", "--type=path", "--get-all", "core.hooksPath",
+            accept=(0, 1),
+        )[1]  # fmt: skip
+        words = [os.fsdecode(word) for word in out.split(b"\0")]
+        found = [("", ""), *zip(words[::2], words[1::2], strict=False)]
+        return [(level, value) for level, value in found if level != "command"][-1]  # that one is in SETTINGS
+
     def update_refs(self, *updates: RefUpdate) -> bool:
         """Move all the refs, or none; False when one was not at its old value any more."""
         lines = [f"update {u.ref} {u.new} {u.old}" if u.new else f"delete {u.ref} {u.old}" for u in updates]

@@ -88,6 +88,11 @@ class Paths:
         return self.home / "logs"
 
     @property
+    def hook_log(self) -> Path:
+        """Output of the steps that git hooks start; the hooks know that it lies two levels below the root."""
+        return self.home / "hooks.log"
+
+    @property
     def sessions(self) -> Path:
         """Session logs of `scriptorium run`, shared by clones of the same name."""
         return self.root / self.project
