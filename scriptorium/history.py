@@ -191,7 +191,7 @@ def wrong(event: Event, gone: set[Place], come: set[Place]) -> str:
         return "" if queued else "adds no queue item for it"
     if len(gone) != 1 or len(come) != 1:
         return f"should move one ticket, and touches {_list(gone | come) or 'none'}"
-    old, new = gone.pop(), come.pop()
+    (old,), (new,) = gone, come
     if (_plain(new.name) != _plain(named)) or (ticket_id(old.name) and old.name != new.name):
         return f"moves {old} to {new}, which is not the ticket it names"
     if move != f"{old.state} -> {new.state}":

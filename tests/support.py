@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scriptorium.workspace import Workspace
+
 CHECKOUT = Path(__file__).parent.parent
 PLAN = "scriptorium/plan"
 ROLES = ("architect", "manager", "coding", "reviewer")
@@ -55,6 +57,11 @@ def sealed(environ: Mapping[str, str], home: Path, root: Path) -> dict[str, str]
     }
 
 
+def quote(path: str) -> str:
+    """Quote a path as fast-import reads it, every byte by its octal number."""
+    return '"' + "".join(f"\\{byte:03o}" for byte in os.fsencode(path)) + '"'
+
+
 def write_script(path: Path, text: str) -> Path:
     """Write an executable shell script that stops at its first failure."""
     path.write_text(f"#!/bin/sh\nset -e\n{text}\n")
@@ -79,21 +86,28 @@ class Project:
         assert done.returncode == 0, f"git {shlex.join(argv)}: {done.stderr.decode(errors='replace')}"
         return done.stdout.decode(errors="surrogateescape").rstrip("\n")
 
-    def run(self, *argv: str, input: str | None = None, cwd: Path | None = None, **env: str) -> Result:
+    def run(
+        self, *argv: str, input: str | None = None, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> Result:
         """Run `scriptorium <argv>` to its end, with further variables in its environment."""
         done = subprocess.run(
             [sys.executable, "-m", "scriptorium", *argv],
             cwd=cwd or self.root,
-            env={**os.environ, **env},
+            env={**os.environ, **(env or {})},
             input=(input or "").encode(errors="surrogateescape"),
             capture_output=True,
             check=False,
         )
         return Result(done.returncode, *(text.decode(errors="surrogateescape") for text in (done.stdout, done.stderr)))
 
+    @property
+    def workspace(self) -> Workspace:
+        """The project for code called in this process, which saves a third of a second each."""
+        return Workspace.open(self.root)
+
     def init(self) -> None:
-        """Make the plan branch."""
-        assert self.run("--init").code == 0
+        """Make the plan branch, as `scriptorium --init` does."""
+        self.workspace.plan.create()
 
     def commit(self, files: Mapping[str, str], message: str = "Change files") -> str:
         """Commit files on the branch that is checked out and return the commit."""
@@ -123,11 +137,11 @@ class Project:
     def commit_plan(self, files: Mapping[str, str | None], message: str = "Edit the plan by hand") -> str:
         """Commit files to the plan branch as a person would, None removes one; return the commit."""
         stream = [f"feature done\ncommit refs/heads/{PLAN}\ncommitter Person <person@example.com> {DATE}\n"]
-        stream.append(f"data {len(message.encode())}\n{message}\n")
+        stream.append(f"data {len(message.encode(errors='surrogateescape'))}\n{message}\n")
         if self.git("for-each-ref", f"refs/heads/{PLAN}"):
             stream.append(f"from refs/heads/{PLAN}^0\n")
         for path, text in files.items():
-            quoted = json.dumps(path, ensure_ascii=False)
+            quoted = quote(path)
             if text is None:
                 stream.append(f"D {quoted}\n")
             else:

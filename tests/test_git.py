@@ -1,0 +1,282 @@
+"""Git in one module: the repository that is meant, whatever is around it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from scriptorium.errors import ScriptoriumError
+from scriptorium.git import MINIMUM, GitError, RefUpdate, Repository, TreeEntry, scrub_environment
+from tests.support import PLAN, Project, write_script
+
+
+@pytest.fixture
+def repository(project: Project) -> Repository:
+    return Repository.discover(project.root)
+
+
+# -- which repository -----------------------------------------------------------------------------------
+
+
+def test_variables_of_a_surrounding_git_do_not_lead_to_its_repository(project: Project, tmp_path: Path) -> None:
+    other = Project(tmp_path / "other")
+    project.init()
+    project.ticket("0001")
+
+    inside_a_hook = {"GIT_DIR": str(other.root / ".git"), "GIT_WORK_TREE": str(other.root), "GIT_INDEX_FILE": "index"}
+    result = project.run("assign", env=inside_a_hook)
+
+    assert result.code == 0, result.err
+    assert result.out.startswith("0001-thing\t")
+    assert other.git("for-each-ref", "--format=%(refname)") == "refs/heads/master"
+    assert other.git("status", "--porcelain") == ""
+
+
+def test_a_hook_of_a_linked_worktree_works_on_the_whole_repository(project: Project, tmp_path: Path) -> None:
+    project.init()
+    project.ticket("0001")
+    linked = tmp_path / "linked"
+    project.git("worktree", "add", "--quiet", "--detach", str(linked))
+    write_script(project.root / ".git" / "hooks" / "post-commit", f'scriptorium assign > "{tmp_path}/out"')
+
+    project.git("commit", "--quiet", "--allow-empty", "--message", "Run the hook", cwd=linked)
+
+    assert (tmp_path / "out").read_text().startswith("0001-thing\t")
+    assert project.plan_log()[-1] == "scriptorium: assign ticket 0001-thing"
+
+
+@pytest.mark.parametrize("where", [".", "src/deep"])
+def test_any_directory_of_the_working_tree_finds_it(project: Project, where: str) -> None:
+    project.commit({"src/deep/file": ""})
+
+    found = Repository.discover(project.root / where)
+    assert (found.root, found.common_dir) == (project.root, project.root / ".git")
+
+
+def test_a_linked_worktree_finds_the_main_one(project: Project, tmp_path: Path) -> None:
+    project.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "linked"))
+
+    found = Repository.discover(tmp_path / "linked")
+    assert (found.root, found.common_dir) == (project.root, project.root / ".git")
+
+
+def test_a_git_directory_elsewhere_is_followed(project: Project, tmp_path: Path) -> None:
+    project.git("init", "--quiet", f"--separate-git-dir={tmp_path / 'store'}")
+
+    found = Repository.discover(project.root)
+    assert (found.root, found.common_dir) == (project.root, tmp_path / "store")
+
+
+def test_a_submodule_is_a_repository_of_its_own(project: Project, tmp_path: Path) -> None:
+    part = Project(tmp_path / "part")
+    project.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(part.root), "part")
+
+    assert Repository.discover(project.root / "part").root == project.root / "part"
+
+
+@pytest.mark.parametrize(
+    ("make", "message", "hint"),
+    [
+        ("mkdir x", "'{0}/x' is not a git repository", "run 'git init' there first"),
+        ("git init -q --bare x", "'{0}/x' is a bare repository", "run scriptorium in a clone of it"),
+        ("git init -q y && ln -s y/.git x", "'{0}/y/.git' is inside a git directory", "go to the working tree"),
+        ("true", "'{0}/x' is not a directory", "name a directory inside a git repository"),
+        ("touch x", "'{0}/x' is not a directory", "name a directory inside a git repository"),
+    ],
+)
+def test_elsewhere_there_is_a_line_and_a_hint(tmp_path: Path, make: str, message: str, hint: str) -> None:
+    script = write_script(tmp_path / "make", make)
+    assert os.system(f"cd '{tmp_path}' && '{script}'") == 0
+
+    with pytest.raises(ScriptoriumError) as caught:
+        Repository.discover(tmp_path / "x")
+    assert str(caught.value) == f"{message.format(tmp_path)}\nhint: {hint}"
+
+
+def test_a_broken_worktree_is_an_error_and_never_the_repository_around_it(project: Project) -> None:
+    repository = Repository.discover(project.root)
+    inside = project.root / "inside"
+    repository.add_worktree(inside, start="master")
+    (inside / ".git").unlink()
+    (inside / "file").write_text("work\n")
+    before = project.git("for-each-ref"), project.git("status", "--porcelain", "--ignored")
+
+    for attempt in (
+        lambda: repository.reset(inside, "master"),
+        lambda: repository.commit_all(inside, "Not to be"),
+        lambda: repository.changes(inside),
+        lambda: repository.head_of(inside),
+    ):
+        with pytest.raises(GitError):
+            attempt()
+    assert (project.git("for-each-ref"), project.git("status", "--porcelain", "--ignored")) == before
+    assert (inside / "file").read_text() == "work\n"
+
+
+# -- which git ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["git version 2.33.9", "git version 1.9.1", "no version at all"])
+def test_a_git_that_is_too_old_is_refused(project: Project, tmp_path: Path, version: str) -> None:
+    write_script(tmp_path / "home" / "bin" / "git", f"echo '{version}'")
+
+    result = project.run("status")
+    wanted = ".".join(map(str, MINIMUM))
+    assert result == (78, "", f"scriptorium: '{version}' is too old\nhint: install git {wanted} or newer\n")
+
+
+def test_a_machine_without_git_is_told_so(project: Project, tmp_path: Path) -> None:
+    assert project.run("status", PATH=str(tmp_path)) == (
+        78,
+        "",
+        "scriptorium: 'git' is not on PATH\nhint: install git\n",
+    )
+
+
+def test_messages_of_git_are_cut_to_the_line_that_tells() -> None:
+    error = GitError(["merge", "x"], 128, "hint: do this\nwarning: odd\nfatal: refusing to merge\nhint: do that\n")
+    assert error.message == "'git merge' failed: fatal: refusing to merge"
+    assert GitError(["gc"], 3, "").message == "'git gc' failed: exit 3"
+
+
+# -- what it says ---------------------------------------------------------------------------------------
+
+
+def test_a_tree_is_read_with_any_name(project: Project, repository: Repository) -> None:
+    names = ["größe.md", "line\nbreak", "latin-\udce9", 'quote" and \\', "  spaces  ", "tab\t", "folder/file"]
+    project.commit_plan(dict.fromkeys(names, "text"))
+
+    entries = repository.tree(repository.tree_of(PLAN))
+    assert {entry.name for entry in entries} == {name.partition("/")[0] for name in names}
+    assert [entry.mode for entry in entries if entry.name == "folder"] == ["40000"]
+    assert all(isinstance(entry, TreeEntry) and len(entry.oid) == 40 for entry in entries)
+
+
+def test_objects_are_read_by_any_name_and_missing_ones_are_none(project: Project, repository: Repository) -> None:
+    found = repository.objects.read("master:Makefile")
+    assert found is not None
+    assert (found.kind, found.data) == ("blob", b"test:\n\t@true\n")
+    for name in ("master:gone", "nothing", "", "two\nlines", "0" * 40):
+        assert repository.objects.read(name) is None
+    assert repository.resolve("master") == project.git("rev-parse", "master")
+
+
+def test_a_reader_that_was_killed_is_started_anew(repository: Repository) -> None:
+    before = repository.resolve("master")
+    repository.objects._process.kill()
+    repository.objects._process.wait()
+
+    assert repository.resolve("master") == before
+
+
+def test_what_is_no_commit_and_no_tree_is_an_error(repository: Repository) -> None:
+    blob = repository.resolve("master:Makefile")
+    with pytest.raises(ScriptoriumError, match="is not a commit"):
+        repository.tree_of(blob)
+    with pytest.raises(ScriptoriumError, match="is not a tree"):
+        repository.tree(blob)
+
+
+@pytest.mark.parametrize("branch", ["master", "main", "trunk"])
+def test_the_default_branch_is_the_one_there_is(tmp_path: Path, branch: str) -> None:
+    project = Project(tmp_path / "named", branch)
+    assert Repository.discover(project.root).default_branch() == branch
+
+
+def test_master_is_preferred_to_main_and_to_what_is_checked_out(project: Project, repository: Repository) -> None:
+    project.git("branch", "main")
+    project.git("checkout", "--quiet", "-b", "feature")
+    assert repository.default_branch() == "master"
+
+    project.git("branch", "--delete", "--force", "master")
+    assert repository.default_branch() == "main"
+
+
+def test_the_default_branch_of_the_remote_comes_before_main(project: Project, tmp_path: Path) -> None:
+    project.git("checkout", "--quiet", "-b", "develop")
+    project.git("clone", "--quiet", str(project.root), str(tmp_path / "clone"))
+    project.git("checkout", "--quiet", "-b", "main", cwd=tmp_path / "clone")
+
+    assert Repository.discover(tmp_path / "clone").default_branch() == "develop"
+
+
+def test_without_a_commit_there_is_no_default_branch(tmp_path: Path, project: Project) -> None:
+    project.git("init", "--quiet", str(tmp_path / "empty"))
+    with pytest.raises(ScriptoriumError, match="has no commits"):
+        Repository.discover(tmp_path / "empty").default_branch()
+
+
+# -- what it changes ------------------------------------------------------------------------------------
+
+
+def test_refs_move_together_or_not_at_all(project: Project, repository: Repository) -> None:
+    old = project.git("rev-parse", "master")
+    new = project.commit({"file": "text"})
+    updates = [RefUpdate("refs/heads/a", new, "0" * 40), RefUpdate("refs/heads/b", new, "0" * 40)]
+    assert repository.update_refs(*updates)
+
+    assert not repository.update_refs(RefUpdate("refs/heads/a", old, new), RefUpdate("refs/heads/b", old, old))
+    assert not repository.update_refs(*updates)
+    assert repository.refs("refs/heads/") == dict.fromkeys(("refs/heads/a", "refs/heads/b", "refs/heads/master"), new)
+
+    assert repository.update_refs(RefUpdate("refs/heads/a", "", new))
+    assert repository.resolve("refs/heads/a") == ""
+
+
+def test_hooks_and_signing_of_the_user_are_left_out(project: Project, repository: Repository, tmp_path: Path) -> None:
+    for hook in ("pre-commit", "commit-msg", "post-commit", "post-checkout"):
+        write_script(project.root / ".git" / "hooks" / hook, f"touch '{tmp_path}/{hook}'; exit 1")
+    project.git("config", "commit.gpgSign", "true")
+    project.git("config", "user.signingKey", "nobody")
+    worktree = tmp_path / "worktree"
+    repository.add_worktree(worktree, "work", "master")
+    (worktree / "file").write_text("text")
+
+    commit = repository.commit_all(worktree, "Work")
+    assert project.git("log", "-1", "--format=%an %s", commit) == "scriptorium Work"
+    assert not list(tmp_path.glob("*-commit")) + list(tmp_path.glob("post-*"))
+
+
+def test_a_merge_with_conflicts_is_undone_and_named(project: Project, repository: Repository, tmp_path: Path) -> None:
+    worktree = tmp_path / "worktree"
+    repository.add_worktree(worktree, "work", "master")
+    (worktree / "Makefile").write_text("theirs\n")
+    tip = repository.commit_all(worktree, "Work")
+    master = project.gate("false")
+
+    assert repository.merge(worktree, master, "Merge") == ["Makefile"]
+    assert repository.head_of(worktree) == ("work", tip)
+    assert repository.changes(worktree) == []
+
+
+def test_a_fast_forward_takes_files_along_and_names_those_in_its_way(project: Project, repository: Repository) -> None:
+    old = project.git("rev-parse", "master")
+    new = project.commit({"added": "new\n", "Makefile": "test:\n"})
+    project.git("reset", "--quiet", "--hard", old)
+    (project.root / "added").write_text("mine\n")
+    assert repository.fast_forward(project.root, new) == ["added"]
+    assert (project.root / "added").read_text() == "mine\n"
+
+    (project.root / "added").unlink()
+    assert repository.fast_forward(project.root, new) == []
+    assert (project.root / "added").read_text() == "new\n"
+
+
+def test_checkouts_of_a_branch_are_found_wherever_they_are(
+    project: Project, repository: Repository, tmp_path: Path
+) -> None:
+    assert repository.checkouts("master") == [project.root]
+    assert repository.checkouts("work") == []
+
+    repository.add_worktree(tmp_path / "linked", "work", "master")
+    assert repository.checkouts("work") == [tmp_path / "linked"]
+
+
+def test_scrubbing_leaves_identity_and_settings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_DIR", "elsewhere")
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "Someone")
+    scrub_environment()
+    assert "GIT_DIR" not in os.environ
+    assert os.environ["GIT_AUTHOR_NAME"] == "Someone"
