@@ -66,7 +66,8 @@ def ready(plan: Plan) -> list[Ticket]:
     found, _ = _examine(plan)
     done = plan.ids[State.DONE]
     able = [ticket for ticket in found if set(ticket.depends) <= done]
-    return sorted(able, key=lambda ticket: (-ticket.priority, ticket.id or "9" * 9, ticket.name))
+    # by length first, as ids are padded to four digits only; without a number comes last
+    return sorted(able, key=lambda ticket: (-ticket.priority, not ticket.id, len(ticket.id), ticket.id, ticket.name))
 
 
 def open_problems(plan: Plan) -> list[TicketError]:
