@@ -44,6 +44,8 @@ def ensure(workspace: Workspace, ticket: str) -> Path:
     lock = workspace.paths.ensure(workspace.paths.lock("worktrees").parent) / "worktrees.lock"
     # git worktree add fails when several run at once
     with locks.hold(lock, "worktrees", wait=SETUP_WAIT):
+        if is_sound(workspace, path, branch):
+            return path  # made by a neighbour while this waited; an agent may be at work in it by now
         _clear_the_way(workspace, path, ticket)
         known = workspace.repository.resolve(f"refs/heads/{branch}")
         start = "" if known else workspace.master_commit()
