@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from scriptorium.git import scrub_environment
 from tests.support import Project, sealed
 
 # the same examples every time: a test that fails once in a while helps nobody
@@ -23,9 +25,14 @@ def _sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    scrub_environment()  # so that git started from within a test sees it, too
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path: Path) -> Iterator[Project]:
     """A repository with a green gate and no plan branch yet."""
-    return Project(tmp_path / "project")
+    project = Project(tmp_path / "project")
+    yield project
+    for process in project.started:
+        process.kill()
+        process.communicate()

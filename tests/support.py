@@ -9,10 +9,12 @@ import shlex
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from scriptorium.watchdog import members
 from scriptorium.workspace import Workspace
 
 CHECKOUT = Path(__file__).parent.parent
@@ -62,6 +64,23 @@ def quote(path: str) -> str:
     return '"' + "".join(f"\\{byte:03o}" for byte in os.fsencode(path)) + '"'
 
 
+T = TypeVar("T")
+
+
+def until(fact: Callable[[], T], seconds: float = 60) -> T:
+    """Return what a fact is as soon as it is true; fails at the deadline."""
+    deadline = time.monotonic() + seconds
+    while not (found := fact()):
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; a zombie does not."""
+    return pid in members("no mark", pid)
+
+
 def write_script(path: Path, text: str) -> Path:
     """Write an executable shell script that stops at its first failure."""
     path.write_text(f"#!/bin/sh\nset -e\n{text}\n")
@@ -74,6 +93,7 @@ class Project:
 
     def __init__(self, root: Path, branch: str = "master") -> None:
         self.root = root
+        self.started: list[subprocess.Popen[str]] = []
         root.mkdir()
         self.git("init", "--quiet", f"--initial-branch={branch}")
         (root / ".git" / "info" / "exclude").write_text("scriptorium.json\n")
@@ -104,6 +124,21 @@ class Project:
     def workspace(self) -> Workspace:
         """The project for code called in this process, which saves a third of a second each."""
         return Workspace.open(self.root)
+
+    def start(self, *argv: str, stdin: int = subprocess.DEVNULL, **env: str) -> subprocess.Popen[str]:
+        """Start `scriptorium <argv>` and return the process; the test's end ends it."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "scriptorium", *argv],
+            cwd=self.root,
+            env={**os.environ, **env},
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="surrogateescape",
+        )
+        self.started.append(process)
+        return process
 
     def init(self) -> None:
         """Make the plan branch, as `scriptorium --init` does."""
