@@ -128,7 +128,7 @@ def test_a_git_that_is_too_old_is_refused(project: Project, tmp_path: Path, vers
 
 
 def test_a_machine_without_git_is_told_so(project: Project, tmp_path: Path) -> None:
-    assert project.run("status", PATH=str(tmp_path)) == (
+    assert project.run("status", env={"PATH": str(tmp_path)}) == (
         78,
         "",
         "scriptorium: 'git' is not on PATH\nhint: install git\n",
@@ -148,7 +148,7 @@ def test_a_tree_is_read_with_any_name(project: Project, repository: Repository) 
     names = ["größe.md", "line\nbreak", "latin-\udce9", 'quote" and \\', "  spaces  ", "tab\t", "folder/file"]
     project.commit_plan(dict.fromkeys(names, "text"))
 
-    entries = repository.tree(repository.tree_of(PLAN))
+    entries = repository.tree(repository.tree_of(PLAN)).values()
     assert {entry.name for entry in entries} == {name.partition("/")[0] for name in names}
     assert [entry.mode for entry in entries if entry.name == "folder"] == ["40000"]
     assert all(isinstance(entry, TreeEntry) and len(entry.oid) == 40 for entry in entries)
