@@ -128,11 +128,8 @@ def test_a_git_that_is_too_old_is_refused(project: Project, tmp_path: Path, vers
 
 
 def test_a_machine_without_git_is_told_so(project: Project, tmp_path: Path) -> None:
-    assert project.run("status", env={"PATH": str(tmp_path)}) == (
-        78,
-        "",
-        "scriptorium: 'git' is not on PATH\nhint: install git\n",
-    )
+    result = project.run("status", env={"PATH": str(tmp_path)})
+    assert result == (78, "", "scriptorium: 'git' is not on PATH\nhint: install git\n")
 
 
 def test_messages_of_git_are_cut_to_the_line_that_tells() -> None:
