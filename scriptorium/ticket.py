@@ -92,7 +92,8 @@ class Ticket:
 
     @property
     def title(self) -> str:
-        found = re.search(r"^#\s+(.+)$", self.text, re.MULTILINE)
+        parts = split_front_matter(self.text)  # where '#' begins a comment
+        found = re.search(r"^#\s+(.+)$", parts[1] if parts else self.text, re.MULTILINE)
         return found[1].strip() if found else self.name
 
 
@@ -118,7 +119,7 @@ def load_yaml(text: str) -> dict[str, Any]:
         line = f" in line {error.problem_mark.line + 2}" if error.problem_mark else ""
         raise ValueError(f"its front matter is not YAML{line}: {error.problem}") from error
     except (YAMLError, ValueError) as error:
-        raise ValueError(f"its front matter is not YAML: {error}") from error
+        raise ValueError(f"its front matter is not YAML: {' '.join(str(error).split())}") from error
     if data is None:
         return {}
     if not isinstance(data, Mapping):
@@ -136,9 +137,10 @@ def parse_depends(value: Any) -> tuple[str, ...]:
     items = value if isinstance(value, list) else re.split(r"[,\s]+", str(value)) if value is not None else []
     found = []
     for item in items:
-        word = str(item).strip().strip("#\"'").removesuffix(".md").rpartition("/")[2]
+        word = str(item).strip().strip("#\"'")
         if word.lower() in ("", "-", "none", "null", "n/a"):
             continue
+        word = word.removesuffix(".md").rpartition("/")[2]
         if not ticket_id(word):
             raise ValueError(f"'depends' names '{word}', which is not a ticket id")
         found.append(ticket_id(word))
@@ -196,9 +198,17 @@ def set_field(text: str, key: str, value: object) -> str:
     changed, count = pattern.subn(lambda found: line + found["end"], head, count=1)
     if not count:
         changed = f"{head}{line}{end}"
-    if load_yaml(changed) != {**load_yaml(head), **load_yaml(line)}:
+    if not _is_changed(head, changed, line):
         raise ValueError(f"'{key}' cannot be set to '{value}' in its front matter")
     return f"---{end}{changed}{rest}"
+
+
+def _is_changed(old: str, new: str, line: str) -> bool:
+    wanted = {**load_yaml(old), **load_yaml(line)}
+    try:
+        return load_yaml(new) == wanted
+    except ValueError:
+        return False
 
 
 def _set_bold_field(text: str, key: str, value: object) -> str:
