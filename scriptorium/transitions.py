@@ -75,12 +75,17 @@ def reopen(
     """
     attempt = ticket.attempts + 1
     counted = cause not in UNCOUNTED
-    target = State.STUCK if counted and attempt >= most else State.OPEN
+    text, last = ticket.text, attempt >= most
+    if counted:
+        try:
+            text = set_field(text, "attempts", attempt)
+        except ValueError:
+            last = True  # what cannot be counted would be tried for ever
+    target = State.STUCK if counted and last else State.OPEN
     new = ticket_path(target, ticket.name)
     verb = "park" if target is State.STUCK else "reopen"
     change = Change(verb, f"ticket {ticket.name}", moves={ticket.path: new})
     if counted:
-        text = set_field(ticket.text, "attempts", attempt)
         note = f"{reason}\n\n{fenced(tail)}" if tail else reason
         text = append_section(text, f"Attempt {attempt} failed: {cause}", note)
         change.writes[new] = text.encode(errors="surrogateescape")
