@@ -145,10 +145,10 @@ def test_a_tree_is_read_with_any_name(project: Project, repository: Repository) 
     names = ["größe.md", "line\nbreak", "latin-\udce9", 'quote" and \\', "  spaces  ", "tab\t", "folder/file"]
     project.commit_plan(dict.fromkeys(names, "text"))
 
-    entries = repository.tree(repository.tree_of(PLAN)).values()
-    assert {entry.name for entry in entries} == {name.partition("/")[0] for name in names}
-    assert [entry.mode for entry in entries if entry.name == "folder"] == ["40000"]
-    assert all(isinstance(entry, TreeEntry) and len(entry.oid) == 40 for entry in entries)
+    entries = repository.tree(repository.tree_of(PLAN))
+    assert entries.keys() == {name.partition("/")[0] for name in names}
+    assert entries["folder"].mode == "40000"
+    assert entries["größe.md"] == TreeEntry("100644", "größe.md", repository.resolve(f"{PLAN}:größe.md"))
 
 
 def test_objects_are_read_by_any_name_and_missing_ones_are_none(project: Project, repository: Repository) -> None:
