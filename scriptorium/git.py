@@ -407,6 +407,18 @@ class Repository:
                 found.append(path)
         return found
 
+    def rebase_of(self, branch: str) -> Path | None:
+        """Return the git directory in which a branch is being rebased; HEAD is detached there meanwhile."""
+        for directory in (self.common_dir, *(self.common_dir / "worktrees").glob("*")):
+            for kind in ("rebase-merge", "rebase-apply"):
+                try:
+                    name = (directory / kind / "head-name").read_text().strip()
+                except OSError:
+                    continue
+                if name == f"refs/heads/{branch}":
+                    return directory
+        return None
+
     def worktrees(self) -> list[Worktree]:
         """Return all worktrees, the main one first."""
         out = self.git("worktree", "list", "--porcelain")[1].decode(errors="surrogateescape")

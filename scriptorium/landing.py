@@ -18,15 +18,16 @@ class Landed(StrEnum):
 
     LANDED = "landed"
     MOVED = "moved"  # master is not what was tested any more
-    BLOCKED = "blocked"  # local changes in the user's checkout are in the way
+    BLOCKED = "blocked"  # something in the user's checkout is in the way
 
 
 @dataclass(frozen=True)
 class Landing:
-    """The outcome; ``blocking`` names the files of the user's that stand in the way."""
+    """The outcome; ``blocking`` says what of the user's stands in the way, and ``hint`` how it goes away."""
 
     outcome: Landed
-    blocking: tuple[str, ...] = ()
+    blocking: str = ""
+    hint: str = ""
 
 
 def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Landing:
@@ -38,17 +39,23 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
     """
     if tested == master:  # a crash, or a person, landed it before
         return _complete(workspace, ticket, tested)
+    rebase = workspace.repository.rebase_of(workspace.master)
+    if rebase:
+        return Landing(Landed.BLOCKED, f"'{workspace.master}' is being rebased", f"finish the rebase in '{rebase}'")
     checkouts = workspace.repository.checkouts(workspace.master)
     if not checkouts:
         return _together(workspace, ticket, master, tested)
     try:
         blocking = workspace.repository.fast_forward(checkouts[0], tested)
-    except GitError:
+    except GitError as error:
         if workspace.master_commit() != master:
             return Landing(Landed.MOVED)
-        raise
+        # a merge of theirs under way, a lock file: theirs to end, and never the ticket's failure
+        return Landing(Landed.BLOCKED, f"'{checkouts[0]}' cannot follow: {error.message}", "see 'git status' there")
     if blocking:
-        return Landing(Landed.BLOCKED, tuple(blocking))
+        files = ", ".join(f"'{name}'" for name in blocking)
+        why = f"local changes in '{checkouts[0]}' are in the way: {files}"
+        return Landing(Landed.BLOCKED, why, "commit or stash them")
     if workspace.master_commit() != tested:
         return Landing(Landed.MOVED)  # the checkout changed its branch at this very moment
     for other in checkouts[1:]:

@@ -27,6 +27,9 @@ from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
 SESSION = f"SCRIPTORIUM_SESSION={secrets.token_hex(8)}"
 """The mark of everything that this process starts."""
 
+LINE_MOST = 16 * 1024 * 1024
+"""Bytes of one line of output that are looked at; the file has it all."""
+
 POLL = 0.1
 """Seconds between two looks at output and limits; the end of a run is noticed at once."""
 
@@ -125,13 +128,16 @@ class _Tail:
         self.size = 0
 
     def lines(self) -> list[bytes]:
-        data = self._file.read()
+        data = self._file.read(LINE_MOST)
         self.size += len(data)
-        *whole, self._rest = (self._rest + data).split(b"\n")
+        *whole, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[-LINE_MOST:]
         return whole
 
     def close(self) -> list[bytes]:
         whole = self.lines()
+        while more := self.lines():
+            whole += more
         self._file.close()
         return [*whole, self._rest] if self._rest else whole
 

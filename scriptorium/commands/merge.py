@@ -181,9 +181,7 @@ class _Lane:
             case Landed.MOVED:
                 return None
             case Landed.BLOCKED:
-                files = ", ".join(f"'{name}'" for name in landing.blocking)
-                why = f"local changes in your checkout are in the way: {files}"
-                return Merged(ticket.name, Ended.WAITING, why, "commit or stash them")
+                return Merged(ticket.name, Ended.WAITING, landing.blocking, landing.hint)
             case Landed.LANDED:
                 worktrees.remove(self.workspace, ticket.name, tested)
                 log.info("merge queue: ticket '%s' landed", ticket.name)
