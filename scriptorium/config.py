@@ -72,7 +72,7 @@ class ConfigError(ScriptoriumError):
 def load(root: Path) -> Config:
     """Read the configuration of a repository; the defaults when it has none."""
     try:
-        text = (root / FILE).read_text(encoding="utf-8")
+        text = (root / FILE).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return Config()
     except (OSError, UnicodeDecodeError) as error:
@@ -109,7 +109,7 @@ def parse(text: str) -> Config:
             no_output=timeouts.seconds("no_output", "codingAgentNoOutputTimeoutMs", Limits.no_output),
             no_progress=timeouts.seconds("no_progress", "codingAgentProgressTimeoutMs", Limits.no_progress),
         ),
-        max_attempts=int(top.number("max_attempts", timeouts.number("codingAgentMaxAttempts", 5), least=1)),
+        max_attempts=top.whole("max_attempts", timeouts.whole("codingAgentMaxAttempts", 5, least=1), least=1),
         log_level=_level(top, "logLevel", "INFO"),
         file_log_level=_level(top, "fileLogLevel", "DEBUG"),
     )
@@ -162,6 +162,12 @@ class _Reader:
         if not least <= value < float("inf"):
             raise ConfigError(f"{self._name(key)} is {value}, and should be {least} or more")
         return value
+
+    def whole(self, key: str, default: int, *, least: int) -> int:
+        value = self.number(key, default, least=least)
+        if value != int(value):
+            raise ConfigError(f"{self._name(key)} is {value}, and should be a whole number")
+        return int(value)
 
     def seconds(self, key: str, alias: str, default: float) -> float:
         """Take a time in seconds, or in milliseconds under the original's name."""
