@@ -41,6 +41,7 @@ def assign(workspace: Workspace, *, repairs_only: bool = False) -> tuple[str, Pa
     ``repairs_only`` leaves all but tickets marked ``repair: true``, for when master is red.
     """
     chosen = ""
+    workspace.master_commit()  # what the worktree cannot be made without must be there before the ticket moves
 
     def decide(plan: Plan) -> Change | None:
         nonlocal chosen
