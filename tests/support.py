@@ -94,6 +94,7 @@ class Project:
     def __init__(self, root: Path, branch: str = "master") -> None:
         self.root = root
         self.started: list[subprocess.Popen[str]] = []
+        self._has_plan = False
         root.mkdir()
         self.git("init", "--quiet", f"--initial-branch={branch}")
         (root / ".git" / "info" / "exclude").write_text("scriptorium.json\n")
@@ -171,9 +172,10 @@ class Project:
 
     def commit_plan(self, files: Mapping[str, str | None], message: str = "Edit the plan by hand") -> str:
         """Commit files to the plan branch as a person would, None removes one; return the commit."""
-        stream = [f"feature done\ncommit refs/heads/{PLAN}\ncommitter Person <person@example.com> {DATE}\n"]
+        stream = [f"feature done\ncommit refs/heads/{PLAN}\nmark :1\ncommitter Person <person@example.com> {DATE}\n"]
         stream.append(f"data {len(message.encode(errors='surrogateescape'))}\n{message}\n")
-        if self.git("for-each-ref", f"refs/heads/{PLAN}"):
+        self._has_plan = self._has_plan or bool(self.git("for-each-ref", f"refs/heads/{PLAN}"))
+        if self._has_plan:
             stream.append(f"from refs/heads/{PLAN}^0\n")
         for path, text in files.items():
             quoted = quote(path)
@@ -182,9 +184,10 @@ class Project:
             else:
                 size = len(text.encode(errors="surrogateescape"))
                 stream.append(f"M 100644 inline {quoted}\ndata {size}\n{text}\n")
-        data = "".join([*stream, "done\n"]).encode(errors="surrogateescape")
-        subprocess.run(["git", "fast-import", "--quiet", "--done"], cwd=self.root, input=data, check=True)
-        return self.git("rev-parse", PLAN)
+        data = "".join([*stream, "get-mark :1\ndone\n"]).encode(errors="surrogateescape")
+        argv = ["git", "fast-import", "--quiet", "--done"]
+        done = subprocess.run(argv, cwd=self.root, input=data, stdout=subprocess.PIPE, check=True)
+        return done.stdout.decode().strip()
 
     def plan_files(self) -> dict[str, str]:
         """Return the files of the plan branch."""
