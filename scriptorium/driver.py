@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,7 +19,7 @@ from scriptorium.commands.health import health
 from scriptorium.commands.manager import due as manager_due
 from scriptorium.commands.manager import manager
 from scriptorium.commands.merge import Ended, merge
-from scriptorium.config import FILE, ConfigError, load
+from scriptorium.config import FILE, ConfigError
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.notices import WAITING
@@ -80,9 +81,8 @@ class Driver:
     endpoint: Endpoint
     standing: Standing = Standing.IDLE
     _told: dict[str, str] = field(default_factory=dict)
-    _planning: _Backoff = field(default_factory=_Backoff)
-    _coding: _Backoff = field(default_factory=_Backoff)
-    _merging: _Backoff = field(default_factory=_Backoff)
+    _pauses: defaultdict[str, _Backoff] = field(default_factory=lambda: defaultdict(_Backoff))
+    """By step; ``attempt`` is for attempts that failed, which end when the ticket is stuck."""
 
     def forever(self) -> None:
         """Pass and rest until a signal stops it."""
@@ -100,8 +100,9 @@ class Driver:
             seen = self._signature()
             if self.pass_once():
                 continue
-            pauses = [b for b in (self._planning, self._coding, self._merging) if b.until > time.monotonic()]
-            if not pauses or max(b.failures for b in pauses) >= PATIENCE or self.standing is Standing.RED:
+            pauses = {name: pause.failures for name, pause in self._pauses.items() if pause.until > time.monotonic()}
+            hopeless = any(failures >= PATIENCE for name, failures in pauses.items() if name != "attempt")
+            if not pauses or hopeless or self.standing is Standing.RED:
                 return self.verdict()
             self._wait(seen, self._until_next(REST[0]))
 
@@ -163,21 +164,23 @@ class Driver:
         if not due:
             return False
         plan = self.workspace.plan.snapshot()
-        if self._planning.holds(f"{name} {plan.blob('spec.md')} {plan.areas}"):
+        pause = self._pauses[name]
+        if pause.holds(f"{plan.blob('spec.md')} {plan.areas}"):
             self.standing = Standing.FAILING
             return False
         try:
             step(self.workspace)
         except ScriptoriumError as error:
             self._fault(name, error)
-            self._planning.failed()
+            pause.failed()
             return False
-        self._planning.worked()
+        pause.worked()
         self._told.pop(name, None)
         return True
 
     def _code(self, *, repairs_only: bool) -> bool:
-        if self._coding.holds(""):
+        faults, attempts = self._pauses["code"], self._pauses["attempt"]
+        if faults.holds("") or attempts.holds(""):
             self.standing = Standing.FAILING
             return False
         try:
@@ -193,17 +196,23 @@ class Driver:
             coded = code(self.workspace, name, self.endpoint)
         except ScriptoriumError as error:
             self._fault("code", error)
-            self._coding.failed()
+            faults.failed()
             return False
         self._told.pop("code", None)
-        if coded.result is Result.FAILED:
-            self._coding.failed()
-        else:
-            self._coding.worked()
+        match coded.result:
+            case Result.UNTRIED:
+                faults.failed()
+            case Result.FAILED:
+                faults.worked()
+                attempts.failed()
+            case Result.SUBMITTED | Result.SKIPPED:
+                faults.worked()
+                attempts.worked()
         return coded.result is not Result.SKIPPED
 
     def _merge(self) -> bool:
-        if self._merging.holds(self._files_signature()):
+        pause = self._pauses["merge"]
+        if pause.holds(self._files_signature()):
             self.standing = Standing.BLOCKED
             return False
         try:
@@ -211,17 +220,16 @@ class Driver:
         except ScriptoriumError as error:
             if error.code is not ExitCode.REFUSED:  # master is red: told already
                 self._fault("merge", error)
-                self._merging.failed()
+                pause.failed()
             return False
         if merged is None:
             return False
         if merged.outcome is Ended.WAITING:
-            text = f"ticket '{merged.ticket}' waits: {merged.waits_for}; hint: {merged.hint}"
-            self._tell("merge", text, logging.WARNING)
-            self._merging.failed()
+            self._tell("merge", f"ticket '{merged.ticket}' waits: {merged.waits_for}", logging.WARNING, merged.hint)
+            pause.failed()
             self.standing = Standing.BLOCKED
             return False
-        self._merging.worked()
+        pause.worked()
         self._told.pop("merge", None)
         return True
 
@@ -231,10 +239,10 @@ class Driver:
 
     # -- talking --------------------------------------------------------------------------------------
 
-    def _tell(self, subject: str, text: str, level: int = logging.INFO) -> None:
-        """Log a standing fact once, until it changes."""
+    def _tell(self, subject: str, text: str, level: int = logging.INFO, hint: str = "") -> None:
+        """Log a standing fact once, until it changes; another hint alone is no change."""
         if text and self._told.get(subject) != text:
-            log.log(level, "%s", text)
+            log.log(level, "%s", f"{text}; hint: {hint}" if hint else text)
         self._told[subject] = text
 
     def _fault(self, subject: str, error: ScriptoriumError) -> None:
@@ -242,16 +250,15 @@ class Driver:
         if error.code is ExitCode.LOCKED:
             log.debug("%s: %s", subject, error.message)
             return
-        self._tell(
-            subject, f"{subject}: {error.message}" + (f"; hint: {error.hint}" if error.hint else ""), logging.ERROR
-        )
+        text = error.message if error.message.startswith(subject) else f"{subject}: {error.message}"
+        self._tell(subject, text, logging.ERROR, error.hint)
 
     # -- waiting --------------------------------------------------------------------------------------
 
     def _until_next(self, rest: float) -> float:
         """Return the seconds to rest, no longer than a pause that is running."""
         now = time.monotonic()
-        ends = [b.until - now for b in (self._planning, self._coding, self._merging) if b.until > now]
+        ends = [pause.until - now for pause in self._pauses.values() if pause.until > now]
         return min([rest, *ends])
 
     def _wait(self, seen: tuple[object, ...], seconds: float) -> bool:
@@ -290,10 +297,11 @@ class Driver:
             return
         self._told["stamp"] = stamp
         try:
-            self.workspace.config = load(self.workspace.repository.root)
+            self.workspace.reload()
         except ConfigError as error:
             log.error("%s; going on with what it said before", error.message)
             return
+        self._pauses.clear()  # it may be what mends a step that fails
         log.info("'%s' has changed and is in force", FILE)
 
 

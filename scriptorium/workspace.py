@@ -37,6 +37,11 @@ class Workspace:
     def config(self) -> Config:
         return config.load(self.repository.root)
 
+    def reload(self) -> None:
+        """Read the configuration anew; raises ConfigError, and changes nothing, when it is wrong."""
+        self.config = config.load(self.repository.root)
+        self.__dict__.pop("master", None)
+
     @cached_property
     def master(self) -> str:
         """The branch that work lands on."""

@@ -20,7 +20,7 @@ from scriptorium.records import emit, tickets
 from scriptorium.redact import redact
 from scriptorium.submission import SubmitServer
 from scriptorium.ticket import State, Ticket
-from scriptorium.transitions import Cause
+from scriptorium.transitions import UNCOUNTED, Cause
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Code(Command):
         failed = False
         for name in named or abandoned(workspace):
             coded = code(workspace, name)
-            failed |= coded.result is Result.FAILED
+            failed |= coded.result in (Result.FAILED, Result.UNTRIED)
             if coded.result is Result.SUBMITTED:
                 emit(coded.ticket)
         return ExitCode.FAILED if failed else ExitCode.OK
@@ -51,6 +51,7 @@ class Result(StrEnum):
 
     SUBMITTED = "submitted"
     FAILED = "failed"
+    UNTRIED = "untried"  # the model could not be reached, so that no attempt is used up
     SKIPPED = "skipped"
 
 
@@ -185,7 +186,7 @@ class _Coding:
         cause, reason = agent.failure(outcome, task)
         words = tail(outcome.log.with_suffix(".stderr")) or redact(outcome.report.message)[-1500:]
         self._reopen(cause, reason, words, outcome.trailers())
-        return Result.FAILED
+        return Result.UNTRIED if cause in UNCOUNTED else Result.FAILED
 
     def _stopped(self) -> None:
         if not self.submitted:
