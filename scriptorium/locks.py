@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from scriptorium import process
 from scriptorium.errors import ExitCode, ScriptoriumError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+LOOK = 0.25
+"""Seconds between two looks whether a signal has arrived, while a lock is waited for."""
 
 PROBE_GRACE = 0.1  # seconds; outlasts the instant for which `is_held` of a neighbour holds the lock
 
@@ -16,20 +25,35 @@ PROBE_GRACE = 0.1  # seconds; outlasts the instant for which `is_held` of a neig
 @contextmanager
 def hold(path: Path, subject: str, *, wait: float = PROBE_GRACE) -> Iterator[None]:
     """Hold a lock for the length of a block; raises with exit code 75 when somebody else has it."""
-    from filelock import FileLock, Timeout  # late: status and the hooks do without
+    from filelock import FileLock  # late: status and the hooks do without
 
-    lock = FileLock(path, timeout=wait, poll_interval=0.01)
-    try:
-        lock.acquire()
-    except Timeout:
+    lock = FileLock(path, poll_interval=0.01)
+    if not _acquire(lock, wait):
         raise ScriptoriumError(
             f"another process is at work on '{subject}'", "wait for it, or look with 'scriptorium status'",
             ExitCode.LOCKED,
-        ) from None  # fmt: skip
+        )  # fmt: skip
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock, wait: float) -> bool:
+    """Wait for a lock, but no longer than until a signal to stop arrives."""
+    from filelock import Timeout
+
+    deadline = time.monotonic() + wait
+    while True:
+        process.check_stop()
+        left = deadline - time.monotonic()
+        try:
+            lock.acquire(timeout=max(0, min(left, LOOK)))
+        except Timeout:
+            if left <= 0:
+                return False
+        else:
+            return True
 
 
 def is_held(path: Path) -> bool:
