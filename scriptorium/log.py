@@ -15,10 +15,20 @@ DATES = "%Y-%m-%dT%H:%M:%SZ"
 COLOURS = {"DEBUG": "cyan", "WARN": "yellow", "ERROR": "red"}
 
 
+_LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
+
+
+def wanted_level(default: str) -> str:
+    """Return the level that ``SCRIPTORIUM_LOG_LEVEL`` asks for, the default when it names none."""
+    level = os.environ.get("SCRIPTORIUM_LOG_LEVEL", "").upper()
+    return level if level in _LEVELS else default
+
+
 def start(stream: TextIO, level: str, file: Path | None = None, file_level: str = "DEBUG") -> None:
     """Send log lines to a stream, coloured on a terminal, and plain ones to a file."""
     logging.addLevelName(logging.WARNING, "WARN")
     logging.Formatter.converter = time.gmtime
+    logging.raiseExceptions = False  # a reader that is gone, as in `run | head`, is no news and no traceback
     root = logging.getLogger("scriptorium")
     root.setLevel(logging.DEBUG)
     root.propagate = False
@@ -32,15 +42,14 @@ def start_plain() -> None:
     logging.addLevelName(logging.WARNING, "WARN")
     root = logging.getLogger("scriptorium")
     root.propagate = False
-    level = os.environ.get("SCRIPTORIUM_LOG_LEVEL", "INFO").upper()
-    root.setLevel({"WARN": "WARNING"}.get(level, level) if level in ("DEBUG", "INFO", "WARN", "ERROR") else "INFO")
+    root.setLevel(_LEVELS[wanted_level("INFO")])
     root.handlers = [
         _handler(logging.StreamHandler(sys.stderr), "DEBUG", logging.Formatter("scriptorium: %(message)s"))
     ]
 
 
 def _handler(handler: logging.Handler, level: str, formatter: logging.Formatter) -> logging.Handler:
-    handler.setLevel({"WARN": "WARNING"}.get(level, level))
+    handler.setLevel(_LEVELS[level])
     handler.setFormatter(formatter)
     return handler
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 
@@ -46,8 +45,7 @@ class Run(Command):
         config = workspace.config
         directory = workspace.paths.ensure(workspace.paths.sessions)
         file = log.session_file(directory)
-        level = os.environ.get("SCRIPTORIUM_LOG_LEVEL", config.log_level).upper()
-        log.start(sys.stdout, level, file, config.file_log_level)
+        log.start(sys.stdout, log.wanted_level(config.log_level), file, config.file_log_level)
         logger.info("orchestrator listening on %s", endpoint.address)
         logger.info("repo: %s", workspace.repository.root)
         logger.info("log file: %s", file)
