@@ -33,7 +33,7 @@ class Endpoint:
         except OSError as error:
             self._listener.close()
             hint = "end what listens there, or set 'endpoints.local' in 'scriptorium.json'"
-            raise ScriptoriumError(f"cannot listen on '{host}:{port}': {error.strerror}", hint) from error
+            raise ScriptoriumError(f"cannot listen on '{host}:{port}': {str(error.strerror).lower()}", hint) from error
         self._listener.listen(64)
         shown = f"[{host}]" if ":" in host else host
         self.address = f"http://{shown}:{self._listener.getsockname()[1]}"

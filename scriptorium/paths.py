@@ -26,7 +26,7 @@ def private_directory(path: Path) -> Path:
     except FileExistsError:
         found = path.lstat()
     except OSError as error:
-        raise ScriptoriumError(f"cannot create '{path}': {error.strerror}", hint) from error
+        raise ScriptoriumError(f"cannot create '{path}': {str(error.strerror).lower()}", hint) from error
     if stat.S_ISLNK(found.st_mode):
         raise ScriptoriumError(f"'{path}' is a symbolic link", hint)
     if not stat.S_ISDIR(found.st_mode):
