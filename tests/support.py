@@ -6,16 +6,15 @@ import io
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-
-from scriptorium.watchdog import members
-from scriptorium.workspace import Workspace
 
 CHECKOUT = Path(__file__).parent.parent
 PLAN = "scriptorium/plan"
@@ -29,6 +28,18 @@ GITCONFIG = """\
 [init]
 	defaultBranch = master
 """
+
+
+T = TypeVar("T")
+
+
+def until(fact: Callable[[], T], seconds: float = 60) -> T:
+    """Wait until a fact holds and return it; the test fails when it does not come about in time."""
+    deadline = time.monotonic() + seconds
+    while not (found := fact()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {fact}"
+        time.sleep(0.01)
+    return found
 
 
 class Result(NamedTuple):
@@ -88,6 +99,33 @@ def write_script(path: Path, text: str) -> Path:
     return path
 
 
+class Started:
+    """A command at work in the background; its output goes to files."""
+
+    def __init__(self, process: subprocess.Popen[bytes], stdout: Path, stderr: Path) -> None:
+        self.process, self._stdout, self._stderr = process, stdout, stderr
+
+    @property
+    def out(self) -> str:
+        return self._stdout.read_text()
+
+    @property
+    def err(self) -> str:
+        return self._stderr.read_text()
+
+    def says(self, text: str, times: int = 1) -> None:
+        """Wait until it has printed a text so many times."""
+        until(lambda: self.out.count(text) >= times or self.process.poll() is not None)
+        assert self.out.count(text) >= times, self.out + self.err
+
+    def end(self, signum: int = 0) -> Result:
+        """Send it a signal, unless that is 0, wait for its end and return how it came out."""
+        if signum:
+            self.process.send_signal(signum)
+        code = self.process.wait(60)
+        return Result(code if code >= 0 else 128 - code, self.out, self.err)
+
+
 class Project:
     """A repository on branch master whose gate, `make test`, passes."""
 
@@ -121,25 +159,25 @@ class Project:
         )
         return Result(done.returncode, *(text.decode(errors="surrogateescape") for text in (done.stdout, done.stderr)))
 
-    @property
-    def workspace(self) -> Workspace:
-        """The project for code called in this process, which saves a third of a second each."""
-        return Workspace.open(self.root)
-
-    def start(self, *argv: str, stdin: int = subprocess.DEVNULL, **env: str) -> subprocess.Popen[str]:
-        """Start `scriptorium <argv>` and return the process; the test's end ends it."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "scriptorium", *argv],
-            cwd=self.root,
-            env={**os.environ, **env},
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="surrogateescape",
-        )
-        self.started.append(process)
-        return process
+    @contextmanager
+    def start(self, *argv: str, python: Sequence[str] = ("-m", "scriptorium"), **env: str) -> Iterator[Started]:
+        """Run `scriptorium <argv>` in the background for the length of a block; it is killed at the end of that."""
+        number = len(list(self.root.parent.glob("*.stdout")))
+        out, err = (self.root.parent / f"{number}.{name}" for name in ("stdout", "stderr"))
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, *python, *argv],
+                cwd=self.root,
+                env={**os.environ, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+            )
+        try:
+            yield Started(process, out, err)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
 
     def init(self) -> None:
         """Make the plan branch, as `scriptorium --init` does."""
