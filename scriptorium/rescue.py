@@ -7,8 +7,10 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
+from scriptorium.errors import ScriptoriumError
 from scriptorium.git import RefUpdate, run
 from scriptorium.plan import ZERO
+from scriptorium.ticket import slug
 from scriptorium.workspace import Workspace
 
 PREFIX = "refs/scriptorium/rescue/"
@@ -17,8 +19,10 @@ PREFIX = "refs/scriptorium/rescue/"
 def keep(workspace: Workspace, commit: str, subject: str, why: str) -> str:
     """Name a commit by a rescue ref, say so in the log, and return the ref."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    ref = f"{PREFIX}{subject}-{stamp}-{secrets.token_hex(2)}"
-    workspace.repository.update_refs(RefUpdate(ref, commit, ZERO))
+    # a ticket's name may hold what a ref's must not (git-check-ref-format)
+    ref = f"{PREFIX}{slug(subject)}-{stamp}-{secrets.token_hex(2)}"
+    if not workspace.repository.update_refs(RefUpdate(ref, commit, ZERO)):
+        raise ScriptoriumError(f"'{ref}' cannot be written", f"keep '{commit}' by hand: git branch rescue {commit}")
     logging.getLogger(__name__).warning("%s: kept as '%s'", why, ref)
     return ref
 
