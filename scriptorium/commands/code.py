@@ -38,11 +38,13 @@ class Code(Command):
         workspace = Workspace.open()
         named = tickets(names)
         failed = False
-        for name in named or abandoned(workspace):
-            coded = code(workspace, name)
-            failed |= coded.result in (Result.FAILED, Result.UNTRIED)
-            if coded.result is Result.SUBMITTED:
-                emit(coded.ticket)
+        with process.stoppable():
+            for name in named or abandoned(workspace):
+                process.check_stop()  # a signal that came as the last agent ended
+                coded = code(workspace, name)
+                failed |= coded.result is Result.FAILED
+                if coded.result is Result.SUBMITTED:
+                    emit(coded.ticket)
         return ExitCode.FAILED if failed else ExitCode.OK
 
 

@@ -41,6 +41,7 @@ class Merge(Command):
         code = ExitCode.OK
         with process.stoppable():
             while True:
+                process.check_stop()  # a gate may be over before it looks for a signal
                 merged = merge(workspace)
                 if merged is None:
                     return code
