@@ -61,6 +61,11 @@ class Config:
     def effort(self, role: str) -> str:
         return self.reasoning_effort.get(role, "")
 
+    @property
+    def environments(self) -> list[Mapping[str, str]]:
+        """What the agents find in their environment by configuration; it may hold secrets."""
+        return [program.env for program in self.harnesses.values()]
+
 
 class ConfigError(ScriptoriumError):
     """The configuration cannot be used."""

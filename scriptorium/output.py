@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from scriptorium.redact import redact
@@ -13,7 +14,7 @@ TAIL_CHARACTERS = 1500
 _READ = 64 * 1024  # bytes; redacted as a whole, so that no secret is cut in two and then missed
 
 
-def tail(path: Path) -> str:
+def tail(path: Path, *environments: Mapping[str, str]) -> str:
     """Return the last lines of a file, short, printable and without secrets."""
     try:
         with path.open("rb") as file:
@@ -21,7 +22,7 @@ def tail(path: Path) -> str:
             data = file.read()
     except OSError:
         return ""
-    text = redact(data.decode(errors="replace"))
+    text = redact(data.decode(errors="replace"), *environments)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
     text = "".join(c if c >= " " or c in "\n\t" else "?" for c in text)
     return "\n".join(text.rstrip().splitlines()[-TAIL_LINES:])[-TAIL_CHARACTERS:]

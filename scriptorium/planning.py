@@ -68,7 +68,10 @@ def run(
     edits = _collect(workspace, plan, worktree, outcome, may_write, subject)
     if not outcome.finished.ok:
         _, reason = agent.failure(outcome, task)
-        raise ScriptoriumError(f"{subject}: {reason[:1].lower()}{redact(reason[1:])}", f"see '{outcome.log}'")
+        raise ScriptoriumError(
+            f"{subject}: {reason[:1].lower()}{redact(reason[1:], *workspace.config.environments)}",
+            f"see '{outcome.log}'",
+        )
     return edits
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 
@@ -17,9 +18,12 @@ _SECRET_FORMS = re.compile(
 )
 
 
-def redact(text: str) -> str:
-    """Return a text with credentials replaced: known forms, and values of telling environment variables."""
-    for name, value in os.environ.items():
+def redact(text: str, *more: Mapping[str, str]) -> str:
+    """Return a text with credentials replaced: known forms, and values of telling environment variables.
+
+    ``more`` are environments beside our own, as that of an agent.
+    """
+    for name, value in (pair for environment in (os.environ, *more) for pair in environment.items()):
         if len(value) >= 8 and _SECRET_NAME.search(name):
             text = text.replace(value, "[removed]")
     return _SECRET_FORMS.sub("[removed]", text)

@@ -157,7 +157,7 @@ class _Coding:
         """
         if self.submitted:
             return f"ticket {self.ticket.name} is handed in already; there is nothing left to do"
-        summary = redact(" ".join(summary.split()))[:2000] or self.ticket.title
+        summary = self._redact(" ".join(summary.split()))[:2000] or self.ticket.title
         try:
             head = worktrees.settle(self.workspace, self.ticket.name, f"{self.ticket.title}\n\n{summary}")
         except GitError as error:
@@ -186,7 +186,8 @@ class _Coding:
         if self.submitted:
             return Result.SUBMITTED
         cause, reason = agent.failure(outcome, task)
-        words = tail(outcome.log.with_suffix(".stderr")) or redact(outcome.report.message)[-1500:]
+        errors = tail(outcome.log.with_suffix(".stderr"), *self.workspace.config.environments)
+        words = errors or self._redact(outcome.report.message)[-1500:]
         self._reopen(cause, reason, words, outcome.trailers())
         return Result.UNTRIED if cause in UNCOUNTED else Result.FAILED
 
@@ -201,10 +202,13 @@ class _Coding:
             if self.ticket.name not in plan.tickets(State.IN_PROGRESS):
                 return None  # somebody moved it by hand, and theirs counts
             ticket = plan.ticket(self.ticket.name, State.IN_PROGRESS)
-            return transitions.reopen(plan, ticket, cause, redact(reason), words, most, facts)
+            return transitions.reopen(plan, ticket, cause, self._redact(reason), words, most, facts)
 
         self.workspace.plan.transact(decide)
         log.info("ticket '%s': attempt failed: %s", self.ticket.name, reason)
+
+    def _redact(self, text: str) -> str:
+        return redact(text, *self.workspace.config.environments)
 
 
 def _with_token(task: Task, token: str, sockets: str, ticket: Ticket, url: str) -> Task:

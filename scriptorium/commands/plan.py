@@ -102,7 +102,7 @@ class Session:
                 request=request,
             )
             edits = planning.run(workspace, "architect", "plan", text, lambda path: path == "spec.md")
-            answer = redact(edits.outcome.report.message).strip()
+            answer = redact(edits.outcome.report.message, *workspace.config.environments).strip()
             if edits.strays:
                 strays = ", ".join(f"'{path}'" for path in edits.strays)
                 raise ScriptoriumError(
