@@ -16,6 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from scriptorium.paths import Paths
+from scriptorium.watchdog import members
+from scriptorium.workspace import Workspace
+
 CHECKOUT = Path(__file__).parent.parent
 PLAN = "scriptorium/plan"
 ROLES = ("architect", "manager", "coding", "reviewer")
@@ -245,4 +249,26 @@ class Project:
         name = f"{id}-thing" if id.isdigit() else id
         text = f"---\narea: {area}\ndepends: [{', '.join(depends)}]\n---\n# {name}\n\n{body}\n"
         self.commit_plan({f"tickets/{state}/{name}.md": text}, f"Add ticket {name}")
+        return name
+
+    @property
+    def paths(self) -> Paths:
+        """The places of this repository below SCRIPTORIUM_ROOT."""
+        return Paths.of(self.root / ".git", self.root)
+
+    def worktree(self, ticket: str) -> Path:
+        """Return the worktree of a ticket."""
+        return self.paths.ticket_worktree(ticket)
+
+    def refs(self, prefix: str = "refs/") -> dict[str, str]:
+        """Return the refs below a prefix with their commits."""
+        lines = self.git("for-each-ref", "--format=%(refname) %(objectname)", prefix).splitlines()
+        return dict(line.rsplit(" ", 1) for line in lines)
+
+    def queued(self, id: str = "0001", script: str = 'echo "$SCRIPTORIUM_TICKET" >file', body: str = "Do it.") -> str:
+        """Bring a new ticket into the merge queue, by an agent that runs a script and submits; return its name."""
+        name = self.ticket(id, body=body, state="in-progress")
+        self.agent(f"{script}\nscriptorium submit-pr 'done'")
+        result = self.run("code", name)
+        assert (result.code, result.out) == (0, f"{name}\n"), result.err
         return name

@@ -1,0 +1,459 @@
+"""scriptorium code: the agent's run on a ticket, however it ends."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support import PLAN, Project, is_alive, until
+
+NAME = "0001-thing"
+SUBMIT = "\nscriptorium submit-pr 'add a file'\n"
+BUSY = """
+setsid sleep 600 & other=$!
+sh -c 'setsid sh -c "trap : INT TERM; while :; do sleep 1; done" & echo $! >"$FACTS/orphan"'
+echo $$ $other $(cat "$FACTS/orphan") >"$FACTS/new"; mv "$FACTS/new" "$FACTS/pids"
+exec sleep 600
+"""
+"""A script that hangs, with one child in a session of its own and one orphan that ignores signals."""
+
+
+@pytest.fixture(autouse=True)
+def facts(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory where agents leave what the tests want to know."""
+    project.init()
+    directory = tmp_path / "facts"
+    directory.mkdir()
+    monkeypatch.setenv("FACTS", str(directory))
+    return directory
+
+
+def files(project: Project) -> dict[str, str]:
+    """Return the tickets and queue items of the plan."""
+    found = project.plan_files()
+    return {path: text for path, text in found.items() if re.match(r"(tickets|queue/merge/pending)/.*\.md", path)}
+
+
+def trailers(project: Project) -> dict[str, str]:
+    """Return the trailers of the newest event."""
+    lines = project.git("log", "-1", "--format=%(trailers:unfold)", PLAN).splitlines()
+    found = dict(line.split(": ", 1) for line in lines)
+    return {key: value for key, value in found.items() if key not in ("Transaction", "Seconds", "Head")}
+
+
+def pids(facts: Path) -> list[int]:
+    """Return the processes of an agent that runs BUSY, as soon as it is at it."""
+    until(lambda: (facts / "pids").exists())
+    return [int(word) for word in (facts / "pids").read_text().split()]
+
+
+def assert_reopened(project: Project, cause: str, note: str, name: str = NAME) -> None:
+    """Assert that the ticket's first attempt failed and what the ticket says about it."""
+    ((path, text),) = files(project).items()
+    assert path == f"tickets/open/{name}.md"
+    assert "\nattempts: 1\n" in text
+    assert text.endswith(f"Do it.\n\n## Attempt 1 failed: {cause}\n\n{note}\n")
+    assert project.plan_log()[-1] == f"scriptorium: reopen ticket {name}"
+
+
+# -- handing in ---------------------------------------------------------------------------------------
+
+
+def test_the_agent_gets_the_prompt_the_worktree_and_its_environment(project: Project, facts: Path) -> None:
+    name = project.ticket("0001", area="parser", body="Mind the ${gap} {{x}}.", state="in-progress")
+    script = 'cat >"$FACTS/prompt"; pwd >"$FACTS/pwd"; env >"$FACTS/env"; echo "$@" >"$FACTS/argv"; echo x >file'
+    agent = project.agent(script + SUBMIT)
+    project.configure(harnesses={"script": {"command": [str(agent), "--flag", "a b"], "env": {"K": "v"}}})
+
+    assert project.run("code", name).code == 0
+
+    environment = dict(line.split("=", 1) for line in (facts / "env").read_text().splitlines() if "=" in line)
+    worktree = str(project.worktree(name))
+    assert (facts / "pwd").read_text() == f"{worktree}\n"
+    assert (facts / "argv").read_text() == "--flag a b\n"
+    assert {
+        "SCRIPTORIUM_ROLE": "coding",
+        "SCRIPTORIUM_TICKET": name,
+        "SCRIPTORIUM_AREA": "parser",
+        "SCRIPTORIUM_REPO": str(project.root),
+        "SCRIPTORIUM_WORKTREE": worktree,
+        "K": "v",
+    }.items() <= environment.items()
+    prompt = (facts / "prompt").read_text()
+    assert "Mind the ${gap} {{x}}." in prompt
+    assert f"--- ticket {name} ---" in prompt
+    assert "`make test`" in prompt
+    assert "attempt" not in prompt.partition("--- ticket")[2]
+
+
+def test_committed_work_is_queued(project: Project) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.agent("echo x >file; git add file; git commit -qm 'Add a file'" + SUBMIT)
+
+    result = project.run("code", "1")
+
+    assert (result.code, result.out) == (0, f"{name}\n")
+    assert result.err == (
+        f"scriptorium: ticket '{name}': attempt 1 begins\n"
+        "scriptorium: coding agent called submit_pr, summary=add a file\n"
+    )
+    assert list(files(project)) == [f"queue/merge/pending/0001-{name}.md", f"tickets/in-progress/{name}.md"]
+    assert files(project)[f"queue/merge/pending/0001-{name}.md"].splitlines()[2:] == [
+        f"**Ticket:** tickets/in-progress/{name}.md",
+        "**Ticket ID:** 0001",
+        "**Branch:** scriptorium/ticket-0001",
+        f"**Worktree:** {project.worktree(name)}",
+        "**Summary:** add a file",
+    ]
+    assert trailers(project) == {"Ticket": name, "Attempt": "1"}
+    assert project.git("log", "--format=%an %s", "master..scriptorium/ticket-0001") == "Person Add a file"
+
+
+def test_uncommitted_and_untracked_work_is_committed_for_the_agent(project: Project) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.commit({"old": "1\n", "gone": "1\n", ".gitignore": "*.o\n"})
+    project.agent('echo 2 >old; rm gone; mkdir -p "a b"; echo x >"a b/ü"; echo x >junk.o' + SUBMIT)
+
+    assert project.run("code", name)[:2] == (0, f"{name}\n")
+
+    assert project.git("log", "--format=%B", "master..scriptorium/ticket-0001") == f"{name}\n\nadd a file"
+    assert project.git("diff", "-z", "--name-status", "master", "scriptorium/ticket-0001").split("\0")[:-1] == [
+        *("A", "a b/ü"),
+        *("D", "gone"),
+        *("M", "old"),
+    ]
+    assert project.git("status", "--porcelain", cwd=project.worktree(name)) == ""
+
+
+def test_submitting_twice_queues_once(project: Project, facts: Path) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.agent("echo x >file" + SUBMIT + "scriptorium submit-pr again 2>$FACTS/reply")
+
+    assert project.run("code", name)[:2] == (0, f"{name}\n")
+
+    assert (facts / "reply").read_text() == f"ticket {name} is handed in already; there is nothing left to do\n"
+    assert project.plan_log()[-1:] == [f"scriptorium: enqueue ticket {name}"]
+    assert sorted(files(project)) == [f"queue/merge/pending/0001-{name}.md", f"tickets/in-progress/{name}.md"]
+
+
+def test_an_agent_that_fails_after_its_submit_has_submitted(project: Project) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.agent("echo x >file" + SUBMIT + "exit 7")
+
+    assert project.run("code", name)[:2] == (0, f"{name}\n")
+    assert project.plan_log()[-1] == f"scriptorium: enqueue ticket {name}"
+
+
+# -- attempts that fail -------------------------------------------------------------------------------
+
+
+def test_a_run_without_a_submit_is_reopened_and_at_the_last_attempt_stuck(project: Project, facts: Path) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.configure(max_attempts=2)
+    project.agent('cat >"$FACTS/prompt"; echo half >>file; echo I am lost')
+
+    result = project.run("code", name)
+
+    reason = "The agent ended without handing in"
+    assert result == (
+        1,
+        "",
+        f"scriptorium: ticket '{name}': attempt 1 begins\nscriptorium: ticket '{name}': attempt failed: {reason}\n",
+    )
+    assert_reopened(project, "no-submit", f"{reason}\n\n```\nI am lost\n```")
+    assert trailers(project) == {
+        "Ticket": name,
+        "Move": "in-progress -> open",
+        "Attempt": "1",
+        "Cause": "no-submit",
+        "Reason": reason,
+        "Agent": "script",
+    }
+
+    assert project.run("assign").out.startswith(name)
+    assert project.run("code").code == 1
+
+    prompt = (facts / "prompt").read_text()
+    assert "This is attempt 2." in prompt
+    assert "## Attempt 1 failed: no-submit" in prompt
+    assert list(files(project)) == [f"tickets/stuck/{name}.md"]
+    assert project.plan_log()[-1] == f"scriptorium: park ticket {name}"
+    assert project.git("show", "scriptorium/ticket-0001:file") == "half\nhalf"
+    assert project.run("assign") == (0, "", "")
+
+
+def test_an_empty_change_is_refused(project: Project, facts: Path) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.agent("git commit --allow-empty -qm nothing; scriptorium submit-pr x 2>$FACTS/reply")
+
+    assert project.run("code", name)[:2] == (1, "")
+
+    assert (facts / "reply").read_text() == (
+        "scriptorium: there is no change to hand in\nhint: make the change first, then hand in again\n"
+    )
+    assert_reopened(project, "agent", "The agent ended with exit code 1")
+
+
+def test_a_failing_agent_leaves_the_tail_of_its_errors_without_secrets(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = project.ticket("0001", state="in-progress")
+    agent = project.agent("seq 100 >&2; echo using $API_KEY and $MY_TOKEN and sk-abcdefghijklmnopqrst >&2; exit 3")
+    program = {"command": [str(agent)], "env": {"MY_TOKEN": "configured-secret"}}
+    project.configure(harnesses={"script": program})
+    monkeypatch.setenv("API_KEY", "inherited-secret")
+
+    assert project.run("code", name)[:2] == (1, "")
+
+    shown = "\n".join([*map(str, range(82, 101)), "using [removed] and [removed] and [removed]"])
+    assert_reopened(project, "agent", f"The agent ended with exit code 3\n\n```\n{shown}\n```")
+
+
+@pytest.mark.parametrize(
+    ("limit", "cause", "note"),
+    [
+        ("hard", "timeout", "The agent was ended at its limit of 2.5 seconds"),
+        ("no_output", "silence", "The agent was ended after 2.5 seconds without output"),
+        ("no_progress", "timeout", "The agent was ended after 2.5 seconds without progress"),
+    ],
+)
+def test_an_agent_that_hangs_is_ended_at_its_limit_with_all_its_children(
+    project: Project, facts: Path, limit: str, cause: str, note: str
+) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.configure(timeouts={limit: 2.5})
+    project.agent(BUSY)
+
+    assert project.run("code", name)[:2] == (1, "")
+
+    assert [pid for pid in pids(facts) if is_alive(pid)] == []
+    assert_reopened(project, cause, note)
+
+
+def test_children_that_outlive_a_good_agent_are_ended(project: Project, facts: Path) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.agent("echo x >file" + SUBMIT + BUSY.replace("exec sleep 600\n", ""))
+
+    assert project.run("code", name)[:2] == (0, f"{name}\n")
+
+    assert [pid for pid in pids(facts) if is_alive(pid)] == []
+
+
+def test_a_ticket_whose_attempts_cannot_be_counted_is_stuck_at_once(project: Project) -> None:
+    name = "0001-flow"
+    project.commit_plan({f"tickets/in-progress/{name}.md": "---\n{area: core, priority: 1}\n---\n# Do it\n"})
+    project.agent("true")
+
+    assert project.run("code", name)[:2] == (1, "")
+
+    ((path, text),) = files(project).items()
+    assert path == f"tickets/stuck/{name}.md"
+    assert text.endswith(
+        "\n\nThe agent ended without handing in; 'attempts' cannot be set to '1' in its front matter\n"
+    )
+
+
+# -- agents that wreck their worktree -----------------------------------------------------------------
+
+
+def test_commits_on_a_detached_head_are_kept_and_the_next_attempt_is_on_the_branch(project: Project) -> None:
+    name = project.ticket("0001-with a space", state="in-progress")
+    project.agent("git checkout -q --detach; echo lost >file; git add file; git commit -qm Lost; echo dirty >other")
+
+    result = project.run("code", name)
+    assert (result.code, result.out) == (1, "")
+    where = f"the worktree '{project.worktree(name)}' is not on branch 'scriptorium/ticket-0001'"
+    assert f"scriptorium: ticket '{name}': 'git status' failed: error: {where}\n" in result.err
+    assert_reopened(project, "no-submit", "The agent ended without handing in", name)
+
+    project.agent("echo found >file" + SUBMIT)
+    assert project.run("assign").out == f"{name}\t{project.worktree(name)}\n"
+    assert project.run("code", name)[:2] == (0, f"{name}\n")
+
+    (rescue,) = project.refs("refs/scriptorium/rescue/")
+    assert project.git("show", f"{rescue}:file") == "lost"
+    assert project.git("show", f"{rescue}:other") == "dirty"
+    assert project.git("show", "scriptorium/ticket-0001:file") == "found"
+
+
+def test_a_submit_from_a_detached_head_is_refused_with_a_hint(project: Project, facts: Path) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.agent("echo x >file; git checkout -q --detach; scriptorium submit-pr x 2>$FACTS/reply")
+
+    assert project.run("code", name)[:2] == (1, "")
+
+    assert (facts / "reply").read_text().splitlines()[-1] == (
+        f"hint: check out 'scriptorium/ticket-0001' in '{project.worktree(name)}'"
+    )
+    assert_reopened(project, "agent", "The agent ended with exit code 1")
+
+
+@pytest.mark.parametrize("how", ['rm -rf "$SCRIPTORIUM_WORKTREE"', "rm .git"])
+def test_an_agent_that_destroys_its_worktree_hurts_nobody_else(project: Project, how: str) -> None:
+    name = project.ticket("0001", state="in-progress")
+    before = project.git("rev-parse", "HEAD")
+    project.agent(f"echo x >file; git add file; git commit -qm Kept; {how}; git add -A; git commit -qm Astray")
+
+    assert project.run("code", name)[:2] == (1, "")
+    assert list(files(project)) == [f"tickets/open/{name}.md"]
+    assert (project.git("rev-parse", "HEAD"), project.git("status", "--porcelain")) == (before, "")
+
+    project.agent("echo y >other" + SUBMIT)
+    assert project.run("assign").code == 0
+    assert project.run("code", name)[:2] == (0, f"{name}\n")
+    assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "file\nother"
+
+
+def test_a_merge_left_with_conflicts_is_kept_and_undone(project: Project) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.agent(
+        "echo mine >file; git add file; git commit -qm Mine; git checkout -q -b other HEAD~; echo theirs >file;"
+        "git add file; git commit -qm Theirs; git checkout -q scriptorium/ticket-0001; git merge other || true"
+    )
+
+    result = project.run("code", name)
+
+    assert (result.code, result.out) == (1, "")
+    (rescue,) = project.refs("refs/scriptorium/rescue/")
+    assert f"scriptorium: ticket '{name}' left a merge with conflicts: kept as '{rescue}'\n" in result.err
+    assert "<<<<<<< HEAD" in project.git("show", f"{rescue}:file")
+    assert project.git("status", "--porcelain", cwd=project.worktree(name)) == ""
+    assert project.git("show", "scriptorium/ticket-0001:file") == "mine"
+
+
+# -- signals and crashes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_agent_and_the_attempt_does_not_count(
+    project: Project, facts: Path, signum: signal.Signals, code: int
+) -> None:
+    name = project.ticket("0001", state="in-progress")
+    untouched = project.plan_files()[f"tickets/in-progress/{name}.md"]
+    project.ticket("0002", state="in-progress")
+    project.agent("echo half >file" + BUSY)
+    process = project.start("code", name, "0002")
+    running = pids(facts)
+
+    process.send_signal(signum)
+
+    assert process.communicate()[0] == ""
+    assert process.returncode == code
+    assert [pid for pid in running if is_alive(pid)] == []
+    assert files(project) == {
+        f"tickets/open/{name}.md": untouched,
+        "tickets/in-progress/0002-thing.md": untouched.replace("0001", "0002"),
+    }
+    assert trailers(project)["Cause"] == "stopped"
+    assert (project.worktree(name) / "file").read_text() == "half\n"
+
+
+def test_a_signal_as_the_agent_ends_keeps_the_next_one_from_starting(project: Project, facts: Path) -> None:
+    names = [project.ticket(id, state="in-progress") for id in ("0001", "0002")]
+    project.agent(
+        'echo x >file; echo "$SCRIPTORIUM_TICKET" >>"$FACTS/ran"' + SUBMIT + 'kill -TERM "$(cat "$FACTS/pid")"'
+    )
+    process = project.start("code", *names)
+    (facts / "pid").write_text(f"{process.pid}\n")
+
+    process.communicate()
+
+    assert process.returncode == 143
+    assert (facts / "ran").read_text() == f"{names[0]}\n"
+    assert project.plan_log()[-1] == f"scriptorium: enqueue ticket {names[0]}"
+
+
+def test_a_killed_run_takes_its_agent_along_and_is_taken_up_again(project: Project, facts: Path) -> None:
+    name = project.ticket("0001", state="in-progress")
+    agent = project.agent("echo half >file" + BUSY)
+    process = project.start("code", name)
+    running = pids(facts)
+
+    process.kill()
+
+    process.communicate()
+    until(lambda: not any(is_alive(pid) for pid in running))
+    assert list(files(project)) == [f"tickets/in-progress/{name}.md"]
+
+    assert agent == project.agent("echo whole >>file" + SUBMIT)
+    assert project.run("code")[:2] == (0, f"{name}\n")
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+    assert (project.root / "file").read_text() == "half\nwhole\n"
+    assert [line for line in project.plan_log() if line.startswith("scriptorium: complete")] == [
+        f"scriptorium: complete ticket {name}"
+    ]
+    assert project.run("code") == (0, "", "")
+
+
+# -- which tickets ------------------------------------------------------------------------------------
+
+
+def test_a_ticket_that_cannot_be_worked_on_is_an_error_with_a_hint(project: Project) -> None:
+    project.ticket("0001")
+    project.queued("0002")
+    before = project.git("rev-parse", PLAN)
+
+    assert project.run("code", "0009") == (
+        1,
+        "",
+        "scriptorium: there is no ticket '0009'\nhint: see 'scriptorium status --json'\n",
+    )
+    assert project.run("code", "1") == (
+        1,
+        "",
+        "scriptorium: ticket '0001-thing' is open, not in progress\nhint: run 'scriptorium assign' first\n",
+    )
+    assert project.run("code", "0002-thing") == (
+        1,
+        "",
+        "scriptorium: ticket '0002-thing' is submitted already\nhint: run 'scriptorium merge'\n",
+    )
+    assert project.git("rev-parse", PLAN) == before
+
+
+def test_an_agent_that_is_not_there_is_a_configuration_error(project: Project) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.configure(models={"coding": "mine"}, harnesses={"mine": {"command": ["no-such-agent"]}})
+    before = project.git("rev-parse", PLAN)
+
+    assert project.run("code", name) == (
+        78,
+        "",
+        "scriptorium: 'no-such-agent' is not on PATH\nhint: check 'harnesses.mine.command' in 'scriptorium.json'\n",
+    )
+    assert project.git("rev-parse", PLAN) == before
+
+
+def test_two_on_one_ticket_run_one_agent(project: Project, facts: Path) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.agent('echo run >>"$FACTS/runs"; until test -e "$FACTS/go"; do sleep 0.05; done; echo x >file' + SUBMIT)
+    first = project.start("code", name)
+    until(lambda: (facts / "runs").exists())
+
+    assert project.run("code", name) == (0, "", f"scriptorium: another process is at work on '{name}'\n")
+    assert project.run("code") == (0, "", "")
+
+    (facts / "go").touch()
+    assert first.communicate()[0] == f"{name}\n"
+    assert (facts / "runs").read_text() == "run\n"
+
+
+def test_twelve_at_once_have_twelve_worktrees(project: Project) -> None:
+    names = [f"{n:04d}-x" for n in range(1, 13)]
+    project.commit_plan({f"tickets/in-progress/{name}.md": "---\narea: core\n---\n" for name in names})
+    project.agent('echo "$SCRIPTORIUM_TICKET" >"$SCRIPTORIUM_TICKET"' + SUBMIT)
+
+    outs = [process.communicate()[0] for process in [project.start("code", name) for name in names]]
+
+    assert outs == [f"{name}\n" for name in names]
+    assert [process.returncode for process in project.started] == [0] * 12
+    assert len(project.git("worktree", "list").splitlines()) == 13
+    for name in names:
+        branch = f"scriptorium/ticket-{name[:4]}"
+        assert project.git("diff", "--name-only", "master", branch) == name
+    items = [path.removeprefix("queue/merge/pending/")[:-3] for path in files(project) if path.startswith("queue/")]
+    assert [item[:4] for item in items] == [name[:4] for name in names]
+    assert sorted(item[5:] for item in items) == names
