@@ -227,6 +227,9 @@ class ObjectReader:
                 self._process.communicate()  # end of its input ends it
                 self._process = None
 
+    def __del__(self) -> None:
+        self.close()  # or plumbum waits 200 ms for a process that knows of no end
+
 
 @dataclass
 class Repository:
