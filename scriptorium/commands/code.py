@@ -178,13 +178,13 @@ class _Coding:
         return f"ticket {self.ticket.name} is queued to be merged; there is nothing left to do"
 
     def _conclude(self, outcome: Outcome, task: Task) -> Result:
+        if self.submitted:
+            return Result.SUBMITTED  # what it has left since is settled by the merge lane
         message = f"Leave attempt {self.ticket.attempts + 1} of ticket {self.ticket.name} as it stands"
         try:
             worktrees.settle(self.workspace, self.ticket.name, message)
         except GitError as error:
             log.warning("ticket '%s': %s", self.ticket.name, error.message)
-        if self.submitted:
-            return Result.SUBMITTED
         cause, reason = agent.failure(outcome, task)
         errors = tail(outcome.log.with_suffix(".stderr"), *self.workspace.config.environments)
         words = errors or self._redact(outcome.report.message)[-1500:]
