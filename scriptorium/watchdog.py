@@ -28,7 +28,7 @@ def _parents() -> dict[int, int]:
     if os.path.isdir("/proc/self"):  # noqa: PTH112 - pathlib costs more than all of this
         for name in os.listdir("/proc"):  # noqa: PTH208
             if name.isdigit():
-                with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123
+                with suppress(OSError), open(f"/proc/{name}/stat", "rb", buffering=0) as file:  # noqa: PTH123
                     # "pid (comm) state ppid …", and comm may hold anything; zombies are gone already
                     state, parent = file.read().rpartition(b")")[2].split()[:2]
                     if state != b"Z":
@@ -44,7 +44,7 @@ def _parents() -> dict[int, int]:
 
 def _has_mark(pid: int, mark: bytes) -> bool:
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123
             return mark in file.read().split(b"\0")
     except OSError:
         return False
