@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -101,7 +102,7 @@ def hasty(project: Project, **env: str) -> Iterator[Started]:
     """Run a daemon that turns quickly, for the length of a block."""
     passes = project.root.parent / "passes"
     passes.unlink(missing_ok=True)
-    with project.start(str(passes), "run", python=("-c", HASTY), **env) as daemon:
+    with project.running(str(passes), "run", python=("-c", HASTY), **env) as daemon:
         until(passes.exists)
         yield daemon
 
@@ -189,8 +190,8 @@ def test_log_lines_go_to_stdout_and_to_a_file_of_the_session(project: Project) -
 
 def test_log_level_of_the_environment_beats_the_configuration(project: Project) -> None:
     project.configure(logLevel="DEBUG")
-    assert project.run("run", "--until-idle", SCRIPTORIUM_LOG_LEVEL="warn") == (0, "", "")
-    assert WAITING in project.run("run", "--until-idle", SCRIPTORIUM_LOG_LEVEL="nonsense").out
+    assert project.run("run", "--until-idle", env={"SCRIPTORIUM_LOG_LEVEL": "warn"}) == (0, "", "")
+    assert WAITING in project.run("run", "--until-idle", env={"SCRIPTORIUM_LOG_LEVEL": "nonsense"}).out
 
 
 def test_log_level_holds_for_stdout_and_file_each(project: Project) -> None:
@@ -324,7 +325,7 @@ def test_attempts_that_fail_are_repeated_until_the_ticket_is_stuck(project: Proj
     project.agent('echo "$SCRIPTORIUM_ROLE" >> "$(dirname "$0")/runs"')
     project.ticket("0001")
 
-    with project.start("passes", "run", "--until-idle", python=("-c", HASTY)) as run:
+    with project.running("passes", "run", "--until-idle", python=("-c", HASTY)) as run:
         assert run.end().code == 1
 
     assert tickets(project) == {"stuck": ["0001-thing"]}
@@ -347,7 +348,7 @@ def test_ticket_that_can_never_be_ready_is_told_and_ends_until_idle_with_exit_co
 
 
 def test_second_run_leaves_with_exit_code_75(project: Project) -> None:
-    with project.start("run") as daemon:
+    with project.running("run") as daemon:
         daemon.says("WAITING")
         second = project.run("run")
         assert second == (
@@ -380,7 +381,7 @@ def test_repositories_of_the_same_name_do_not_collide(project: Project, tmp_path
     equip(other)
     for one in (project, other):
         one.commit_plan({"spec.md": SPEC})
-    with project.start("run", "--until-idle") as first, other.start("run", "--until-idle") as second:
+    with project.running("run", "--until-idle") as first, other.running("run", "--until-idle") as second:
         assert (first.end().code, second.end().code) == (0, 0)
     for one in (project, other):
         assert tickets(one) == {"done": ["0001-make", "0002-make"]}
@@ -393,7 +394,7 @@ def test_repositories_of_the_same_name_do_not_collide(project: Project, tmp_path
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_signal_ends_an_idle_daemon(project: Project, name: str, code: int) -> None:
-    with project.start("run") as daemon:
+    with project.running("run") as daemon:
         daemon.says("WAITING")
         result = daemon.end(signal.Signals[name])
     assert (result.code, result.err) == (code, "")
@@ -491,7 +492,7 @@ def master_files(project: Project) -> dict[str, str]:
 def held(project: Project, where: str) -> Iterator[Started]:
     """Run a daemon for the length of a block, which begins when an agent or the gate hangs."""
     (project.root.parent / f"hold-{where}").touch()
-    with project.start("run") as daemon:
+    with project.running("run") as daemon:
         until(lambda: (project.root.parent / "held").exists() or daemon.process.poll() is not None)
         assert len(alive(project)) >= 2, daemon.out + daemon.err
         yield daemon
@@ -508,9 +509,9 @@ def test_signal_ends_the_wait_for_a_neighbour_that_tests_master(project: Project
     write_script(gate, 'touch "$(dirname "$0")/waits"; sleep 1000')
     project.gate(str(gate))
     project.commit_plan({"spec.md": "# Tool\n"})
-    with project.start("health") as health:
+    with project.running("health") as health:
         until((project.root.parent / "waits").exists)
-        with project.start("run") as daemon:
+        with project.running("run") as daemon:
             daemon.says("log file")
             assert daemon.end(signal.SIGTERM).code == 143
         assert health.process.poll() is None
@@ -665,7 +666,7 @@ def test_rest_grows_to_a_minute_while_nothing_moves(project: Project, clock: Clo
     with in_process(project).endpoint as endpoint, pytest.raises(Clock.Over):
         Watched(Workspace.open(project.root), endpoint).forever()
 
-    gaps = [round(later - earlier) for earlier, later in zip(looks, looks[1:], strict=False)]
+    gaps = [round(later - earlier) for earlier, later in itertools.pairwise(looks)]
     assert gaps[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
     assert set(gaps[8:]) == {60}
 
@@ -686,7 +687,7 @@ def test_pause_after_a_failure_doubles_up_to_ten_minutes(
     with in_process(project).endpoint as endpoint, pytest.raises(Clock.Over):
         Driver(Workspace.open(project.root), endpoint).forever()
 
-    gaps = [round(later - earlier) for earlier, later in zip(tries, tries[1:], strict=False)]
+    gaps = [round(later - earlier) for earlier, later in itertools.pairwise(tries)]
     assert gaps == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600, 600]
 
 
