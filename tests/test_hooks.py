@@ -256,18 +256,16 @@ def test_a_crash_between_the_two_renames_loses_no_hook(world: World) -> None:
     assert world.hook("post-commit").read_text() == EARLIER
 
 
-def test_two_installations_at_once_lose_no_hook(world: World) -> None:
+def test_a_second_installation_at_the_same_time_gives_way(world: World) -> None:
     world.hook("post-commit").write_text(EARLIER)
-    code = FRONT_DOOR.format(program=str(world.program))
-    argv = [sys.executable, "-c", code, "hooks", "install"]
-    both = [
-        subprocess.Popen(argv, cwd=world.repository, env=world.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        for _ in range(2)
-    ]
-    lines = sorted(line for process in both for line in process.communicate(timeout=DEADLINE)[0].split())
-    assert [process.returncode for process in both] == [0, 0]
-    assert lines == [b"installed", b"installed", b"post-commit", b"post-merge"]
-    assert world.hook("post-commit.before-scriptorium").read_text() == EARLIER
+    assert world.hooks("uninstall") == (0, "", "")
+    before = tree_of(world.repository / ".git")
+    with next((world.home / "state").glob("*/locks/hooks.lock")).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        status, stdout, stderr = world.hooks("install")
+    assert (status, stdout) == (75, "")
+    assert stderr.startswith("scriptorium: another process is at work on 'hooks'\nhint: ")
+    assert tree_of(world.repository / ".git") == before
 
 
 def test_status_tells_each_hook_and_what_it_runs_first(world: World) -> None:
@@ -608,6 +606,8 @@ def test_an_earlier_hook_that_git_would_not_run_is_not_run(world: World) -> None
     world.install()
     assert world.commit("a") == ["health"]
     assert not (world.records / "earlier").exists()
+    done = world.run(str(world.hook("post-commit")), env={"SCRIPTORIUM_ROLE": "coding"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_an_earlier_hook_runs_even_if_another_tool_has_renamed_ours(world: World) -> None:

@@ -91,7 +91,8 @@ def test_an_including_makefile_keeps_its_default_goal(tmp_path: Path, stand_in: 
 def test_a_file_of_a_targets_name_does_not_hide_it(tmp_path: Path, stand_in: Path) -> None:
     for name in TARGETS:
         (tmp_path / f"scriptorium-{name}").touch()
-        assert make(tmp_path, stand_in, "-f", str(MAKE_FILE), f"scriptorium-{name}").out != ""
+        done = make(tmp_path, stand_in, "-f", str(MAKE_FILE), f"scriptorium-{name}")
+        assert done == (0, TARGETS[name][-1] + "\n", "")
 
 
 def test_a_failing_step_fails_the_target(tmp_path: Path, stand_in: Path) -> None:

@@ -222,7 +222,7 @@ def _directory(workspace: Workspace) -> Path:
 def _hooks(workspace: Workspace) -> Iterator[list[Hook]]:
     """Give the hooks to whoever changes them, one at a time."""
     lock = workspace.paths.ensure(workspace.paths.lock("hooks").parent) / "hooks.lock"
-    with locks.hold(lock, "hooks", wait=10):
+    with locks.hold(lock, "hooks"):
         yield [Hook(_directory(workspace) / name) for name in NAMES]
 
 
