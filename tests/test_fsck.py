@@ -64,13 +64,16 @@ def test_a_person_may_create_edit_rename_and_move_tickets(plan: Project) -> None
     assert found(plan) == []
 
 
-def test_a_merge_by_a_person_counts_as_one_commit(plan: Project) -> None:
+def test_a_merge_by_a_person_counts_as_what_it_brought(plan: Project) -> None:
+    fork = plan.git("rev-parse", PLAN)
     plan.ticket("0001")
-    side = plan.git("commit-tree", f"{PLAN}^{{tree}}", "-p", f"{PLAN}~1", "-m", "the same on the side")
-    merge = plan.git("commit-tree", f"{PLAN}^{{tree}}", "-p", PLAN, "-p", side, "-m", "Merge")
-    plan.git("update-ref", f"refs/heads/{PLAN}", merge)
-
+    tree = plan.git("rev-parse", f"{PLAN}^{{tree}}")
+    side = plan.git("commit-tree", tree, "-p", fork, "-m", "The same on the side")
+    plan.git("update-ref", f"refs/heads/{PLAN}", plan.git("commit-tree", tree, "-p", fork, "-p", side, "-m", "Merge"))
     assert found(plan) == []
+
+    commit = plan.commit_plan({"tickets/open/0001-thing.md": None})
+    assert found(plan) == [("warning", "0001-thing", f"vanished in commit {commit[:12]}")]
 
 
 def test_a_shallow_clone_is_judged_by_what_it_has(plan: Project, tmp_path: Path) -> None:

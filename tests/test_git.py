@@ -222,6 +222,12 @@ def test_refs_move_together_or_not_at_all(project: Project, repository: Reposito
     assert repository.resolve("refs/heads/a") == ""
 
 
+def test_a_stream_that_git_refuses_leaves_no_crash_report(project: Project, repository: Repository) -> None:
+    with pytest.raises(GitError, match="'git fast-import' failed: fatal: "):
+        repository.fast_import(b"what is this\n")
+    assert list(project.root.rglob("fast_import_crash*")) == []
+
+
 def test_hooks_and_signing_of_the_user_are_left_out(project: Project, repository: Repository, tmp_path: Path) -> None:
     for hook in ("pre-commit", "commit-msg", "post-commit", "post-checkout"):
         write_script(project.root / ".git" / "hooks" / hook, f"touch '{tmp_path}/{hook}'; exit 1")
