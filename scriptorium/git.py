@@ -508,6 +508,11 @@ class Repository:
         run("reset", "--quiet", "--hard", commit, cwd=worktree)
         run("clean", "--quiet", "-ffd", cwd=worktree)
 
+    def reset_detached(self, worktree: Path, commit: str) -> None:
+        """Do the same with HEAD detached first, so that a branch which somebody checked out there stays."""
+        run("update-ref", "--no-deref", "HEAD", commit, cwd=worktree)
+        self.reset(worktree, commit)
+
     def diff_names(self, old: str, new: str) -> list[str]:
         """Return the paths that differ between two commits."""
         out = self.git("diff-tree", "-r", "-z", "--name-only", old, new)[1]

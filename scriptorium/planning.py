@@ -8,6 +8,7 @@ rescue ref: an agent that oversteps loses its user neither the good edits nor th
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -81,14 +82,15 @@ def _checkout(workspace: Workspace, plan: Plan) -> Path:
     repository = workspace.repository
     if path.exists():
         try:
-            _, head = repository.head_of(path)
-            if repository.changes(path):
+            branch, head = repository.head_of(path)
+            loose = not branch and not repository.is_ancestor(head, plan.commit)
+            if loose or repository.changes(path):
                 commit = rescue.snapshot(path, head, "Files found in the planning worktree")
                 rescue.keep(workspace, commit, "plan", f"'{path}' held changes that nobody had taken")
-            repository.reset(path, plan.commit)
+            repository.reset_detached(path, plan.commit)
             return path
-        except GitError:
-            path.rename(path.with_name(f"plan.found-{plan.commit[:8]}"))
+        except (GitError, NotADirectoryError):
+            path.rename(path.with_name(f"plan.found-{secrets.token_hex(3)}"))
     workspace.paths.ensure(path.parent)
     with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=600):
         repository.add_worktree(path, start=plan.commit)
@@ -110,5 +112,5 @@ def _collect(
     if strays or (paths and not outcome.finished.ok):
         why = f"{subject} wrote {', '.join(strays)}, which it may not" if strays else f"{subject} failed half way"
         kept = rescue.keep(workspace, commit, subject, why)
-    repository.reset(worktree, plan.commit)
+    repository.reset_detached(worktree, plan.commit)
     return Edits(plan, outcome, allowed, strays, commit, kept)

@@ -107,7 +107,9 @@ class Session:
                 strays = ", ".join(f"'{path}'" for path in edits.strays)
                 raise ScriptoriumError(
                     f"the Architect edited {strays}, and may only edit 'spec.md': nothing is taken",
-                    f"its spec is kept: git show {edits.kept}:spec.md",
+                    f"its spec is kept: git show {edits.kept}:spec.md"
+                    if "spec.md" in edits.allowed
+                    else f"its edits are kept: git show {edits.kept}",
                 )
             self._record(edits)
         self.history.append((request, answer))
