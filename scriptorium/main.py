@@ -72,7 +72,9 @@ def _exit(argv: list[str]) -> NoReturn:
         code = ExitCode.FAILED
     except Exception as error:  # the one handler: no traceback unless asked for
         if debug:
-            raise
+            import traceback
+
+            traceback.print_exc()
         code = report(error)
     sys.exit(int(code))
 
