@@ -127,7 +127,8 @@ def load_yaml(text: str) -> dict[str, Any]:
     return dict(data)
 
 
-def _bold_fields(text: str) -> dict[str, Any]:
+def bold_fields(text: str) -> dict[str, Any]:
+    """Return the fields of a ticket in the original's form."""
     pattern = r"^\*\*(Area|Depends|Priority|Attempts|Repair):\*\*[ \t]*(.*?)[ \t\r]*$"
     return {key.lower(): value for key, value in re.findall(pattern, text, re.MULTILINE)}
 
@@ -162,7 +163,7 @@ def parse_ticket(name: str, state: State, data: bytes) -> Ticket:
     text = data.decode(errors="surrogateescape")
     try:
         parts = split_front_matter(text)
-        fields = load_yaml(parts[0]) if parts else _bold_fields(text)
+        fields = load_yaml(parts[0]) if parts else bold_fields(text)
         area = str(fields.get("area") or "").strip()
         if not area:
             raise ValueError("it names no area")

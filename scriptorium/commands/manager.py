@@ -17,6 +17,7 @@ from scriptorium.records import emit
 from scriptorium.ticket import (
     State,
     TicketError,
+    bold_fields,
     load_yaml,
     parse_ticket,
     set_field,
@@ -119,8 +120,8 @@ class _Draft:
         text = data.decode(errors="surrogateescape")
         try:
             parts = split_front_matter(text)
-            fields: Mapping[str, Any] = load_yaml(parts[0]) if parts else {}
-            if parts is None and not re.search(r"^\*\*Area:\*\*", text, re.MULTILINE):
+            fields: Mapping[str, Any] = load_yaml(parts[0]) if parts else bold_fields(text)
+            if parts is None and not fields.get("area"):
                 text = f"---\narea: {area}\n---\n{text}"
             elif parts is not None and not fields.get("area"):
                 text = set_field(text, "area", area)
