@@ -1,0 +1,135 @@
+"""scriptorium architect: spec.md becomes areas, once for each spec."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support import PLAN, Project
+
+WAITING = "scriptorium: WAITING: no spec — run 'scriptorium plan'\n"
+COUNTS = 'echo x >> "$(dirname "$0")/runs"; '
+
+
+@pytest.fixture
+def project(project: Project) -> Project:
+    """A project with a spec and an architect that writes two areas."""
+    project.init()
+    project.commit_plan({"spec.md": "# Tool\n"}, "Write the spec")
+    project.agent(f"{COUNTS}cat > ../prompt; echo '# Core' > areas/core.md; echo '# Extra' > areas/extra.md")
+    return project
+
+
+def runs(project: Project) -> int:
+    file = project.root.parent / "runs"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def test_spec_becomes_areas_in_one_commit(project: Project) -> None:
+    result = project.run("architect")
+
+    assert result == (0, "core\nextra\n", "scriptorium: architect: areas updated: core, extra\n")
+    files = project.plan_files()
+    assert (files["areas/core.md"], files["areas/extra.md"]) == ("# Core\n", "# Extra\n")
+    assert files["planned"] == f"{project.git('rev-parse', f'{PLAN}:spec.md')} spec.md\n"
+    assert project.plan_log()[-2:] == ["Write the spec", "scriptorium: update areas from spec"]
+    assert "Areas: core, extra\nAgent: script\n" in project.git("log", "-1", "--format=%b", PLAN)
+
+
+def test_same_spec_costs_no_second_agent_run(project: Project) -> None:
+    assert project.run("architect").code == 0
+    log = project.plan_log()
+    assert project.run("architect") == (0, "", "")
+    assert (project.plan_log(), runs(project)) == (log, 1)
+
+
+def test_changed_spec_prints_only_the_areas_that_changed(project: Project) -> None:
+    assert project.run("architect").code == 0
+    project.agent(f"{COUNTS}echo '# Core, better' > areas/core.md; rm areas/extra.md; echo '# New' > areas/new.md")
+    project.commit_plan({"spec.md": "# Tool, better\n"})
+
+    result = project.run("architect")
+
+    assert (result.code, result.out) == (0, "core\nextra\nnew\n")
+    areas = {path for path in project.plan_files() if path.startswith("areas/") and path.endswith(".md")}
+    assert areas == {"areas/core.md", "areas/new.md"}
+    assert runs(project) == 2
+
+
+def test_agent_that_wrote_nothing_is_recorded_and_not_asked_again(project: Project) -> None:
+    project.agent(f"{COUNTS}true")
+    assert project.run("architect") == (0, "", "scriptorium: architect: areas updated: none\n")
+    assert project.run("architect") == (0, "", "")
+    assert runs(project) == 1
+
+
+@pytest.mark.parametrize("spec", ["", "  \n\n", None, "# Spec\n\nRun `scriptorium plan` to build this.\n"])
+def test_no_spec_or_a_placeholder_waits_and_asks_no_agent(project: Project, spec: str | None) -> None:
+    project.commit_plan({"spec.md": spec})
+    log = project.plan_log()
+    assert project.run("architect") == (0, "", WAITING)
+    assert (project.plan_log(), runs(project)) == (log, 0)
+
+
+def test_edits_outside_areas_are_refused_but_kept(project: Project) -> None:
+    project.agent("echo '# Core' > areas/core.md; echo changed > spec.md; echo x > tickets/open/0001-x.md")
+
+    result = project.run("architect")
+
+    assert (result.code, result.out) == (0, "core\n")
+    assert "architect wrote spec.md, tickets/open/0001-x.md, which it may not: kept as 'refs/" in result.err
+    files = project.plan_files()
+    assert files["spec.md"] == "# Tool\n"
+    assert "tickets/open/0001-x.md" not in files
+    kept = project.git("for-each-ref", "--format=%(refname)", "refs/scriptorium/rescue/")
+    assert project.git("show", f"{kept}:tickets/open/0001-x.md") == "x"
+
+
+def test_area_edited_by_a_person_meanwhile_stays_theirs(project: Project) -> None:
+    stream = (
+        f"commit refs/heads/{PLAN}\\ncommitter Person <p@example.com> 1700000000 +0000\\ndata 0\\n"
+        f"from refs/heads/{PLAN}^0\\nM 100644 inline areas/core.md\\ndata 7\\n# Mine\\n\\n"
+    )
+    project.agent(
+        f"echo '# Core' > areas/core.md; echo '# Extra' > areas/extra.md\n"
+        f"printf '{stream}' | git -C {project.root} fast-import --quiet"
+    )
+    assert project.run("architect").out == "extra\n"
+    assert project.plan_files()["areas/core.md"] == "# Mine\n"
+
+
+def test_agent_that_fails_changes_nothing_and_its_edits_are_kept(project: Project) -> None:
+    project.agent("echo '# Core' > areas/core.md; exit 5")
+    before = project.git("rev-parse", PLAN)
+
+    result = project.run("architect")
+
+    assert (result.code, result.out) == (1, "")
+    assert "scriptorium: architect: the agent ended with exit code 5\nhint: see '" in result.err
+    assert project.git("rev-parse", PLAN) == before
+    kept = project.git("for-each-ref", "--format=%(refname)", "refs/scriptorium/rescue/")
+    assert project.git("show", f"{kept}:areas/core.md") == "# Core"
+
+
+def test_plan_of_the_original_is_taken_over_without_an_agent(project: Project) -> None:
+    project.commit_plan(
+        {
+            "format": None,
+            "areas/core.md": "# Core\n",
+            "areas/new.md": "# New\n",
+            "tickets/done/0001-first.md": "# First\n\n**Area:** core\n",
+        }
+    )
+    assert project.run("architect") == (0, "", "")
+    assert runs(project) == 0
+    assert project.plan_log()[-1] == "scriptorium: adopt the plan as it stands"
+    # what has tickets is planned, what has none is not
+    planned = project.plan_files()["planned"]
+    assert [line.split(" ", 1)[1] for line in planned.splitlines()] == ["areas/core.md", "spec.md"]
+
+
+def test_prompt_holds_the_spec_word_for_word(project: Project) -> None:
+    project.commit_plan({"spec.md": "# Tool {{x}} $repo ${spec}\n"})
+    assert project.run("architect").code == 0
+    (file,) = (project.root.parent / "root").glob("*/worktrees/prompt")
+    assert file.read_text().endswith("--- spec.md ---\n# Tool {{x}} $repo ${spec}\n\n")
+    assert f"the project in {project.root}." in file.read_text()

@@ -1,0 +1,248 @@
+"""scriptorium manager: areas become tickets, with ids and dependencies settled by the tool."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support import PLAN, Project
+
+COUNTS = 'echo "$SCRIPTORIUM_AREA" >> "$(dirname "$0")/runs"; '
+
+
+@pytest.fixture
+def project(project: Project) -> Project:
+    """A project with one area."""
+    project.init()
+    project.commit_plan({"areas/core.md": "# Core\n"})
+    return project
+
+
+def runs(project: Project) -> list[str]:
+    file = project.root.parent / "runs"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def writes(project: Project, **drafts: str) -> None:
+    """Make the agent write tickets, by file name and text; a name's leading `n` before a digit is left out."""
+    script = COUNTS
+    for name, text in drafts.items():
+        file = name.replace("_", "-").removeprefix("n-")
+        script += f"cat > tickets/open/{file}.md <<'END'\n{text}END\n"
+    project.agent(script)
+
+
+def draft(depends: str = "[]", area: str = "core") -> str:
+    return f"---\narea: {area}\ndepends: {depends}\n---\n# Do it\n"
+
+
+def open_tickets(project: Project) -> dict[str, str]:
+    """Return the texts of the open tickets by name."""
+    start = "tickets/open/"
+    files = project.plan_files().items()
+    return {path[len(start) : -3]: text for path, text in files if path.startswith(start) and path.endswith(".md")}
+
+
+def kept(project: Project) -> str:
+    """Return the only rescue ref."""
+    (ref,) = project.git("for-each-ref", "--format=%(refname)", "refs/scriptorium/rescue/").splitlines()
+    return ref
+
+
+def test_ids_are_given_out_by_the_tool(project: Project) -> None:
+    project.ticket("0007", state="done")
+    writes(project, count_words=draft(), write_docs=draft())
+
+    result = project.run("manager")
+
+    assert result == (
+        0,
+        "0008-count-words\n0009-write-docs\n",
+        "scriptorium: manager: tickets created for area 'core': 0008-count-words, 0009-write-docs\n",
+    )
+    assert open_tickets(project) == {"0008-count-words": draft(), "0009-write-docs": draft()}
+    assert project.plan_log()[-1] == "scriptorium: create tickets from area core"
+    body = project.git("log", "-1", "--format=%b", PLAN)
+    assert body.startswith("Area: core\nTickets: 0008-count-words, 0009-write-docs\nAgent: script\n")
+
+
+@pytest.mark.parametrize(
+    ("depends", "settled"),
+    [
+        ("[a-first]", "[0002]"),  # by file name
+        ("a-first", "[0002]"),
+        ("tickets/open/a-first.md", "[0002]"),
+        ("[a-first, 0001]", "[0002, 0001]"),  # and a ticket that exists
+        ("[1]", "[0001]"),
+        ("[0001-thing]", "[0001]"),
+        ("[0001, 1]", "[0001, 0001]"),
+        ("none", "none"),
+        ("[]", "[]"),
+        ("", ""),
+        ("'-'", "'-'"),
+    ],
+)
+def test_dependencies_are_resolved(project: Project, depends: str, settled: str) -> None:
+    project.ticket("0001", state="done")
+    writes(project, a_first=draft(), b_second=draft(depends))
+    assert project.run("manager").code == 0
+    assert open_tickets(project)["0003-b-second"] == draft(settled)
+
+
+def test_numbers_that_the_agent_gave_mean_its_own_tickets(project: Project) -> None:
+    project.ticket("0001", state="done")
+    writes(project, n_0001_first=draft(), n_0002_second=draft("[0001]"))
+
+    assert project.run("manager").out == "0002-first\n0003-second\n"
+
+    assert open_tickets(project)["0003-second"] == draft("[0002]")
+
+
+def test_dependencies_in_the_original_s_form_are_resolved_as_well(project: Project) -> None:
+    project.ticket("0001", state="done")
+    text = "# Do it\n\n**Area:** core\n**Depends:** {}\n"
+    writes(project, n_0001_first=text.format("none"), n_0002_second=text.format("0001"), third=text.format("first"))
+
+    assert project.run("manager").out == "0002-first\n0003-second\n0004-third\n"
+
+    tickets = open_tickets(project)
+    assert tickets["0002-first"] == text.format("none")
+    assert tickets["0003-second"] == text.format("0002")
+    assert tickets["0004-third"] == text.format("0002")
+
+
+@pytest.mark.parametrize("text", ["# Do it\n", "---\npriority: 3\n---\n# Do it\n", "---\narea:\n---\n# Do it\n"])
+def test_area_is_filled_in(project: Project, text: str) -> None:
+    writes(project, it=text)
+    assert project.run("manager").out == "0001-it\n"
+    ticket = open_tickets(project)["0001-it"]
+    assert "area: core\n" in ticket.partition("# Do it")[0]
+    assert ticket.endswith("# Do it\n")
+    assert ("priority: 3" in text) == ("priority: 3" in ticket)
+
+
+def test_unicode_and_spaces_in_a_name_become_a_plain_one(project: Project) -> None:
+    project.agent("echo '# Tür' > 'tickets/open/Die Tür.md'")
+    assert project.run("manager").out == "0001-die-tür\n"
+
+
+@pytest.mark.parametrize(
+    ("depends", "why"),
+    [
+        ("[nowhere]", "it depends on 'nowhere', which does not exist"),
+        ("[0044]", "it depends on '44', which does not exist"),
+        ("[b-second]", "it depends on itself: 0002 -> 0002"),
+    ],
+)
+def test_unknown_dependency_or_circle_is_refused_and_the_files_are_kept(
+    project: Project, depends: str, why: str
+) -> None:
+    writes(project, a_first=draft(), b_second=draft(depends))
+    before = project.git("rev-parse", PLAN)
+
+    result = project.run("manager")
+
+    assert (result.code, result.out) == (1, "")
+    assert f"scriptorium: ticket 'b-second': {why}\n" in result.err
+    assert result.err.endswith(f"hint: what the Manager wrote is kept: git show {kept(project)}\n")
+    assert project.git("rev-parse", PLAN) == before
+    assert project.git("show", f"{kept(project)}:tickets/open/a-first.md") + "\n" == draft()
+
+
+def test_longer_circle_is_refused(project: Project) -> None:
+    writes(project, a=draft("[b]"), b=draft("[c]"), c=draft("[a]"))
+    before = project.git("rev-parse", PLAN)
+    result = project.run("manager")
+    assert result.code == 1
+    assert "scriptorium: ticket 'a': it depends on itself: 0001 -> 0002 -> 0003 -> 0001\n" in result.err
+    assert project.git("rev-parse", PLAN) == before
+
+
+def test_broken_front_matter_is_refused_and_kept(project: Project) -> None:
+    writes(project, it="---\narea: [core\n---\n# Do it\n")
+    before = project.git("rev-parse", PLAN)
+    result = project.run("manager")
+    assert (result.code, result.out) == (1, "")
+    assert "scriptorium: ticket 'it': its front matter is not YAML in line " in result.err
+    assert project.git("rev-parse", PLAN) == before
+    assert project.git("show", f"{kept(project)}:tickets/open/it.md").startswith("---\narea: [core\n")
+
+
+def test_other_tickets_and_files_are_not_the_manager_s_and_kept(project: Project) -> None:
+    name = project.ticket("0001")
+    before = open_tickets(project)[name]
+    project.agent(
+        f"echo changed > tickets/open/{name}.md; echo x > tickets/done/0002-x.md; rm areas/core.md\n"
+        f"echo '# New' > tickets/open/new.md"
+    )
+
+    result = project.run("manager")
+
+    assert (result.code, result.out) == (0, "0002-new\n")
+    assert (
+        f"manager-core wrote areas/core.md, tickets/done/0002-x.md, tickets/open/{name}.md, which it may not: "
+        f"kept as '{kept(project)}'"
+    ) in result.err
+    files = project.plan_files()
+    assert files[f"tickets/open/{name}.md"] == before
+    assert files["areas/core.md"] == "# Core\n"
+    assert "tickets/done/0002-x.md" not in files
+    assert project.git("show", f"{kept(project)}:tickets/open/{name}.md") == "changed"
+
+
+def test_areas_are_planned_one_after_the_other_and_each_sees_the_tickets_before(project: Project) -> None:
+    project.commit_plan({"areas/extra.md": "# Extra\n"})
+    project.agent(f"{COUNTS}cat > ../prompt-$SCRIPTORIUM_AREA; echo '# Do' > tickets/open/$SCRIPTORIUM_AREA.md")
+
+    result = project.run("manager")
+
+    assert (result.code, result.out) == (0, "0001-core\n0002-extra\n")
+    assert runs(project) == ["core", "extra"]
+    assert project.plan_log()[-2:] == [
+        "scriptorium: create tickets from area core",
+        "scriptorium: create tickets from area extra",
+    ]
+    (prompts,) = (project.root.parent / "root").glob("*/worktrees")
+    assert (prompts / "prompt-core").read_text().endswith("--- existing tickets ---\nnone\n")
+    assert (prompts / "prompt-extra").read_text().endswith("--- existing tickets ---\n0001-core (open)\n")
+
+
+def test_area_that_failed_leaves_the_tickets_of_the_one_before(project: Project) -> None:
+    project.commit_plan({"areas/extra.md": "# Extra\n"})
+    project.agent(f"{COUNTS}[ $SCRIPTORIUM_AREA = core ]; echo '# Do' > tickets/open/do.md")
+
+    result = project.run("manager")
+    assert result.code == 1
+    assert "scriptorium: manager-extra: the agent ended with exit code 1\n" in result.err
+    assert list(open_tickets(project)) == ["0001-do"]
+
+    project.agent(f"{COUNTS}echo '# Do' > tickets/open/do.md")
+    assert project.run("manager").out == "0002-do\n"
+    assert runs(project) == ["core", "extra", "extra"]
+
+
+def test_current_areas_cost_no_agent_run(project: Project) -> None:
+    writes(project, it=draft())
+    assert project.run("manager").code == 0
+    log = project.plan_log()
+    assert project.run("manager") == (0, "", "")
+    assert (runs(project), project.plan_log()) == (["core"], log)
+
+
+def test_done_area_is_not_ticketed_again_and_a_changed_one_is(project: Project) -> None:
+    writes(project, it=draft())
+    assert project.run("manager").out == "0001-it\n"
+    project.commit_plan({"tickets/open/0001-it.md": None, "tickets/done/0001-it.md": draft()})
+    assert project.run("manager").out == ""
+
+    project.commit_plan({"areas/core.md": "# Core, better\n"})
+    assert project.run("manager").out == "0002-it\n"
+    assert runs(project) == ["core", "core"]
+
+
+def test_agent_that_wrote_nothing_is_not_asked_again_until_the_area_changes(project: Project) -> None:
+    project.agent(f"{COUNTS}true")
+    assert project.run("manager") == (0, "", "scriptorium: manager: tickets created for area 'core': none\n")
+    assert project.run("manager") == (0, "", "")
+    project.commit_plan({"areas/core.md": "# Core, better\n"})
+    assert project.run("manager").code == 0
+    assert runs(project) == ["core", "core"]
