@@ -20,6 +20,7 @@ class Cause(StrEnum):
     TIMEOUT = "timeout"
     CONFLICT = "conflict"
     GATE = "gate"
+    LOST = "lost"
     STOPPED = "stopped"
 
 

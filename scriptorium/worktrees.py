@@ -77,14 +77,27 @@ def settle(workspace: Workspace, ticket: str, message: str) -> str:
         raise GitError(("status",), 1, f"error: the worktree '{path}' is not on branch '{branch}'")
     if workspace.repository.changes(path):
         if workspace.repository.unmerged(path):
-            # a merge that was left half done: keep it as it is, then go back to before it
-            _, head = workspace.repository.head_of(path)
-            commit = rescue.snapshot(path, head, f"Unfinished merge of ticket {ticket}")
-            rescue.keep(workspace, commit, ticket, f"ticket '{ticket}' left a merge with conflicts")
-            workspace.repository.reset(path, head)
+            _put_aside(workspace, ticket, f"ticket '{ticket}' left a merge with conflicts")
         else:
             workspace.repository.commit_all(path, message)
     return workspace.repository.resolve(f"refs/heads/{branch}")
+
+
+def clear(workspace: Workspace, ticket: str) -> None:
+    """Take a ticket's worktree back to its branch.
+
+    What it held beyond that was not handed in: a gate that was killed left it, or a person. It is
+    kept by a rescue ref.
+    """
+    if workspace.repository.changes(workspace.paths.ticket_worktree(ticket)):
+        _put_aside(workspace, ticket, f"the worktree of ticket '{ticket}' held changes that were not handed in")
+
+
+def _put_aside(workspace: Workspace, ticket: str, why: str) -> None:
+    path = workspace.paths.ticket_worktree(ticket)
+    _, head = workspace.repository.head_of(path)
+    rescue.keep(workspace, rescue.snapshot(path, head, why), ticket, why)
+    workspace.repository.reset(path, head)
 
 
 def sweep(workspace: Workspace, plan: Plan) -> None:

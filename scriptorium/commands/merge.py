@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn
 
-from scriptorium import gate, locks, process, transitions, worktrees
+from scriptorium import gate, locks, process, rescue, transitions, worktrees
 from scriptorium.cli import Command
 from scriptorium.commands.health import MasterHealth, health
-from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
 from scriptorium.gate import Colour
 from scriptorium.git import GitError
 from scriptorium.harness import last_trailers
 from scriptorium.landing import Landed, land
-from scriptorium.plan import Change, Plan
+from scriptorium.plan import REF, Change, Plan
 from scriptorium.records import emit, tickets
 from scriptorium.ticket import QueueItem, State, Ticket
 from scriptorium.transitions import Cause
@@ -150,7 +150,7 @@ class _Lane:
         worktree = worktrees.ensure(workspace, ticket.name)
         process.end_leftovers(f"SCRIPTORIUM_WORKTREE={worktree}")
         try:
-            worktrees.settle(workspace, ticket.name, f"Keep what was found in the worktree of {ticket.name}")
+            worktrees.clear(workspace, ticket.name)
             message = f"Merge branch '{workspace.master}' into {ticket.branch}"
             conflicts = workspace.repository.merge(worktree, master, message)
         except GitError as error:
@@ -159,8 +159,22 @@ class _Lane:
             names = "\n".join(conflicts)
             return self._reopen(ticket, Cause.CONFLICT, f"Merging `{workspace.master}` conflicts in:", names)
         tested = workspace.repository.resolve(f"refs/heads/{ticket.branch}")
+        if tested == master and (lost := self._lost(ticket, master)):
+            return self._reopen(ticket, Cause.LOST, f"`{ticket.branch}` no longer holds what was submitted", lost)
         failed = self._test(ticket, tested)
         return failed or self._land(ticket, master, tested)
+
+    def _lost(self, ticket: Ticket, master: str) -> str:
+        """Return the submitted commit if neither the branch nor master has it; there is then nothing to land."""
+        pattern = f"--grep=scriptorium: enqueue ticket {ticket.name}"
+        trailer = "--format=%(trailers:key=Head,valueonly)"
+        repository = self.workspace.repository
+        head = repository.log("-1", "--fixed-strings", pattern, trailer, REF).strip()
+        if not head or ((found := repository.resolve(head)) and repository.is_ancestor(found, master)):
+            return ""
+        if found:
+            rescue.keep(self.workspace, found, ticket.name, f"ticket '{ticket.name}' lost what it had submitted")
+        return head
 
     def _test(self, ticket: Ticket, tested: str) -> Merged | None:
         workspace = self.workspace
@@ -168,20 +182,29 @@ class _Lane:
         if gate.recall(workspace, tree) is Colour.GREEN:
             return None
         worktree = workspace.paths.ticket_worktree(ticket.name)
-        result = gate.run(workspace, worktree, ticket.name)
+        try:
+            result = gate.run(workspace, worktree, ticket.name)
+        except Stopped:
+            self._sweep_up(ticket, tested)
+            raise
         gate.remember(workspace, tree, green=result.green)
         if result.green:
             return None
-        # what the gate wrote is not the agent's work: the tree was clean before
-        workspace.repository.reset(worktree, tested)
+        self._sweep_up(ticket, tested)
         return self._reopen(ticket, Cause.GATE, result.reason, result.tail)
+
+    def _sweep_up(self, ticket: Ticket, tested: str) -> None:
+        """Remove what the gate wrote, which is not the agent's work: the tree was clean before."""
+        self.workspace.repository.reset(self.workspace.paths.ticket_worktree(ticket.name), tested)
 
     def _land(self, ticket: Ticket, master: str, tested: str) -> Merged | None:
         landing = land(self.workspace, ticket, master, tested)
         match landing.outcome:
             case Landed.MOVED:
+                self._sweep_up(ticket, tested)
                 return None
             case Landed.BLOCKED:
+                self._sweep_up(ticket, tested)
                 return Merged(ticket.name, Ended.WAITING, landing.blocking, landing.hint)
             case Landed.LANDED:
                 worktrees.remove(self.workspace, ticket.name, tested)
