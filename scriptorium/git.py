@@ -58,6 +58,7 @@ SETTINGS = {
     "commit.gpgSign": "false",
     "merge.verifySignatures": "false",
     "merge.autoStash": "false",
+    "merge.ff": "true",
     "gc.auto": "0",
     "maintenance.auto": "false",
     "advice.detachedHead": "false",
