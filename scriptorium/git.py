@@ -491,7 +491,9 @@ class Repository:
 
     def fast_forward(self, checkout: Path, commit: str) -> list[str]:
         """Move a checked-out branch with its files to a descendant; return the files that stand in the way."""
-        status, _, err = run("merge", "--ff-only", "--quiet", "--no-stat", commit, cwd=checkout, accept=(0, 1, 2, 128))
+        # an ignored file is the user's as any other, and git's default is to overwrite it
+        argv = ("merge", "--ff-only", "--no-overwrite-ignore", "--quiet", "--no-stat", commit)
+        status, _, err = run(*argv, cwd=checkout, accept=(0, 1, 2, 128))
         if status == 0:
             return []
         # git lists the paths indented by a tab between two sentences
