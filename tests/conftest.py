@@ -36,3 +36,12 @@ def project(tmp_path: Path) -> Iterator[Project]:
     for process in project.started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory, $FACTS to agents and gates, where they leave what the test wants to know."""
+    directory = tmp_path / "facts"
+    directory.mkdir()
+    monkeypatch.setenv("FACTS", str(directory))
+    return directory

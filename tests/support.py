@@ -84,6 +84,21 @@ def is_alive(pid: int) -> bool:
     return pid in members("no mark", pid)
 
 
+BUSY = """
+setsid sleep 600 & other=$!
+sh -c 'setsid sh -c "trap \\"\\" INT TERM; exec sleep 600" & echo $! >"$FACTS/orphan"'
+echo $$ $other $(cat "$FACTS/orphan") >"$FACTS/new"; mv "$FACTS/new" "$FACTS/pids"
+exec sleep 600
+"""
+"""A script that hangs, with one child in a session of its own and one orphan that ignores signals."""
+
+
+def busy_pids(facts: Path) -> list[int]:
+    """Return the processes of a program that runs BUSY, as soon as it is at it."""
+    until((facts / "pids").exists)
+    return [int(word) for word in (facts / "pids").read_text().split()]
+
+
 def write_script(path: Path, text: str) -> Path:
     """Write an executable shell script that stops at its first failure."""
     path.write_text(f"#!/bin/sh\nset -e\n{text}\n")

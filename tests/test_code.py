@@ -8,27 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PLAN, Project, is_alive, until
+from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until
 
 NAME = "0001-thing"
 SUBMIT = "\nscriptorium submit-pr 'add a file'\n"
-BUSY = """
-setsid sleep 600 & other=$!
-sh -c 'setsid sh -c "trap : INT TERM; while :; do sleep 1; done" & echo $! >"$FACTS/orphan"'
-echo $$ $other $(cat "$FACTS/orphan") >"$FACTS/new"; mv "$FACTS/new" "$FACTS/pids"
-exec sleep 600
-"""
-"""A script that hangs, with one child in a session of its own and one orphan that ignores signals."""
 
 
 @pytest.fixture(autouse=True)
-def facts(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory where agents leave what the tests want to know."""
+def _plan(project: Project, facts: Path) -> None:
     project.init()
-    directory = tmp_path / "facts"
-    directory.mkdir()
-    monkeypatch.setenv("FACTS", str(directory))
-    return directory
 
 
 def files(project: Project) -> dict[str, str]:
@@ -42,12 +30,6 @@ def trailers(project: Project) -> dict[str, str]:
     lines = project.git("log", "-1", "--format=%(trailers:unfold)", PLAN).splitlines()
     found = dict(line.split(": ", 1) for line in lines)
     return {key: value for key, value in found.items() if key not in ("Transaction", "Seconds", "Head")}
-
-
-def pids(facts: Path) -> list[int]:
-    """Return the processes of an agent that runs BUSY, as soon as it is at it."""
-    until(lambda: (facts / "pids").exists())
-    return [int(word) for word in (facts / "pids").read_text().split()]
 
 
 def assert_reopened(project: Project, cause: str, note: str, name: str = NAME) -> None:
@@ -229,7 +211,7 @@ def test_an_agent_that_hangs_is_ended_at_its_limit_with_all_its_children(
 
     assert project.run("code", name)[:2] == (1, "")
 
-    assert [pid for pid in pids(facts) if is_alive(pid)] == []
+    assert [pid for pid in busy_pids(facts) if is_alive(pid)] == []
     assert_reopened(project, cause, note)
 
 
@@ -239,7 +221,7 @@ def test_children_that_outlive_a_good_agent_are_ended(project: Project, facts: P
 
     assert project.run("code", name)[:2] == (0, f"{name}\n")
 
-    assert [pid for pid in pids(facts) if is_alive(pid)] == []
+    assert [pid for pid in busy_pids(facts) if is_alive(pid)] == []
 
 
 def test_a_ticket_whose_attempts_cannot_be_counted_is_stuck_at_once(project: Project) -> None:
@@ -336,7 +318,7 @@ def test_a_signal_ends_the_agent_and_the_attempt_does_not_count(
     project.ticket("0002", state="in-progress")
     project.agent("echo half >file" + BUSY)
     process = project.start("code", name, "0002")
-    running = pids(facts)
+    running = busy_pids(facts)
 
     process.send_signal(signum)
 
@@ -370,7 +352,7 @@ def test_a_killed_run_takes_its_agent_along_and_is_taken_up_again(project: Proje
     name = project.ticket("0001", state="in-progress")
     agent = project.agent("echo half >file" + BUSY)
     process = project.start("code", name)
-    running = pids(facts)
+    running = busy_pids(facts)
 
     process.kill()
 

@@ -1,0 +1,337 @@
+"""scriptorium merge: an item of the queue comes to an end, and only tested work reaches master."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until, write_script
+
+COUNT = 'echo gate >>"$$FACTS/gates"'
+BRANCH = "refs/heads/scriptorium/ticket-0001"
+
+
+@pytest.fixture(autouse=True)
+def _plan(project: Project, facts: Path) -> None:
+    project.init()
+    project.gate(COUNT)
+
+
+def gates(facts: Path) -> int:
+    """Return how often the gate has run."""
+    return len((facts / "gates").read_text().splitlines()) if (facts / "gates").exists() else 0
+
+
+def state(project: Project, name: str) -> str:
+    """Return where a ticket is, with a plus when it is queued as well."""
+    files = project.plan_files()
+    (path,) = (path for path in files if path.startswith("tickets/") and path.endswith(f"/{name}.md"))
+    queued = any(path.startswith("queue/") and f"/{name}.md" in text for path, text in files.items())
+    return path.split("/")[1] + ("+" if queued else "")
+
+
+def note(project: Project, name: str) -> str:
+    """Return what was added to an open ticket."""
+    return project.plan_files()[f"tickets/open/{name}.md"].partition("Do it.\n\n")[2]
+
+
+def trailers(project: Project) -> dict[str, str]:
+    lines = project.git("log", "-1", "--format=%(trailers:unfold)", PLAN).splitlines()
+    found = dict(line.split(": ", 1) for line in lines)
+    return {key: value for key, value in found.items() if key not in ("Transaction", "Seconds")}
+
+
+# -- green --------------------------------------------------------------------------------------------
+
+
+def test_green_lands_by_fast_forward_and_the_checkout_follows(project: Project, facts: Path) -> None:
+    name = project.queued()
+    tip = project.git("rev-parse", BRANCH)
+    worktree = project.worktree(name)
+
+    result = project.run("merge")
+
+    assert result == (0, f"{name}\tlanded\n", f"scriptorium: merge queue: ticket '{name}' landed\n")
+    assert project.git("rev-parse", "master") == tip
+    assert project.git("status", "--porcelain") == ""
+    assert (project.root / "file").read_text() == f"{name}\n"
+    assert state(project, name) == "done"
+    assert project.plan_log()[-1] == f"scriptorium: complete ticket {name}"
+    assert trailers(project) == {
+        "Ticket": name,
+        "Move": "in-progress -> done",
+        "Attempt": "1",
+        "Landed": tip,
+        "Agent": "script",
+    }
+    assert BRANCH not in project.refs()
+    assert not worktree.exists()
+    assert project.git("worktree", "list").count("\n") == 0
+    assert project.run("merge") == (0, "", "")
+
+
+def test_the_gate_runs_once_for_a_landed_ticket_and_health_knows_the_answer(project: Project, facts: Path) -> None:
+    assert project.run("health").code == 0
+    project.queued("0001", 'echo 1 >"$SCRIPTORIUM_TICKET"')
+    project.queued("0002", 'echo 2 >"$SCRIPTORIUM_TICKET"')
+    assert gates(facts) == 1
+
+    result = project.run("merge", "0002-thing")
+
+    assert result[:2] == (0, "0001-thing\tlanded\n0002-thing\tlanded\n")
+    assert gates(facts) == 3
+    assert project.run("health")[:2] == (0, f"green {project.git('rev-parse', 'master')}\n")
+    assert gates(facts) == 3
+    assert project.git("log", "--format=%s", "-1") == "Merge branch 'master' into scriptorium/ticket-0002"
+
+
+def test_settings_of_the_user_do_not_change_how_work_lands(project: Project) -> None:
+    for key, value in {"merge.ff": "only", "merge.autoStash": "true", "commit.gpgSign": "true"}.items():
+        project.git("config", "--global", key, value)
+    name = project.queued()
+    project.git("-c", "commit.gpgSign=false", "commit", "--quiet", "--allow-empty", "-m", "Move on")
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+
+def test_an_item_whose_agent_is_at_work_is_passed_over(project: Project, facts: Path) -> None:
+    late = project.ticket("0001", state="in-progress")
+    project.agent(
+        'echo 1 >late; scriptorium submit-pr x; touch "$FACTS/in"; until test -e "$FACTS/go"; do sleep 0.05; done'
+    )
+    coding = project.start("code", late)
+    until((facts / "in").exists)
+
+    assert project.run("merge") == (0, "", "")
+    name = project.queued("0002")
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+    assert state(project, late) == "in-progress+"
+
+    (facts / "go").touch()
+    assert coding.communicate()[0] == f"{late}\n"
+    assert project.run("merge")[:2] == (0, f"{late}\tlanded\n")
+
+
+# -- master moves -------------------------------------------------------------------------------------
+
+
+def test_master_that_moves_during_the_gate_is_merged_and_tested_again(project: Project, facts: Path) -> None:
+    assert project.run("health").code == 0
+    name = project.queued()
+    # the person's commit arrives while the ticket's gate runs, once; the worktree sees both files in the end
+    write_script(facts / "person", 'cd "$1"; echo 1 >theirs; git add theirs; git commit -qm "Theirs"')
+    project.configure(
+        gate=f'{COUNT.replace("$$", "$")}; touch leftover; ls >"$FACTS/seen";'
+        f' test -e "$FACTS/done" || {{ touch "$FACTS/done"; "$FACTS/person" {project.root}; }}'
+    )
+    (facts / "done").touch()
+    assert project.run("health").code == 0
+    (facts / "done").unlink()
+
+    result = project.run("merge")
+
+    assert result[:2] == (0, f"{name}\tlanded\n")
+    assert (facts / "seen").read_text() == "Makefile\nfile\nleftover\ntheirs\n"
+    assert project.git("log", "--format=%s", "--first-parent", "-2") == (
+        "Merge branch 'master' into scriptorium/ticket-0001\n0001-thing"
+    )
+    assert project.git("ls-tree", "--name-only", "master") == "Makefile\nfile\ntheirs"
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_a_conflict_reopens_the_ticket_with_the_paths_and_leaves_the_worktree_clean(
+    project: Project, facts: Path
+) -> None:
+    name = project.queued("0001", "echo agent >file; mkdir dir; echo agent >'dir/a ü'; echo fine >other")
+    master = project.commit({"file": "person\n", "dir/a ü": "person\n"})
+    tip = project.git("rev-parse", BRANCH)
+
+    result = project.run("merge")
+
+    assert result == (
+        0,
+        f"{name}\treopened\n",
+        f"scriptorium: merge queue: ticket '{name}' reopened: Merging `master` conflicts in:\n",
+    )
+    assert state(project, name) == "open"
+    assert note(project, name) == (
+        "## Attempt 1 failed: conflict\n\nMerging `master` conflicts in:\n\n```\ndir/a ü\nfile\n```\n"
+    )
+    assert trailers(project)["Cause"] == "conflict"
+    assert project.git("rev-parse", "master") == master
+    assert project.git("rev-parse", BRANCH) == tip
+    assert project.git("status", "--porcelain", cwd=project.worktree(name)) == ""
+    assert gates(facts) == 1  # of master's health
+
+
+# -- red ----------------------------------------------------------------------------------------------
+
+
+def test_red_gate_reopens_the_ticket_and_leaves_master_alone(
+    project: Project, facts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEPLOY_PASSWORD", "correct-horse")
+    project.gate("seq 30; echo $$DEPLOY_PASSWORD; touch leftover; echo junk >>Makefile; test ! -e file")
+    name = project.queued()
+    master, tip = project.git("rev-parse", "master"), project.git("rev-parse", BRANCH)
+
+    result = project.run("merge")
+
+    assert result[:2] == (0, f"{name}\treopened\n")
+    assert state(project, name) == "open"
+    written = note(project, name)
+    assert written.startswith("## Attempt 1 failed: gate\n\n`make test` failed with exit code 2\n\n```\n13\n14\n")
+    assert "\n30\n[removed]\nmake: *** [Makefile:2: test] Error 1\n```\n" in written
+    assert "correct-horse" not in project.git("log", "-p", PLAN)
+    assert project.git("rev-parse", "master", BRANCH) == f"{master}\n{tip}"
+    assert project.git("status", "--porcelain", cwd=project.worktree(name)) == ""
+    assert project.git("status", "--porcelain") == ""
+
+    # the next attempt mends it, in the same worktree
+    project.agent("git rm -q file; echo 2 >better; scriptorium submit-pr better")
+    assert project.run("assign").out.startswith(name)
+    assert project.run("code", name).code == 0
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+    assert project.git("ls-tree", "--name-only", "master") == "Makefile\nbetter"
+
+
+def test_a_red_gate_at_the_last_attempt_parks_the_ticket(project: Project) -> None:
+    project.gate("test ! -e file")
+    project.configure(max_attempts=1)
+    name = project.queued()
+
+    assert project.run("merge")[:2] == (0, f"{name}\treopened\n")
+    assert state(project, name) == "stuck"
+
+
+def test_a_gate_that_hangs_is_ended_with_its_children_at_its_limit(project: Project, facts: Path) -> None:
+    write_script(facts / "hang", f"test -e file || exit 0\n{BUSY}")
+    project.gate('"$$FACTS/hang"')
+    assert project.run("health").code == 0
+    project.configure(timeouts={"gate": 2.5})
+    name = project.queued()
+
+    assert project.run("merge")[:2] == (0, f"{name}\treopened\n")
+
+    assert [pid for pid in busy_pids(facts) if is_alive(pid)] == []
+    assert note(project, name).startswith(
+        "## Attempt 1 failed: gate\n\n`make test` was ended at its limit of 2.5 seconds\n"
+    )
+
+
+# -- signals and crashes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_merge_that_is_ended_during_the_gate_is_done_again_and_lands_once(
+    project: Project, facts: Path, signum: signal.Signals, code: int
+) -> None:
+    write_script(facts / "hang", f'test -e file || exit 0; touch leftover\ntest -e "$FACTS/pids" && exit 0\n{BUSY}')
+    project.gate('"$$FACTS/hang"')
+    assert project.run("health").code == 0
+    name = project.queued()
+    before = project.git("rev-parse", PLAN)
+    process = project.start("merge")
+    running = busy_pids(facts)
+
+    process.send_signal(signum)
+
+    assert process.communicate()[0] == ""
+    assert process.returncode == code
+    assert project.git("rev-parse", PLAN) == before
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+    assert [pid for pid in running if is_alive(pid)] == []
+    assert project.git("ls-tree", "--name-only", "master") == "Makefile\nfile"
+    assert project.plan_log()[-2:] == [f"scriptorium: enqueue ticket {name}", f"scriptorium: complete ticket {name}"]
+
+
+def test_a_signal_as_the_gate_ends_keeps_the_next_item_from_starting(project: Project, facts: Path) -> None:
+    assert project.run("health").code == 0
+    first, second = (project.queued(id, f"echo {id} >{id}") for id in ("0001", "0002"))
+    project.configure(
+        gate='test -e 0001 || exit 0; until test -s "$FACTS/pid"; do sleep 0.01; done; kill -TERM $(cat "$FACTS/pid")'
+    )
+    assert project.run("health").code == 0
+    process = project.start("merge", second)
+    (facts / "pid").write_text(f"{process.pid}\n")
+
+    process.communicate()
+
+    assert process.returncode == 143
+    assert state(project, first) in ("done", "in-progress+")  # the gate may be over before the signal is looked at
+    assert state(project, second) == "in-progress+"
+
+
+def test_a_crash_between_master_and_the_plan_is_finished_without_a_second_gate(project: Project, facts: Path) -> None:
+    name = project.queued()
+    # what a merge leaves that is killed right after master's fast-forward
+    assert project.run("health").code == 0
+    worktree = project.worktree(name)
+    project.git("merge", "--quiet", "--ff-only", "scriptorium/ticket-0001")
+    landed = project.git("rev-parse", "master")
+    assert project.run("health").code == 0
+    assert gates(facts) == 2
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert gates(facts) == 2
+    assert state(project, name) == "done"
+    assert trailers(project)["Landed"] == landed == project.git("rev-parse", "master")
+    assert BRANCH not in project.refs()
+    assert not worktree.exists()
+
+
+@pytest.mark.parametrize("where", ["open", "done", "stuck", ""])
+def test_a_queue_item_of_a_ticket_that_is_not_in_progress_is_dropped(project: Project, where: str) -> None:
+    name = project.queued()
+    moved: dict[str, str | None] = {f"tickets/in-progress/{name}.md": None}
+    if where:
+        moved[f"tickets/{where}/{name}.md"] = project.plan_files()[f"tickets/in-progress/{name}.md"]
+    project.commit_plan(moved)
+    master = project.git("rev-parse", "master")
+
+    result = project.run("merge")
+
+    assert result == (
+        0,
+        "",
+        f"scriptorium: ticket '{name}' is queued but not in progress: its queue item is dropped\n",
+    )
+    assert not [path for path in project.plan_files() if path.startswith("queue/merge/pending/0")]
+    assert project.git("rev-parse", "master", BRANCH).splitlines()[0] == master
+
+
+def test_a_branch_that_has_lost_what_was_submitted_is_not_taken_for_done(project: Project) -> None:
+    name = project.queued()
+    submitted = project.git("rev-parse", BRANCH)
+    project.git("reset", "--quiet", "--hard", "master", cwd=project.worktree(name))
+
+    assert project.run("merge")[:2] == (0, f"{name}\treopened\n")
+
+    assert state(project, name) == "open"
+    assert note(project, name) == (
+        "## Attempt 1 failed: lost\n\n`scriptorium/ticket-0001` no longer holds what was submitted\n\n"
+        f"```\n{submitted}\n```\n"
+    )
+    assert list(project.refs("refs/scriptorium/rescue/").values()) == [submitted]
+
+
+def test_two_merges_at_once_land_every_item_once(project: Project, facts: Path) -> None:
+    assert project.run("health").code == 0
+    name = project.queued()
+    project.configure(gate='test -e file || exit 0; touch "$FACTS/in"; until test -e "$FACTS/go"; do sleep 0.05; done')
+    assert project.run("health").code == 0
+    first = project.start("merge")
+    until((facts / "in").exists)
+
+    assert project.run("merge") == (
+        75,
+        "",
+        "scriptorium: another process is at work on 'merge'\nhint: wait for it, or look with 'scriptorium status'\n",
+    )
+
+    (facts / "go").touch()
+    assert first.communicate()[0] == f"{name}\tlanded\n"
+    assert project.plan_log().count(f"scriptorium: complete ticket {name}") == 1
