@@ -506,6 +506,10 @@ class Repository:
         """Bring a checkout from ``old`` to ``new``; False, and nothing changed, when edits are in the way."""
         return run("read-tree", "-m", "-u", old, new, cwd=checkout, accept=(0, 128))[0] == 0
 
+    def could_follow(self, checkout: Path, old: str, new: str) -> bool:
+        """Tell whether `follow` would work, without changing anything."""
+        return run("read-tree", "--dry-run", "-m", "-u", old, new, cwd=checkout, accept=(0, 128))[0] == 0
+
     def reset(self, worktree: Path, commit: str) -> None:
         """Make a worktree of ours exactly a commit, untracked files gone, ignored ones kept."""
         run("reset", "--quiet", "--hard", commit, cwd=worktree)

@@ -45,6 +45,10 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
     checkouts = workspace.repository.checkouts(workspace.master)
     if not checkouts:
         return _together(workspace, ticket, master, tested)
+    # more than one takes `git worktree add --force`; git's fast-forward knows of the first alone
+    for other in checkouts[1:]:
+        if not workspace.repository.could_follow(other, master, tested):
+            return Landing(Landed.BLOCKED, f"local changes in '{other}' are in the way", "commit or stash them")
     try:
         blocking = workspace.repository.fast_forward(checkouts[0], tested)
     except GitError as error:
