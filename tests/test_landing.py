@@ -1,0 +1,215 @@
+"""Landing: master moves together with the plan, and the user's own work is never touched."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support import PLAN, Project, write_script
+
+MASTER = "refs/heads/master"
+
+
+@pytest.fixture(autouse=True)
+def _plan(project: Project, facts: Path) -> None:
+    project.init()
+    project.commit({"shared": "1\n2\n3\n", "mine": "old\n"})
+
+
+def wait_message(name: str, *files: str) -> str:
+    listed = ", ".join(f"'{file}'" for file in files)
+    return (
+        f"scriptorium: ticket '{name}' waits: local changes in your checkout are in the way: {listed}\n"
+        "hint: commit or stash them\n"
+    )
+
+
+def user_state(project: Project) -> dict[str, str]:
+    """Return what belongs to the user alone."""
+    foreign = {ref: oid for ref, oid in project.refs().items() if ref != MASTER and "scriptorium/" not in ref}
+    return {
+        "refs": repr(foreign),
+        "stash": project.git("stash", "list", "-p"),
+        "HEAD": (project.root / ".git" / "HEAD").read_text(),
+        "config": (project.root / ".git" / "config").read_text(),
+        "exclude": (project.root / ".git" / "info" / "exclude").read_text(),
+        "staged": project.git("diff", "--cached"),
+        "edited": project.git("diff"),
+        "status": project.git("status", "--porcelain", "--branch"),
+        "index flags": project.git("ls-files", "-v", "mine", "shared"),
+    }
+
+
+def test_unrelated_edits_and_all_that_is_the_users_survive(project: Project) -> None:
+    project.git("branch", "feature")
+    project.git("tag", "-a", "-m", "One", "v1")
+    project.git("update-ref", "refs/remotes/origin/master", "HEAD")
+    (project.root / "mine").write_text("stashed\n")
+    project.git("stash", "push", "--quiet", "-m", "for later")
+    name = project.queued("0001", "echo 4 >>shared; echo x >new")
+    (project.root / "mine").write_text("staged\n")
+    project.git("add", "mine")
+    (project.root / "mine").write_text("edited\n")
+    (project.root / "untracked").write_text("untracked\n")
+    (project.root / "intended").write_text("intended\n")
+    project.git("add", "--intent-to-add", "intended")
+    before = user_state(project)
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert user_state(project) == before
+    assert (project.root / "shared").read_text() == "1\n2\n3\n4\n"
+    assert (project.root / "new").read_text() == "x\n"
+    assert (project.root / "mine").read_text() == "edited\n"
+    assert (project.root / "untracked").read_text() == "untracked\n"
+    assert project.git("diff", "--name-only", "HEAD") == "intended\nmine"
+
+
+@pytest.mark.parametrize("how", ["edited", "staged", "untracked", "ignored"])
+def test_local_changes_in_the_way_are_named_and_the_landing_waits_for_them(
+    project: Project, facts: Path, how: str
+) -> None:
+    project.gate('echo gate >>"$$FACTS/gates"; touch leftover')
+    project.commit({".gitignore": "*.env\n"})
+    file = {"untracked": "ü new", "ignored": "my.env"}.get(how, "shared")
+    name = project.queued("0001", f"echo agent >>'{file}'; git add -f '{file}'; echo x >other")
+    (project.root / file).write_text("precious\n")
+    if how == "staged":
+        project.git("add", "shared")
+    plan, master = project.git("rev-parse", PLAN, "master").splitlines()
+    before = user_state(project)
+
+    assert project.run("merge") == (1, "", wait_message(name, file))
+    assert project.run("merge") == (1, "", wait_message(name, file))
+
+    assert user_state(project) == before
+    assert (project.root / file).read_text() == "precious\n"
+    assert not (project.root / "other").exists()
+    assert project.git("rev-parse", PLAN, "master").splitlines() == [plan, master]
+    assert (facts / "gates").read_text() == "gate\n" * 2  # master's health, and the ticket once
+
+    if how in ("untracked", "ignored"):
+        (project.root / file).rename(project.root.parent / "moved")
+    else:
+        project.git("stash", "push", "--quiet")
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+    assert (project.root / file).read_text().endswith("agent\n")
+    assert (facts / "gates").read_text() == "gate\n" * 2
+    assert project.refs("refs/scriptorium/rescue/") == {}
+    assert "leftover" not in project.git("ls-tree", "--name-only", "master").splitlines()
+
+
+def test_edits_that_the_person_commits_are_merged_and_tested_anew(project: Project) -> None:
+    name = project.queued("0001", "echo agent >>shared")
+    (project.root / "shared").write_text("0\n1\n2\n3\n")
+    assert project.run("merge") == (1, "", wait_message(name, "shared"))
+
+    project.git("commit", "--quiet", "--all", "-m", "Mine")
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+    assert (project.root / "shared").read_text() == "0\n1\n2\n3\nagent\n"
+    assert project.git("status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("where", ["another branch", "detached"])
+def test_master_checked_out_nowhere_moves_with_the_plan_in_one_transaction(
+    project: Project, facts: Path, where: str
+) -> None:
+    if where == "detached":
+        project.git("checkout", "--quiet", "--detach")
+    else:
+        project.git("checkout", "--quiet", "-b", "feature")
+    name = project.queued()
+    (project.root / "shared").write_text("edited\n")
+    before = user_state(project)
+    files = sorted(path.name for path in project.root.iterdir())
+    real = shutil.which("git")
+    wrapper = f'case "$*" in *update-ref*) tee -a "$FACTS/updates" | "{real}" "$@";; *) exec "{real}" "$@";; esac'
+    write_script(facts.parent / "home" / "bin" / "git", wrapper)
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    first = (facts / "updates").read_text().split("commit\n")[0].splitlines()
+    tip, plan = project.git("rev-parse", "master", PLAN).splitlines()
+    assert [line.split()[:3] for line in first] == [
+        ["start"],
+        ["update", MASTER, tip],
+        ["update", f"refs/heads/{PLAN}", plan],
+    ]
+    assert project.git("show", "master:file") == name
+    assert user_state(project) == before
+    assert sorted(path.name for path in project.root.iterdir()) == files
+
+
+def test_master_in_a_linked_worktree_is_followed_there(project: Project, tmp_path: Path) -> None:
+    project.git("checkout", "--quiet", "-b", "feature")
+    linked = tmp_path / "linked tree"
+    project.git("worktree", "add", "--quiet", str(linked), "master")
+    name = project.queued()
+    (linked / "file").write_text("precious\n")
+
+    assert project.run("merge") == (1, "", wait_message(name, "file"))
+    assert (linked / "file").read_text() == "precious\n"
+
+    (linked / "file").unlink()
+    assert project.run("merge", cwd=linked)[:2] == (0, f"{name}\tlanded\n")
+    assert (linked / "file").read_text() == f"{name}\n"
+    assert project.git("status", "--porcelain", cwd=linked) == ""
+    assert not (project.root / "file").exists()
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_a_second_checkout_of_master_follows_as_well(project: Project, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    project.git("worktree", "add", "--quiet", "--force", str(second), "master")
+    name = project.queued()
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert (project.root / "file").read_text() == (second / "file").read_text() == f"{name}\n"
+    assert project.git("status", "--porcelain", cwd=second) == ""
+
+
+def test_a_second_checkout_with_edits_in_the_way_holds_up_the_landing(project: Project, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    project.git("worktree", "add", "--quiet", "--force", str(second), "master")
+    name = project.queued("0001", "echo agent >>shared")
+    (second / "shared").write_text("precious\n")
+
+    assert project.run("merge") == (1, "", wait_message(name, str(second)))
+
+    assert (second / "shared").read_text() == "precious\n"
+    assert (project.root / "shared").read_text() == "1\n2\n3\n"
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_commits_that_come_after_the_tested_one_keep_their_branch(project: Project) -> None:
+    name = project.queued()
+    # during the gate, as somebody who works on in the worktree might
+    project.gate("test ! -e file || git commit --quiet --allow-empty -m 'Later work'")
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert project.git("log", "--format=%s", "master..scriptorium/ticket-0001") == "Later work"
+    assert not project.worktree(name).exists()
+
+
+def test_a_locked_index_is_told_and_the_tested_ticket_lands_later(project: Project, facts: Path) -> None:
+    project.gate('echo gate >>"$$FACTS/gates"')
+    name = project.queued()
+    lock = project.root / ".git" / "index.lock"
+    lock.touch()
+    master = project.git("rev-parse", "master")
+
+    result = project.run("merge")
+
+    assert result[:2] == (1, "")
+    assert "index.lock': File exists" in result.err
+    assert project.git("rev-parse", "master") == master
+    assert f"tickets/in-progress/{name}.md" in project.plan_files()
+
+    lock.unlink()
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+    assert (facts / "gates").read_text() == "gate\n" * 2
