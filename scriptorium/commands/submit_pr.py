@@ -19,8 +19,9 @@ def main(argv: list[str]) -> int:
     if argv in (["--help"], ["-h"]):
         sys.stdout.write(USAGE)
         return ExitCode.OK
-    words = argv[1:] if argv[:1] == ["--"] else argv
-    if not words or words[0].startswith("--"):
+    plain = argv[:1] == ["--"]
+    words = argv[1:] if plain else argv
+    if not words or (words[0].startswith("--") and not plain):
         raise ScriptoriumError("a summary is needed", 'scriptorium submit-pr "what changed and why"', ExitCode.USAGE)
     token, sockets = os.environ.get("SCRIPTORIUM_TOKEN", ""), os.environ.get("SCRIPTORIUM_SOCKETS", "")
     if not token or not sockets:
