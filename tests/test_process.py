@@ -1,0 +1,204 @@
+"""Running agents and gates: limits, and the end of the whole process tree, however it is asked for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from scriptorium import process
+from scriptorium.config import Limits
+from scriptorium.errors import ScriptoriumError
+from scriptorium.process import End, Finished
+from tests.support import BUSY, busy_pids, is_alive, until
+
+NO_LIMITS = Limits(hard=0, no_output=0, no_progress=0)
+
+PARENT = """
+import os, signal, sys
+from pathlib import Path
+from scriptorium import process
+from scriptorium.config import Limits
+from scriptorium.errors import Stopped
+with process.stoppable():
+    try:
+        process.run(["/bin/sh", "-c", sys.argv[1]], cwd=Path(), env=os.environ, output=Path("out"),
+                    limits=Limits(hard=0, no_output=0, no_progress=0))
+    except Stopped as stop:
+        sys.exit(stop.exit_code)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, facts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(script: str, limits: Limits = NO_LIMITS, **more: object) -> Finished:
+    argv = ["/bin/sh", "-c", script]
+    return process.run(argv, cwd=Path(), env=os.environ, output=Path("out"), limits=limits, **more)  # type: ignore[arg-type]
+
+
+def test_a_run_has_its_output_in_files_its_prompt_on_stdin_and_its_exit_code() -> None:
+    Path("prompt").write_text("hello\n")
+
+    finished = run("cat; echo bad >&2; printf 'no end'; exit 7", errors=Path("err"), prompt=Path("prompt"))
+
+    assert (finished.end, finished.status, finished.ok) == (End.EXIT, 7, False)
+    assert Path("out").read_text() == "hello\nno end"
+    assert Path("err").read_text() == "bad\n"
+    assert run("echo bad >&2").ok
+    assert Path("out").read_text() == "bad\n"
+
+
+def test_a_run_without_a_prompt_reads_nothing() -> None:
+    assert run("cat; test ! -t 0").ok
+    assert Path("out").read_text() == ""
+
+
+def test_every_line_is_seen_the_last_one_and_one_without_an_end_too() -> None:
+    lines: list[bytes] = []
+
+    def watch(line: bytes) -> bool:
+        lines.append(line)
+        return True
+
+    assert run("seq 3; head -c 100000 /dev/zero; printf '\\377\\nlast'", watch=watch).ok
+
+    assert lines == [b"1", b"2", b"3", b"\0" * 100000 + b"\xff", b"last"]
+
+
+def test_a_run_that_dies_of_a_signal_has_its_number() -> None:
+    assert run("kill -KILL $$").status == -signal.SIGKILL
+
+
+def test_a_program_that_is_missing_is_a_configuration_error() -> None:
+    with pytest.raises(ScriptoriumError) as caught:
+        process.run(["no-such"], cwd=Path(), env=os.environ, output=Path("out"), limits=NO_LIMITS)
+
+    assert str(caught.value) == (
+        "cannot start 'no-such': not found on PATH\nhint: install it, or name another program in 'scriptorium.json'"
+    )
+    assert caught.value.code == 78
+
+
+@pytest.mark.parametrize(
+    ("limits", "end"),
+    [
+        (Limits(hard=1.5, no_output=0, no_progress=0), End.HARD_LIMIT),
+        (Limits(hard=0, no_output=1.5, no_progress=0), End.NO_OUTPUT),
+        (Limits(hard=0, no_output=0, no_progress=1.5), End.NO_PROGRESS),
+    ],
+)
+def test_a_limit_ends_children_in_other_sessions_too(facts: Path, limits: Limits, end: End) -> None:
+    finished = run(BUSY, limits)
+
+    assert finished.end is end
+    assert not finished.ok
+    assert [pid for pid in busy_pids(facts) if is_alive(pid)] == []
+
+
+def test_output_holds_off_the_limit_of_silence_and_only_progress_that_of_progress() -> None:
+    chatter = "for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 0.3; done"
+
+    assert run(chatter, Limits(hard=0, no_output=2, no_progress=0), watch=lambda _: False).end is End.EXIT
+    assert run(chatter, Limits(hard=0, no_output=0, no_progress=2), watch=lambda _: True).end is End.EXIT
+    assert run(chatter, Limits(hard=0, no_output=0, no_progress=2), watch=lambda _: False).end is End.NO_PROGRESS
+
+
+def test_what_goes_to_stderr_counts_as_output() -> None:
+    chatter = "for i in 1 2 3 4 5 6 7 8 9 10; do echo $i >&2; sleep 0.3; done"
+
+    assert run(chatter, Limits(hard=0, no_output=2, no_progress=0), errors=Path("err")).end is End.EXIT
+
+
+def test_an_end_leaves_nobody_behind_and_a_pipe_held_open_does_not_delay_it(facts: Path) -> None:
+    finished = run(BUSY.replace("exec sleep 600\n", "exit 5"))
+
+    assert (finished.end, finished.status) == (End.EXIT, 5)
+    assert [pid for pid in busy_pids(facts) if is_alive(pid)] == []
+
+
+def test_a_child_that_drops_its_environment_is_ended_as_a_descendant(facts: Path) -> None:
+    finished = run('env -i setsid sleep 600 & echo $! >"$FACTS/pids"; exec sleep 600', Limits(1.5, 0, 0))
+
+    assert finished.end is End.HARD_LIMIT
+    assert [pid for pid in busy_pids(facts) if is_alive(pid)] == []
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_to_the_parent_ends_the_tree(facts: Path, signum: signal.Signals, code: int) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, BUSY])
+    running = busy_pids(facts)
+
+    parent.send_signal(signum)
+
+    assert parent.wait() == code
+    assert [pid for pid in running if is_alive(pid)] == []
+
+
+def test_a_killed_parent_has_its_tree_ended_by_the_watchdog(facts: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, BUSY])
+    running = busy_pids(facts)
+
+    parent.kill()
+
+    assert parent.wait() == -signal.SIGKILL
+    until(lambda: not any(is_alive(pid) for pid in running))
+
+
+def test_the_watchdog_leaves_alone_what_another_parent_started(facts: Path) -> None:
+    bystander = subprocess.Popen(["sleep", "600"], env={**os.environ, "SCRIPTORIUM_SESSION": "another"})
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, BUSY])
+    running = busy_pids(facts)
+    try:
+        parent.kill()
+        parent.wait()
+        until(lambda: not any(is_alive(pid) for pid in running))
+
+        assert is_alive(bystander.pid)
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_what_a_crash_left_is_found_by_its_mark(tmp_path: Path) -> None:
+    mark = f"SCRIPTORIUM_WORKTREE={tmp_path}"
+    left = subprocess.Popen(["setsid", "sleep", "600"], env=dict([mark.split("=", 1)], PATH=os.environ["PATH"]))
+    other = subprocess.Popen(
+        ["sleep", "600"], env={"SCRIPTORIUM_WORKTREE": f"{tmp_path}-2", "PATH": os.environ["PATH"]}
+    )
+    try:
+        process.end_leftovers(mark)
+
+        assert left.wait() == -signal.SIGINT
+        assert is_alive(other.pid)
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_signal_is_acted_upon_only_at_safe_points() -> None:
+    script = textwrap.dedent("""
+        import os, signal
+        from scriptorium import process
+        from scriptorium.errors import Stopped
+        with process.stoppable(), process.stoppable():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+            print("still here")
+            try:
+                process.check_stop()
+            except Stopped as stop:
+                print(stop.exit_code)
+        print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+    """)
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "still here\n143\nTrue\n", "")
