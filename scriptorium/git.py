@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any, NamedTuple
@@ -96,6 +97,16 @@ class TreeEntry(NamedTuple):
     mode: str
     name: str
     oid: str
+
+
+class Tree(dict[str, TreeEntry]):
+    """The entries of one tree by name, in git's order; never changed once read."""
+
+    @cached_property
+    def documents(self) -> tuple[str, ...]:
+        """The Markdown files, without their suffix, in order; there may be ten thousand."""
+        files = [name for name, entry in self.items() if entry.mode.startswith("100")]
+        return tuple(sorted(name[:-3] for name in files if name.endswith(".md")))
 
 
 class RefUpdate(NamedTuple):
@@ -246,7 +257,7 @@ class Repository:
 
     def __post_init__(self) -> None:
         self.objects = ObjectReader(self.common_dir)
-        self._trees: dict[str, Mapping[str, TreeEntry]] = {}
+        self._trees: dict[str, Tree] = {}
 
     @classmethod
     def discover(cls, start: Path) -> Repository:
@@ -299,7 +310,7 @@ class Repository:
             raise ScriptoriumError(f"'{commit}' is not a commit")
         return found.data[5 : found.data.index(b"\n")].decode()
 
-    def tree(self, oid: str) -> Mapping[str, TreeEntry]:
+    def tree(self, oid: str) -> Tree:
         """Return the entries of one tree by name, in git's order."""
         if oid not in self._trees:
             if sum(map(len, self._trees.values())) > TREE_ENTRIES_MOST:
@@ -307,14 +318,16 @@ class Repository:
             self._trees[oid] = self._read_tree(oid)
         return self._trees[oid]
 
-    def _read_tree(self, oid: str) -> Mapping[str, TreeEntry]:
+    def _read_tree(self, oid: str) -> Tree:
         found = self.objects.read(oid)
         if found is None or found.kind != "tree":
             raise ScriptoriumError(f"'{oid}' is not a tree")
         # "<mode> <name>\0<raw id>", the id 20 or 32 bytes as the repository's hash has it
         pattern = rb"(\d+) ([^\0]+)\0(.{%d})" % (len(found.oid) // 2)
-        entries = re.findall(pattern, found.data, re.DOTALL)
-        return {(name := os.fsdecode(path)): TreeEntry(mode.decode(), name, raw.hex()) for mode, path, raw in entries}
+        lines = re.findall(pattern, found.data, re.DOTALL)
+        names = os.fsdecode(b"\0".join(name for _, name, _ in lines)).split("\0")  # at once: twice as fast
+        entries = zip(names, lines, strict=False)  # of no lines, the split still makes one name
+        return Tree((name, TreeEntry(mode.decode(), name, raw.hex())) for name, (mode, _, raw) in entries)
 
     def default_branch(self) -> str:
         """Return the branch that plays master: ``master``, else the remote's default, ``main``, or HEAD's."""

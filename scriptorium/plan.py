@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.git import IDENTITY, RefUpdate, Repository, TreeEntry
+from scriptorium.git import IDENTITY, RefUpdate, Repository, Tree
 from scriptorium.ticket import QueueItem, State, Ticket, parse_item, parse_ticket, ticket_id, ticket_path
 
 BRANCH = "scriptorium/plan"
@@ -88,16 +88,16 @@ class Plan:
         return hash(self.commit)
 
     @cached_property
-    def _directories(self) -> dict[str, Mapping[str, TreeEntry]]:
+    def _directories(self) -> dict[str, Tree]:
         return {"": self.repository.tree(self._root)}
 
-    def directory(self, path: str) -> Mapping[str, TreeEntry]:
+    def directory(self, path: str) -> Tree:
         """Return the entries of a directory by name; empty when there is none."""
         if path not in self._directories:
             parent, _, name = path.rpartition("/")
             entry = self.directory(parent).get(name)
             is_tree = entry is not None and entry.mode == "40000"
-            self._directories[path] = self.repository.tree(entry.oid) if entry and is_tree else {}
+            self._directories[path] = self.repository.tree(entry.oid) if entry and is_tree else Tree()
         return self._directories[path]
 
     def blob(self, path: str) -> str:
@@ -114,11 +114,7 @@ class Plan:
 
     def names(self, directory: str) -> list[str]:
         """Return the Markdown files of a directory, without their suffix, in order."""
-        return sorted(
-            name[:-3]
-            for name, entry in self.directory(directory).items()
-            if name.endswith(".md") and entry.mode.startswith("100")
-        )
+        return list(self.directory(directory).documents)
 
     def tickets(self, state: State) -> list[str]:
         """Return the names of the tickets in a state."""
@@ -253,6 +249,7 @@ class PlanStore:
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
+        self._newest: Plan | None = None
 
     def exists(self) -> bool:
         return bool(self.repository.resolve(REF))
@@ -264,6 +261,8 @@ class PlanStore:
             raise ScriptoriumError(
                 f"there is no branch '{BRANCH}'", "run 'scriptorium --init' in this repository", ExitCode.CONFIG
             )
+        if self._newest is not None and self._newest.commit == found.oid:
+            return self._newest  # with all that was read from it
         plan = Plan(self.repository, found.oid, found.data[5 : found.data.index(b"\n")].decode())
         number = plan.read("format").decode(errors="replace").strip()
         if number not in ("", str(FORMAT)):
@@ -271,6 +270,7 @@ class PlanStore:
                 f"branch '{BRANCH}' has format '{number[:20]}', and this is for format {FORMAT}",
                 "install a newer scriptorium", ExitCode.CONFIG,
             )  # fmt: skip
+        self._newest = plan
         return plan
 
     def create(self) -> None:
