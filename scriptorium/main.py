@@ -70,7 +70,7 @@ def _exit(argv: list[str]) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python's last flush complains
         code = ExitCode.FAILED
-    except Exception as error:  # the one handler: no traceback unless asked for
+    except Exception as error:  # noqa: BLE001 - the one handler: no traceback unless asked for
         if debug:
             import traceback
 

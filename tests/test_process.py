@@ -169,7 +169,9 @@ def test_the_watchdog_leaves_alone_what_another_parent_started(facts: Path) -> N
 
 def test_what_a_crash_left_is_found_by_its_mark(tmp_path: Path) -> None:
     mark = f"SCRIPTORIUM_WORKTREE={tmp_path}"
-    left = subprocess.Popen(["setsid", "sleep", "600"], env=dict([mark.split("=", 1)], PATH=os.environ["PATH"]))
+    left = subprocess.Popen(
+        ["setsid", "sleep", "600"], env={"SCRIPTORIUM_WORKTREE": str(tmp_path), "PATH": os.environ["PATH"]}
+    )
     other = subprocess.Popen(
         ["sleep", "600"], env={"SCRIPTORIUM_WORKTREE": f"{tmp_path}-2", "PATH": os.environ["PATH"]}
     )

@@ -39,16 +39,16 @@ def architect(workspace: Workspace) -> list[str]:
     """Bring the areas up to date with the spec and return those that changed; no agent runs when they are."""
     if not due(workspace.plan.snapshot()):
         return []
+    changed: list[str] = []
     with planning.single_flight(workspace):
-        plan = workspace.plan.snapshot()
-        if not due(plan):
-            return []
-        if not plan.blob("format") and not plan.blob(PLANNED) and plan.areas:
-            _adopt(workspace)
-            return []
-        text = prompt("architect", repo=workspace.repository.root, spec=plan.spec.decode(errors="replace"))
-        edits = planning.run(workspace, "architect", "architect", text, _may_write)
-        return _record(workspace, edits)
+        # asked anew each time: whoever changed the spec meanwhile found the lock held, and left
+        while due(plan := workspace.plan.snapshot()):
+            if not plan.blob("format") and not plan.blob(PLANNED) and plan.areas:
+                _adopt(workspace)
+                continue
+            text = prompt("architect", repo=workspace.repository.root, spec=plan.spec.decode(errors="replace"))
+            changed += _record(workspace, planning.run(workspace, "architect", "architect", text, _may_write))
+    return list(dict.fromkeys(changed))
 
 
 def _may_write(path: str) -> bool:
