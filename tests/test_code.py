@@ -439,3 +439,17 @@ def test_twelve_at_once_have_twelve_worktrees(project: Project) -> None:
     items = [path.removeprefix("queue/merge/pending/")[:-3] for path in files(project) if path.startswith("queue/")]
     assert [item[:4] for item in items] == [name[:4] for name in names]
     assert sorted(item[5:] for item in items) == names
+
+
+def test_an_agent_that_commits_on_master_is_told_of(project: Project) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.agent(
+        f'cd "$SCRIPTORIUM_REPO"; echo x >stray; git add stray; git commit -qm stray; cd - >"{project.root}.cd"'
+    )
+
+    result = project.run("code", name)
+
+    commit = project.git("rev-parse", "master")
+    assert result.code == 1
+    assert f"'master' moved to {commit[:12]} while the agent of ticket '{name}' ran" in result.err
+    assert project.git("log", "-1", "--format=%s", "master") == "stray"

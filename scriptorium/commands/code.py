@@ -7,10 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from scriptorium import agent, locks, process, transitions, worktrees
+from scriptorium import agent, gate, locks, process, transitions, worktrees
 from scriptorium.cli import Command
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
+from scriptorium.gate import Colour
 from scriptorium.git import GitError
 from scriptorium.harness import Outcome, Task
 from scriptorium.output import tail
@@ -128,12 +129,23 @@ class _Coding:
                 mcp = endpoint or stack.enter_context(Endpoint.local(sockets))
                 url = mcp.ready()
             task = _with_token(task, server.token, str(sockets), self.ticket, url)
+            master = workspace.master_commit()
             try:
                 outcome = harness.run(task)
             except Stopped:
                 self._stopped()
                 raise
+        self._tell_of_master(master)
         return self._conclude(outcome, task)
+
+    def _tell_of_master(self, before: str) -> None:
+        """Say that master moved past the gate while the agent ran: it may have committed there itself."""
+        now = self.workspace.master_commit()
+        if now != before and gate.recall(self.workspace, self.workspace.repository.tree_of(now)) is not Colour.GREEN:
+            log.warning(
+                "'%s' moved to %s while the agent of ticket '%s' ran, and not by the merge queue: look at "
+                "'git log %s..%s'", self.workspace.master, now[:12], self.ticket.name, before[:12], now[:12],
+            )  # fmt: skip
 
     def _prompt(self) -> str:
         ticket, workspace = self.ticket, self.workspace
