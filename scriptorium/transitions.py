@@ -80,8 +80,8 @@ def reopen(
     if counted:
         try:
             text = set_field(text, "attempts", attempt)
-        except ValueError:
-            last = True  # what cannot be counted would be tried for ever
+        except ValueError as error:
+            last, reason = True, f"{reason}; {error}"  # what cannot be counted would be tried for ever
     target = State.STUCK if counted and last else State.OPEN
     new = ticket_path(target, ticket.name)
     verb = "park" if target is State.STUCK else "reopen"
