@@ -97,10 +97,11 @@ class Driver:
     def until_idle(self) -> ExitCode:
         """Pass until nothing can move, and return what that means as an exit code."""
         while True:
-            seen = self._signature()
+            seen, began = self._signature(), time.monotonic()
             if self.pass_once():
                 continue
-            pauses = {name: pause.failures for name, pause in self._pauses.items() if pause.until > time.monotonic()}
+            # one that ended during the pass has held a step up as well
+            pauses = {name: pause.failures for name, pause in self._pauses.items() if pause.until > began}
             hopeless = any(failures >= PATIENCE for name, failures in pauses.items() if name != "attempt")
             if not pauses or hopeless or self.standing is Standing.RED:
                 return self.verdict()
