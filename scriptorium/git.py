@@ -71,6 +71,12 @@ TREE_ENTRIES_MOST = 30_000
 """How many entries of trees are kept in memory; some 300 bytes each."""
 
 
+# what git passes on from the operating system, in the C locale
+_UNWRITABLE = re.compile(
+    r"permission denied|insufficient permission|read-only file system|no space left|unable to create directory", re.I
+)
+
+
 class GitError(ScriptoriumError):
     """git exited with a status that was not expected."""
 
@@ -78,7 +84,8 @@ class GitError(ScriptoriumError):
         lines = [line for line in stderr.strip().splitlines() if not line.startswith("hint:")]
         # "fatal:" and "error:" lines say what is wrong, wherever they stand
         telling = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines
-        super().__init__(f"'git {argv[0]}' failed: {telling[0] if telling else f'exit {status}'}")
+        hint = "see whether you may write to the repository and the disk has room" if _UNWRITABLE.search(stderr) else ""
+        super().__init__(f"'git {argv[0]}' failed: {telling[0] if telling else f'exit {status}'}", hint)
         self.status = status
         self.stderr = stderr
 
@@ -338,7 +345,13 @@ class Repository:
             if self.resolve(f"refs/heads/{name}"):
                 return name
         head = self.git("symbolic-ref", "--quiet", "--short", "HEAD", accept=(0, 1))[1].decode().strip()
-        if not head or not self.resolve(f"refs/heads/{head}"):
+        if not head and self.resolve("HEAD"):
+            raise ScriptoriumError(
+                f"cannot tell which branch of '{self.root}' work lands on",
+                "check it out, or name it as 'branch' in 'scriptorium.json'",
+                ExitCode.CONFIG,
+            )
+        if not self.resolve(f"refs/heads/{head}"):
             raise ScriptoriumError(f"'{self.root}' has no commits", "make a first commit, then try again")
         return head
 
@@ -361,7 +374,8 @@ class Repository:
             "--git-dir", str(self.common_dir), "update-ref", "-m", "scriptorium", "--stdin",
             data=stream, accept=(0, 128),
         )  # fmt: skip
-        if status and not re.search(r"cannot lock ref|is at .* but expected|reference already exists", err):
+        lost = re.search(r"cannot lock ref|is at .* but expected|reference already exists", err)
+        if status and (not lost or _UNWRITABLE.search(err)):
             raise GitError(("update-ref",), status, err)
         return status == 0
 
@@ -375,7 +389,7 @@ class Repository:
         crash = re.search(r"fast_import_crash_\d+", err)
         if crash:
             (self.common_dir / crash[0]).unlink(missing_ok=True)
-        if "Not updating" in err or "cannot lock ref" in err or "is at" in err:
+        if re.search(r"Not updating|cannot lock ref|is at", err) and not _UNWRITABLE.search(err):
             return None
         raise GitError(("fast-import",), status, err)
 

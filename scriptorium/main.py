@@ -5,6 +5,7 @@ Light on purpose, so that ``--version`` and ``submit-pr`` cost little more than 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import NoReturn
@@ -87,6 +88,8 @@ def report(error: Exception) -> ExitCode:
     if isinstance(error, OSError) and error.strerror:
         subject = f"'{error.filename}': " if error.filename else ""
         print(f"scriptorium: {subject}{error.strerror.lower()}", file=sys.stderr)
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC):
+            print("hint: see whether you may write there and the disk has room", file=sys.stderr)
         return ExitCode.FAILED
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("scriptorium"):
         print(f"scriptorium: the Python package '{error.name}' is not installed", file=sys.stderr)
