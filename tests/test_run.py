@@ -332,6 +332,20 @@ def test_attempts_that_fail_are_repeated_until_the_ticket_is_stuck(project: Proj
     assert runs(project) == ["architect", *["coding"] * 5]
 
 
+def test_model_that_cannot_be_reached_uses_up_no_attempt_and_ends_until_idle(project: Project) -> None:
+    project.commit_plan({"spec.md": "# Tool\n"})
+    project.configure(models={"architect": "script", "manager": "script"})
+    answer = '{"type": "error", "message": "no key"}'
+    write_script(project.root.parent / "home" / "bin" / "codex", f"cat > /dev/null; echo '{answer}'; exit 1")
+    name = project.ticket("0001")
+    before = project.plan_files()[f"tickets/open/{name}.md"]
+
+    assert project.run("run", "--until-idle").code == 1
+
+    assert project.plan_files()[f"tickets/open/{name}.md"] == before
+    assert project.plan_log().count(f"scriptorium: reopen ticket {name}") == driver.PATIENCE
+
+
 def test_ticket_that_can_never_be_ready_is_told_and_ends_until_idle_with_exit_code_1(project: Project) -> None:
     project.commit_plan({"spec.md": "# Tool\n"})
     project.ticket("0001", depends=["0009"])

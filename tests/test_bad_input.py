@@ -1,0 +1,481 @@
+"""Bad input: one line and a hint on stderr, nothing on stdout, the right exit code, and nothing changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from scriptorium.errors import ScriptoriumError
+from scriptorium.paths import private_directory
+from tests.support import PLAN, Project, Result, write_script
+
+STEPS = ("architect", "manager", "assign", "code", "merge")
+VERBS = (*STEPS, "run", "status", "worktrees", "plan", "fsck")
+
+
+def picture(project: Project, head: str = "HEAD") -> tuple[object, ...]:
+    """Return all that must not change: refs, index, and every file of the working tree."""
+    files = {
+        str(path.relative_to(project.root)): path.read_bytes()
+        for path in project.root.rglob("*")
+        if path.is_file() and ".git" not in path.relative_to(project.root).parts
+    }
+    return project.git("for-each-ref"), project.git("status", "--porcelain"), project.git("rev-parse", head), files
+
+
+def refused(result: Result, code: int, message: str, hint: str) -> None:
+    """Assert that a command said one line and a hint on stderr, and nothing else."""
+    assert (result.code, result.out) == (code, ""), result.err
+    first, last = result.err.splitlines()
+    assert first == f"scriptorium: {message}"
+    assert last.startswith("hint: ")
+    assert hint in last
+
+
+# -- the repository -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["--init", "health", *VERBS])
+def test_outside_a_repository(project: Project, tmp_path: Path, verb: str) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    result = project.run(verb, cwd=place)
+    refused(result, 1, f"'{place}' is not a git repository", "run 'git init' there first")
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["--init", "status", "run"])
+def test_bare_repository(project: Project, tmp_path: Path, verb: str) -> None:
+    bare = tmp_path / "bare.git"
+    project.git("clone", "--quiet", "--bare", str(project.root), str(bare))
+    before = project.git("for-each-ref", cwd=bare)
+    refused(project.run(verb, cwd=bare), 1, f"'{bare}' is a bare repository", "run scriptorium in a clone of it")
+    assert project.git("for-each-ref", cwd=bare) == before
+
+
+def test_git_directory(project: Project) -> None:
+    place = project.root / ".git"
+    refused(project.run("status", cwd=place), 1, f"'{place}' is inside a git directory", "go to the working tree")
+
+
+@pytest.mark.parametrize("verb", ["--init", "health"])
+def test_no_commits(project: Project, tmp_path: Path, verb: str) -> None:
+    empty = tmp_path / "empty"
+    project.git("init", "--quiet", str(empty))
+    result = project.run(verb, cwd=empty)
+    refused(result, 1, f"'{empty}' has no commits", "make a first commit, then try again")
+    assert project.git("for-each-ref", cwd=empty) == ""
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_plan_branch(project: Project, verb: str) -> None:
+    before = picture(project)
+    refused(project.run(verb), 78, f"there is no branch '{PLAN}'", "run 'scriptorium --init' in this repository")
+    assert picture(project) == before
+
+
+def test_path_that_is_missing(project: Project) -> None:
+    before = picture(project)
+    result = project.run("--init", "nowhere")
+    refused(result, 1, "'nowhere' is not a directory", "name a directory inside a git repository")
+    assert picture(project) == before
+
+
+@pytest.mark.parametrize("verb", ["health", *VERBS])
+def test_plan_branch_of_a_newer_format(project: Project, verb: str) -> None:
+    project.init()
+    project.commit_plan({"format": "2\n"})
+    if verb == "health":
+        assert project.run(verb).code == 0  # it has nothing to do with the plan
+        return
+    before = picture(project)
+    message = f"branch '{PLAN}' has format '2', and this is for format 1"
+    refused(project.run(verb), 78, message, "install a newer scriptorium")
+    assert picture(project) == before
+
+
+def test_detached_head_changes_nothing(project: Project) -> None:
+    project.init()
+    project.git("checkout", "--quiet", "--detach")
+    assert project.run("health").out == f"green {project.git('rev-parse', 'master')}\n"
+    assert project.run("status").code == 0
+
+
+def test_detached_head_without_a_branch_that_could_be_master(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", branch="trunk")
+    project.init()
+    project.git("checkout", "--quiet", "--detach")
+    before = picture(project)
+    refused(
+        project.run("health"),
+        78,
+        f"cannot tell which branch of '{project.root}' work lands on",
+        "check it out, or name it as 'branch' in 'scriptorium.json'",
+    )
+    assert picture(project) == before
+
+    project.configure(branch="trunk")
+    assert project.run("health").out == f"green {project.git('rev-parse', 'trunk')}\n"
+
+
+def test_branch_that_does_not_exist(project: Project) -> None:
+    project.init()
+    project.configure(branch="develop")
+    refused(project.run("health"), 78, "there is no branch 'develop'", "")
+
+
+@pytest.mark.parametrize("verb", ["status", "health", "assign"])
+def test_inside_a_hook_of_another_repository(project: Project, tmp_path: Path, verb: str) -> None:
+    other = Project(tmp_path / "other")
+    other.init()
+    before = picture(other)
+    env = {"GIT_DIR": str(other.root / ".git"), "GIT_WORK_TREE": str(other.root), "GIT_INDEX_FILE": "nowhere"}
+    project.init()
+    name = project.ticket("0001")
+
+    result = project.run(verb, env=env)
+
+    assert (result.code, result.err) == (0, "")
+    expected = {"status": "Open: 1\n", "health": f"green {project.git('rev-parse', 'HEAD')}", "assign": name}
+    assert result.out.startswith(expected[verb])
+    assert picture(other) == before
+
+
+def test_agent_inside_a_hook_sees_its_own_worktree(project: Project) -> None:
+    project.init()
+    project.agent(
+        "[ $SCRIPTORIUM_ROLE = coding ] || exit 0; git rev-parse --show-toplevel > top; scriptorium submit-pr x"
+    )
+    project.ticket("0001")
+    project.commit_plan({"spec.md": "# Tool\n"})
+    project.configure(endpoints={"local": "http://127.0.0.1:0"})
+    env = {"GIT_DIR": str(project.root / ".git"), "GIT_INDEX_FILE": str(project.root / ".git" / "index")}
+    assert project.run("run", "--until-idle", env=env).code == 0
+    assert project.git("show", "master:top").endswith("/worktrees/tickets/0001-thing")
+
+
+def test_sub_directory_and_linked_worktree_are_the_same_project(project: Project, tmp_path: Path) -> None:
+    project.init()
+    deep = project.root / "deep" / "down"
+    deep.mkdir(parents=True)
+    linked = tmp_path / "linked"
+    project.git("worktree", "add", "--quiet", "-b", "mine", str(linked))
+    names = [project.ticket("0001"), project.ticket("0002"), project.ticket("0003")]
+
+    found = [project.run("assign", cwd=place).out.rstrip("\n").split("\t") for place in (project.root, deep, linked)]
+
+    assert [ticket for ticket, _ in found] == names
+    assert len({Path(worktree).parent for _, worktree in found}) == 1
+    (key,) = (path.name for path in (tmp_path / "root").iterdir())
+    assert key.startswith("project-")
+    states = {project.run("status", cwd=place).out for place in (project.root, deep, linked)}
+    assert len(states) == 1
+
+
+# -- the configuration ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ('{\n  "gate": "true",\n  oops\n}\n', "line 3 is not JSON: ", "edit 'scriptorium.json'"),
+        ("", "line 1 is not JSON: ", "edit 'scriptorium.json'"),
+        ("[]", "it is not an object but a list", ""),
+        ('{"modles": {}}', "unknown key 'modles'", "did you mean 'models'?"),
+        ('{"models": {"codign": "x"}}', "unknown key 'models.codign'", "did you mean 'coding'?"),
+        ('{"quux": 1}', "unknown key 'quux'", "known here: "),
+        ('{"models": []}', "'models' is a list, and should be an object", ""),
+        ('{"models": {"coding": 5}}', "'models.coding' is a number, and should be a string", ""),
+        ('{"max_attempts": "5"}', "'max_attempts' is a string, and should be a number", ""),
+        ('{"max_attempts": 0}', "'max_attempts' is 0, and should be 1 or more", ""),
+        ('{"gate": true}', "'gate' is true or false, and should be a string", ""),
+        ('{"gate": null}', "'gate' is null, and should be a string", ""),
+        ('{"gate": "a", "gate": "b"}', "key 'gate' stands there twice", ""),
+        ('{"endpoints": {"local": "8097"}}', "'endpoints.local' is '8097'", "http://127.0.0.1:8097"),
+        ('{"endpoints": {"local": "http://127.0.0.1"}}', "'endpoints.local' is 'http://127.0.0.1'", "8097"),
+        ('{"endpoints": {"local": "http://127.0.0.1:99999"}}', "'endpoints.local' is 'http://127.0.0.1:99999'", ""),
+        ('{"endpoints": {"local": "http://0.0.0.0:80"}}', "'endpoints.local' is 'http://0.0.0.0:80', not on", ""),
+        ('{"harnesses": {"mine": {"command": "./agent"}}}', "'harnesses.mine.command' is a string", "edit"),
+        ('{"reasoning_effort": {"coding": "huge"}}', "'reasoning_effort.coding' is 'huge'", "one of: minimal, low"),
+        ('{"logLevel": "LOUD"}', "'logLevel' is 'LOUD'", "one of: DEBUG, INFO"),
+    ],
+)
+def test_wrong_configuration(project: Project, text: str, message: str, hint: str) -> None:
+    project.init()
+    (project.root / "scriptorium.json").write_text(text)
+    before = picture(project)
+    for verb in ("health", "run"):
+        result = project.run(verb)
+        assert (result.code, result.out) == (78, "")
+        first, last = result.err.splitlines()
+        assert first.startswith(f"scriptorium: 'scriptorium.json': {message}")
+        assert last.startswith("hint: ")
+        assert hint in last
+    assert picture(project) == before
+
+
+def test_configuration_that_is_no_text(project: Project) -> None:
+    project.init()
+    (project.root / "scriptorium.json").write_bytes(b'{"gate": "\xff"}')
+    result = project.run("run")
+    assert (result.code, result.out) == (78, "")
+    assert result.err.startswith("scriptorium: 'scriptorium.json': cannot be read: ")
+
+
+def test_codex_that_is_not_on_path(project: Project, tmp_path: Path) -> None:
+    project.init()
+    project.commit_plan({"spec.md": "# Tool\n"})
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("git", "make", "sh"):
+        (tools / tool).symlink_to(shutil.which(tool) or "")
+    before = picture(project)
+    for argv in (("run",), ("plan", "Write a tool"), ("architect",)):
+        result = project.run(*argv, env={"PATH": str(tools)})
+        refused(result, 78, "'codex' is not on PATH", "npm i -g @openai/codex")
+    assert picture(project) == before
+
+
+def test_agent_program_that_is_missing(project: Project) -> None:
+    project.init()
+    project.agent("true").unlink()
+    before = picture(project)
+    result = project.run("run")
+    refused(result, 78, f"'{project.root.parent / 'agent'}' is not on PATH", "check 'harnesses.script.command'")
+    assert picture(project) == before
+
+
+def test_model_without_a_backend(project: Project) -> None:
+    project.init()
+    project.configure(models={"architect": "claude-opus"})
+    result = project.run("run")
+    message = "model 'claude-opus' of role 'architect' needs the backend 'claude-code', which is not there yet"
+    refused(result, 78, message, "name the program under 'harnesses'")
+
+
+# -- git ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["--init", "status", "run"])
+def test_git_that_is_too_old(project: Project, tmp_path: Path, verb: str) -> None:
+    write_script(tmp_path / "home" / "bin" / "git", "echo git version 2.30.2")
+    result = project.run(verb)
+    (tmp_path / "home" / "bin" / "git").unlink()
+    refused(result, 78, "'git version 2.30.2' is too old", "install git 2.34 or newer")
+    assert project.git("for-each-ref", "--format=%(refname)") == "refs/heads/master"
+
+
+def test_git_that_is_missing(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "tools").mkdir()
+    result = project.run("status", env={"PATH": str(tmp_path / "tools")})
+    refused(result, 78, "'git' is not on PATH", "install git")
+
+
+# -- tickets --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("---\narea: core\n# No end\n", "its front matter has no closing '---' line"),
+        ("---\narea: [core\n---\n# Broken\n", "its front matter is not YAML in line 3: "),
+        ("---\n- area\n---\n# A list\n", "its front matter is not a list of 'key: value' lines"),
+        ("# No area\n", "it names no area"),
+        ("---\narea: core\npriority: soon\n---\n", "'priority' is not a whole number: 'soon'"),
+        ("---\narea: core\ndepends: [later]\n---\n", "'depends' names 'later', which is not a ticket id"),
+        ("---\narea: core\ndepends: [0009]\n---\n", "it depends on '0009', which does not exist"),
+        ("---\narea: core\ndepends: [0001]\n---\n", "it depends on itself: 0001 -> 0001"),
+    ],
+)
+def test_ticket_that_cannot_be_worked_on(project: Project, text: str, why: str) -> None:
+    project.init()
+    project.commit_plan({"tickets/open/0001-it.md": text})
+    before = picture(project)
+
+    result = project.run("assign")
+
+    assert (result.code, result.out) == (1, "")
+    first, last = result.err.splitlines()
+    assert first.startswith(f"scriptorium: ticket '0001-it': {why}")
+    assert last == "hint: edit it on the plan branch, or see 'scriptorium fsck'"
+    assert picture(project) == before
+
+
+def test_circle_of_tickets(project: Project) -> None:
+    project.init()
+    project.ticket("0001", depends=["0002"])
+    project.ticket("0002", depends=["0001"])
+    before = picture(project)
+    result = project.run("assign")
+    refused(result, 1, "ticket '0001-thing': it depends on itself: 0001 -> 0002 -> 0001", "scriptorium fsck")
+    assert picture(project) == before
+
+
+def test_id_that_two_tickets_have(project: Project) -> None:
+    project.init()
+    project.ticket("0001-one")
+    project.ticket("0001-two")
+    before = picture(project)
+    result = project.run("assign")
+    refused(result, 1, "ticket '0001-one': another ticket has the id '0001' as well", "rename one of them")
+    assert picture(project) == before
+
+
+def test_bad_tickets_do_not_hold_up_a_good_one(project: Project) -> None:
+    project.init()
+    project.commit_plan({"tickets/open/0001-it.md": "---\n"})
+    name = project.ticket("0002")
+    assert project.run("assign").out.startswith(f"{name}\t")
+
+
+@pytest.mark.parametrize("stem", ["0001-two words", "0001-tür", 'no "number"', "0001"])
+def test_unusual_ticket_name_works_from_open_to_landed(project: Project, stem: str) -> None:
+    project.init()
+    project.agent('echo "$SCRIPTORIUM_TICKET" > made; scriptorium submit-pr "made it"')
+    project.commit_plan({f"tickets/open/{stem}.md": "---\narea: core\n---\n# It\n"})
+
+    assigned = project.run("assign")
+    assert (assigned.code, assigned.err) == (0, "")
+    coded = project.run("code", input=assigned.out)
+    merged = project.run("merge", input=coded.out)
+
+    name = assigned.out.split("\t")[0]
+    assert merged.out == f"{name}\tlanded\n"
+    assert project.git("show", "master:made") == name
+    assert f"tickets/done/{name}.md" in project.plan_files()
+
+
+@pytest.mark.parametrize("wanted", ["0009", "nothing", "", "../../etc"])
+def test_ticket_that_does_not_exist(project: Project, wanted: str) -> None:
+    project.init()
+    before = picture(project)
+    refused(project.run("code", wanted), 1, f"there is no ticket '{wanted}'", "see 'scriptorium status --json'")
+    assert picture(project) == before
+
+
+# -- the state root -------------------------------------------------------------------------------------
+
+
+def test_state_root_that_is_a_link(project: Project, tmp_path: Path) -> None:
+    project.init()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "root").symlink_to(tmp_path / "elsewhere")
+    project.ticket("0001")
+    project.agent("true")
+    for argv in (("health",), ("run",), ("plan", "x")):
+        before = picture(project)
+        refused(project.run(*argv), 1, f"'{tmp_path / 'root'}' is a symbolic link", "set SCRIPTORIUM_ROOT")
+        assert picture(project) == before
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_state_root_that_is_a_dangling_link(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "root").symlink_to(tmp_path / "nowhere")
+    refused(project.run("health"), 1, f"'{tmp_path / 'root'}' is a symbolic link", "set SCRIPTORIUM_ROOT")
+
+
+def test_state_root_that_belongs_to_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uid = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: uid)  # stands for chown, which only root may
+    with pytest.raises(ScriptoriumError) as caught:
+        private_directory(tmp_path / "root")
+    assert str(caught.value) == (
+        f"'{tmp_path / 'root'}' belongs to another user\nhint: set SCRIPTORIUM_ROOT to a directory of your own"
+    )
+
+
+def test_state_root_that_others_may_write_is_made_private(project: Project, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    root.chmod(0o777)
+    assert project.run("health").code == 0
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700
+
+
+def test_state_root_that_is_a_file(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "root").write_text("")
+    refused(project.run("health"), 1, f"'{tmp_path / 'root'}' is not a directory", "set SCRIPTORIUM_ROOT")
+
+
+def test_state_root_below_a_file(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    root = tmp_path / "file" / "root"
+    result = project.run("health", env={"SCRIPTORIUM_ROOT": str(root)})
+    refused(result, 1, f"cannot create '{root}': not a directory", "set SCRIPTORIUM_ROOT")
+
+
+# -- a read-only disk -----------------------------------------------------------------------------------
+
+# Permissions do not bind root, unless the capability to pass them over is dropped (prctl(2)).
+_BOUND = """
+import ctypes, os, sys
+if os.geteuid() == 0:
+    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, "-m", "scriptorium", *sys.argv[1:]])
+"""
+
+
+def run_bound(project: Project, *argv: str) -> Result:
+    """Run scriptorium so that permissions bind it, whoever runs the tests."""
+    with project.running(*argv, python=("-c", _BOUND)) as started:
+        return started.end()
+
+
+def read_only(path: Path) -> None:
+    for directory in [path, *(p for p in path.rglob("*") if p.is_dir())]:
+        directory.chmod(0o500)
+
+
+def writable(path: Path) -> None:
+    path.chmod(0o700)
+    for directory in path.iterdir():
+        if directory.is_dir():
+            writable(directory)
+
+
+def test_read_only_state_root(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    read_only(tmp_path / "root")
+    before = picture(project)
+    result = run_bound(project, "health")
+    writable(tmp_path / "root")
+    refused(result, 1, f"cannot create '{project.paths.home}': permission denied", "set SCRIPTORIUM_ROOT")
+    assert picture(project) == before
+
+
+def test_state_root_that_has_become_read_only(project: Project, tmp_path: Path) -> None:
+    assert project.run("health").code == 0
+    project.gate("true; true")
+    read_only(tmp_path / "root")
+    before = picture(project)
+    result = run_bound(project, "health")
+    writable(tmp_path / "root")
+    assert (result.code, result.out) == (1, "")
+    first, last = result.err.splitlines()
+    assert str(project.paths.home) in first
+    assert "ermission denied" in first
+    assert "see whether you may write" in last
+    assert picture(project) == before
+
+
+@pytest.mark.parametrize(
+    ("verb", "place"),
+    [("--init", ".git"), ("assign", ".git"), ("health", ".git"), ("--init", ".git/refs"), ("assign", ".git/refs")],
+)
+def test_read_only_git_directory(project: Project, verb: str, place: str) -> None:
+    if verb != "--init":
+        project.init()
+        project.ticket("0001")
+    before = picture(project)
+    read_only(project.root / place)
+    result = run_bound(project, verb)
+    writable(project.root / place)
+    assert (result.code, result.out) == (1, "")
+    first, last = result.err.splitlines()
+    assert first.startswith("scriptorium: 'git ")
+    assert last == "hint: see whether you may write to the repository and the disk has room"
+    assert picture(project) == before
