@@ -19,6 +19,11 @@ class Command(cli.Application):  # type: ignore[misc, unused-ignore]
     """A verb. ``main`` does the work and returns an exit code; None means 0."""
 
     VERSION = VERSION
+    USAGE = "    {progname} [options]\n"
+    _unbound_switches = ("help-all", "completions")  # no verb has verbs of its own
+
+    # acted upon in main(), before a verb is known
+    debug = Flag("--debug", help="show a traceback when something fails", group="Meta-switches")
 
     @classmethod
     def launch(cls, argv: list[str]) -> int:

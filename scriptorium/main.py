@@ -62,7 +62,8 @@ def verb() -> NoReturn:
 def _exit(argv: list[str]) -> NoReturn:
     debug = "--debug" in argv or bool(os.environ.get("SCRIPTORIUM_DEBUG"))
     try:
-        code = dispatch([word for word in argv if word != "--debug"])
+        # after the verb it is the verb's own, be it a switch, a word of a request or an extension's
+        code = dispatch(argv[1:] if argv[:1] == ["--debug"] else argv)
         sys.stdout.flush()
     except Stopped as stop:
         code = stop.exit_code

@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 
 class Architect(Command):
-    """Let the Architect divide spec.md into areas, unless they are current.
+    """Let the Architect divide spec.md into areas, when it has changed since that was last done.
 
-    Prints a line for each area changed.
+    Prints a line for each area changed, and nothing when the areas are current.
     """
 
     def main(self) -> None:

@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 class Assign(Command):
     """Move the oldest ready ticket from open to in-progress, with a branch and a worktree of its own.
 
-    Ready is a ticket whose dependencies are done; a higher 'priority' goes first. Prints the ticket
-    and its worktree, or nothing when no ticket is ready.
+    Ready is a ticket whose dependencies are done. A higher 'priority' goes first, then the lower
+    number. Prints the ticket and its worktree, or nothing when no ticket is ready.
     """
 
     def main(self) -> int:

@@ -28,12 +28,15 @@ log = logging.getLogger(__name__)
 
 
 class Code(Command):
-    """Let the coding agent work on tickets in progress, named as arguments or by records on stdin.
+    """Let the coding agent work on tickets in progress, one after the other.
 
-    Without either, the tickets in progress at which nobody is at work are taken up, as a crash may
-    have left them. Prints a line for each ticket submitted; one that was not is open again, with a
-    note, or stuck after its last attempt.
+    TICKET is a name or a number; without any they are the first fields of the lines on stdin. With
+    neither, the tickets are taken up that are in progress and at which nobody is at work, such as a
+    crash leaves behind. Prints a line for each ticket handed in. One that was not is open again
+    with a note, or stuck after its last attempt, and the exit code is 1.
     """
+
+    USAGE = "    {progname} [options] [TICKET...]\n"
 
     def main(self, *names: str) -> int:
         workspace = Workspace.open()

@@ -78,7 +78,7 @@ def _show(project: Path, home: Path) -> None:
     """End with the board, the log of master and where to look next."""
     _narrate("The board")
     _type(project, "status")
-    _narrate("Master", "Every commit on it passed the gate before it got there.")
+    _narrate("Master", "It only moved to commits that had passed the gate, by fast-forward.")
     print(git.run("log", "--graph", "--oneline", "--no-decorate", "master", cwd=project)[1].decode())
     _narrate("The plan branch", "Every move of a ticket is one commit.")
     print(git.run("log", "--oneline", "--no-decorate", "scriptorium/plan", cwd=project)[1].decode())

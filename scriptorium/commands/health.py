@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 class Health(Command):
     """Run the gate on a clean checkout of master, unless the answer for its tree is known.
 
-    Prints 'green <commit>' or 'red <commit>'; the exit code is 3 when master is red.
+    Green is known for good, red for five minutes. Prints 'green <commit>' or 'red <commit>'; the
+    exit code is 3 when master is red.
     """
 
     def main(self) -> int:

@@ -10,7 +10,13 @@ from scriptorium.workspace import Workspace
 
 
 class Init(Command):
-    """Create the orphan branch 'scriptorium/plan' in a repository; nothing else in it changes."""
+    """Create the orphan branch 'scriptorium/plan' in a repository; nothing else in it changes.
+
+    PATH is any directory of the repository, the current one by default. 'scriptorium --init' is the
+    same.
+    """
+
+    USAGE = "    {progname} [options] [PATH]\n"
 
     def main(self, path: str = ".") -> None:
         workspace = Workspace.open(Path(path))

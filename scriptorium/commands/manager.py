@@ -32,9 +32,10 @@ log = logging.getLogger(__name__)
 
 
 class Manager(Command):
-    """Let the Manager write tickets for each area that has changed since it was last planned.
+    """Let the Manager write tickets for each area that has changed since that was last done.
 
-    The tool gives out the ids and resolves the dependencies. Prints a line for each ticket created.
+    Ids are given out here, and dependencies resolved. Prints a line for each ticket created, and
+    nothing when all areas are planned.
     """
 
     def main(self) -> None:

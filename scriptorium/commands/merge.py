@@ -28,12 +28,15 @@ MASTER_MOVES = 20
 
 
 class Merge(Command):
-    """Merge master into the branch of the queue's next ticket, run the gate, and land it by fast-forward.
+    """Bring the merge queue's next ticket to an end: merge master into it, run the gate, land or reopen it.
 
-    Tickets named as arguments or by records on stdin are only waited for as records: the queue
-    decides whose turn it is, and items are taken until those named are through, one item without a
-    name. Prints the ticket and 'landed' or 'reopened'. Exits 3, and lands nothing, while master is red.
+    The queue decides whose turn it is. With TICKETs, as arguments or as the first fields of the
+    lines on stdin, items are taken until those tickets are through; without, one item is. Prints
+    each ticket and 'landed' or 'reopened'. While master is red nothing lands and the exit code is 3,
+    except for tickets marked 'repair: true'.
     """
+
+    USAGE = "    {progname} [options] [TICKET...]\n"
 
     def main(self, *names: str) -> int:
         workspace = Workspace.open()

@@ -24,12 +24,14 @@ anything else is a request to the Architect"""
 
 
 class PlanCommand(Command):
-    """Write spec.md with the Architect: one request as arguments, or a session without any.
+    """Let the Architect write spec.md: from one request, or in a session when there is none.
 
     In a session each line is a request; /show prints the spec, /help lists the commands, /quit
     leaves. The Architect may edit spec.md and nothing else: a turn with any other edit fails, and
-    what it wrote is kept under refs/scriptorium/rescue/.
+    what it wrote is kept under refs/scriptorium/rescue/. Prints the Architect's answer.
     """
+
+    USAGE = "    {progname} [options] [REQUEST...]\n"
 
     def main(self, *request: str) -> int:
         session = Session(Workspace.open())

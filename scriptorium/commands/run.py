@@ -22,11 +22,12 @@ class Run(Command):
     """Chain the steps: health, architect, manager, assign, code, merge, again and again.
 
     Logs to stdout and to a file of the session. SIGINT and SIGTERM end it cleanly: a ticket at work
-    is open again, and that attempt does not count.
+    is open again, and that attempt does not count. Only one runs in a repository at a time. With an
+    option the exit code tells how things stand: 1 if something is stuck, 3 if master is red, else 0.
     """
 
     once = Flag("--once", help="take each step once, then end", excludes=["--until-idle"])
-    until_idle = Flag("--until-idle", help="end when nothing can move: 0, 1 if tickets are stuck, 3 if master is red")
+    until_idle = Flag("--until-idle", help="end when nothing can move any more")
 
     def main(self) -> int:
         workspace = Workspace.open()

@@ -16,7 +16,10 @@ LABELS = {State.OPEN: "Open", State.IN_PROGRESS: "In Progress", State.DONE: "Don
 
 
 class Status(Command):
-    """Show how many tickets are in each state, the merge queue, master's health, and who is at work."""
+    """Show how many tickets are in each state, who is at work, the merge queue, and what is known of master.
+
+    Reads only: it runs no gate, so master is 'unknown' until 'scriptorium health' or a run has.
+    """
 
     as_json = Flag("--json", help="print one JSON object")
 

@@ -8,9 +8,11 @@ from scriptorium.submit_client import SubmitError, submit
 
 USAGE = """\
 usage: scriptorium submit-pr SUMMARY
+       scriptorium submit-pr -h, --help
 
 Hand in the ticket that this coding agent works on: uncommitted work is committed, and the ticket joins the
-merge queue. Only for agents: the run is known by SCRIPTORIUM_TOKEN and SCRIPTORIUM_SOCKETS in the environment.
+merge queue. Returns at once; the gate runs later. Only for agents: the run is known by SCRIPTORIUM_TOKEN
+and SCRIPTORIUM_SOCKETS in the environment.
 """
 
 

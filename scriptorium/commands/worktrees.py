@@ -14,7 +14,7 @@ from scriptorium.workspace import Workspace
 
 
 class Worktrees(Command):
-    """List the worktrees of tickets in progress: a table of worktree, ticket and branch."""
+    """List the worktrees of tickets in progress, as a table of worktree, ticket and branch."""
 
     as_json = Flag("--json", help="print one JSON array")
 
