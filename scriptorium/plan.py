@@ -139,6 +139,13 @@ class Plan:
                     return name, state
         return None
 
+    def require(self, wanted: str) -> tuple[str, State]:
+        """Find a ticket by name or id; raises when there is none."""
+        found = self.find(wanted)
+        if found is None:
+            raise ScriptoriumError(f"there is no ticket '{wanted}'", "see 'scriptorium status --json'")
+        return found
+
     @cached_property
     def ids(self) -> dict[State, set[str]]:
         """The ids in each state; the pattern runs in C, because done tickets may be ten thousand."""

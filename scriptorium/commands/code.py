@@ -98,10 +98,7 @@ def code(workspace: Workspace, wanted: str, endpoint: Endpoint | None = None) ->
 
 def _in_progress(plan: Plan, wanted: str) -> str:
     """Return the name of a ticket that can be worked on, or raise with what it is instead."""
-    found = plan.find(wanted)
-    if found is None:
-        raise ScriptoriumError(f"there is no ticket '{wanted}'", "see 'scriptorium status --json'")
-    name, state = found
+    name, state = plan.require(wanted)
     if state is not State.IN_PROGRESS:
         raise ScriptoriumError(f"ticket '{name}' is {state}, not in progress", "run 'scriptorium assign' first")
     if any(item.ticket == name for item in plan.queue()):

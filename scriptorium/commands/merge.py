@@ -30,8 +30,8 @@ MASTER_MOVES = 20
 class Merge(Command):
     """Bring the merge queue's next ticket to an end: merge master into it, run the gate, land or reopen it.
 
-    The queue decides whose turn it is. With TICKETs, as arguments or as the first fields of the
-    lines on stdin, items are taken until those tickets are through; without, one item is. Prints
+    The queue decides whose turn it is. With TICKETs, names or numbers as arguments or as the first
+    fields of the lines on stdin, items are taken until those are through; without, one is. Prints
     each ticket and 'landed' or 'reopened'. While master is red nothing lands and the exit code is 3,
     except for tickets marked 'repair: true'.
     """
@@ -40,21 +40,23 @@ class Merge(Command):
 
     def main(self, *names: str) -> int:
         workspace = Workspace.open()
-        wanted = set(tickets(names))
-        code = ExitCode.OK
+        plan = workspace.plan.snapshot()
+        wanted = {plan.require(name)[0] for name in tickets(names)}
         with process.stoppable():
             while True:
                 process.check_stop()  # a gate may be over before it looks for a signal
+                if wanted and wanted.isdisjoint(item.ticket for item in workspace.plan.snapshot().queue()):
+                    return ExitCode.OK  # a neighbour has brought them to an end
                 merged = merge(workspace)
                 if merged is None:
-                    return code
+                    return ExitCode.OK
                 if merged.outcome in (Ended.LANDED, Ended.REOPENED):
                     emit(merged.ticket, merged.outcome)
                 if merged.outcome is Ended.WAITING:
                     raise ScriptoriumError(f"ticket '{merged.ticket}' waits: {merged.waits_for}", merged.hint)
                 wanted -= {merged.ticket}
                 if not wanted:
-                    return code
+                    return ExitCode.OK
 
 
 class Ended(StrEnum):
