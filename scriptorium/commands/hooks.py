@@ -40,7 +40,9 @@ class Hooks(Command):
     with 'status' a line for each hook.
     """
 
-    as_json = Flag("--json", help="print the status as JSON")
+    USAGE = "    {progname} [options] install|uninstall|status\n"
+
+    as_json = Flag("--json", help="print the status as one JSON object")
 
     def main(self, action: str) -> int:
         if action not in ("install", "uninstall", "status") or (self.as_json and action != "status"):
