@@ -46,7 +46,7 @@ class Code(Command):
             for name in named or abandoned(workspace):
                 process.check_stop()  # a signal that came as the last agent ended
                 coded = code(workspace, name)
-                failed |= coded.result is Result.FAILED
+                failed |= coded.result in (Result.FAILED, Result.UNTRIED)
                 if coded.result is Result.SUBMITTED:
                     emit(coded.ticket)
         return ExitCode.FAILED if failed else ExitCode.OK
