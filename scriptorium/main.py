@@ -8,9 +8,12 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import NoReturn
 
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself costs as much as all the rest
+    from typing import NoReturn
 
 VERBS = {
     "init": "create the plan branch in a repository",

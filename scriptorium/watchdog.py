@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -34,6 +33,8 @@ def _parents() -> dict[int, int]:
                     if state != b"Z":
                         found[int(name)] = int(parent)
         return found
+    import subprocess  # late: a quarter of this program's memory
+
     table = subprocess.run(["/bin/ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=False)
     for line in table.stdout.split(b"\n"):
         numbers = line.split()
