@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from scriptorium import locks, worktrees
 from tests.support import PLAN, Project, until
 
 OK = "---\narea: core\n---\n# Do it\n"
@@ -232,25 +233,25 @@ def test_a_directory_in_the_way_of_the_worktree_is_moved_aside(project: Project)
     assert (aside / "precious").read_text() == "mine\n"
 
 
-def test_two_who_want_the_same_worktree_share_it(project: Project) -> None:
-    add(project, "0001-x")
-    project.agent("echo x >file\nscriptorium submit-pr 'add a file'")
-    home = Path(assign(project)[1]).parents[2]
-    add(project, "0002-x")
-    with (home / "locks" / "worktrees.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assigning = project.start("assign")
-        until(lambda: "0002-x" in tickets(project, "in-progress"))
-        coding = project.start("code", "0002-x")
-        until(lambda: waits_for(coding.pid, home / "locks" / "worktrees.lock"))
+def test_two_who_want_the_same_worktree_share_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting: list[str] = []
+    hold = locks.hold
 
-    assert assigning.communicate() == (f"0002-x\t{home}/worktrees/tickets/0002-x\n", "")
-    assert coding.communicate()[0] == "0002-x\n"
-    assert (assigning.returncode, coding.returncode) == (0, 0)
-    assert project.git("for-each-ref", "refs/scriptorium/") == ""
+    def hold_and_tell(path: Path, subject: str, *, wait: float) -> AbstractContextManager[None]:
+        waiting.append(subject)
+        return hold(path, subject, wait=wait)
 
+    monkeypatch.setattr(locks, "hold", hold_and_tell)
+    workspaces = [project.workspace, project.workspace]
+    lock = workspaces[0].paths.lock("worktrees")
+    workspaces[0].paths.ensure(lock.parent)
+    with ThreadPoolExecutor() as pool:
+        with hold(lock, "worktrees"):
+            paths = [pool.submit(worktrees.ensure, workspace, "0001-x") for workspace in workspaces]
+            until(lambda: waiting == ["worktrees"] * 2)
+        assert {path.result() for path in paths} == {project.worktree("0001-x")}
 
-def waits_for(pid: int, file: Path) -> bool:
-    """Tell whether a process has a lock file open."""
-    opened = Path(f"/proc/{pid}/fd")
-    return any(os.path.realpath(link) == str(file) for link in opened.iterdir())
+    assert project.refs("refs/scriptorium/") == {}
+    assert project.git("status", "--porcelain", "--branch", cwd=project.worktree("0001-x")) == (
+        "## scriptorium/ticket-0001"
+    )

@@ -18,10 +18,9 @@ def _plan(project: Project, facts: Path) -> None:
     project.commit({"shared": "1\n2\n3\n", "mine": "old\n"})
 
 
-def wait_message(name: str, *files: str) -> str:
-    listed = ", ".join(f"'{file}'" for file in files)
+def wait_message(name: str, checkout: Path, file: str) -> str:
     return (
-        f"scriptorium: ticket '{name}' waits: local changes in your checkout are in the way: {listed}\n"
+        f"scriptorium: ticket '{name}' waits: local changes in '{checkout}' are in the way: '{file}'\n"
         "hint: commit or stash them\n"
     )
 
@@ -81,8 +80,8 @@ def test_local_changes_in_the_way_are_named_and_the_landing_waits_for_them(
     plan, master = project.git("rev-parse", PLAN, "master").splitlines()
     before = user_state(project)
 
-    assert project.run("merge") == (1, "", wait_message(name, file))
-    assert project.run("merge") == (1, "", wait_message(name, file))
+    assert project.run("merge") == (1, "", wait_message(name, project.root, file))
+    assert project.run("merge") == (1, "", wait_message(name, project.root, file))
 
     assert user_state(project) == before
     assert (project.root / file).read_text() == "precious\n"
@@ -104,7 +103,7 @@ def test_local_changes_in_the_way_are_named_and_the_landing_waits_for_them(
 def test_edits_that_the_person_commits_are_merged_and_tested_anew(project: Project) -> None:
     name = project.queued("0001", "echo agent >>shared")
     (project.root / "shared").write_text("0\n1\n2\n3\n")
-    assert project.run("merge") == (1, "", wait_message(name, "shared"))
+    assert project.run("merge") == (1, "", wait_message(name, project.root, "shared"))
 
     project.git("commit", "--quiet", "--all", "-m", "Mine")
 
@@ -150,7 +149,7 @@ def test_master_in_a_linked_worktree_is_followed_there(project: Project, tmp_pat
     name = project.queued()
     (linked / "file").write_text("precious\n")
 
-    assert project.run("merge") == (1, "", wait_message(name, "file"))
+    assert project.run("merge") == (1, "", wait_message(name, linked, "file"))
     assert (linked / "file").read_text() == "precious\n"
 
     (linked / "file").unlink()
@@ -178,11 +177,39 @@ def test_a_second_checkout_with_edits_in_the_way_holds_up_the_landing(project: P
     name = project.queued("0001", "echo agent >>shared")
     (second / "shared").write_text("precious\n")
 
-    assert project.run("merge") == (1, "", wait_message(name, str(second)))
+    told = (
+        f"scriptorium: ticket '{name}' waits: local changes in '{second}' are in the way\nhint: commit or stash them\n"
+    )
+
+    assert project.run("merge") == (1, "", told)
 
     assert (second / "shared").read_text() == "precious\n"
     assert (project.root / "shared").read_text() == "1\n2\n3\n"
     assert project.git("status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("what", ["rebase", "merge"])
+def test_a_rebase_or_merge_of_the_persons_is_waited_for(project: Project, what: str) -> None:
+    project.git("checkout", "--quiet", "-b", "other")
+    project.commit({"shared": "other\n"})
+    project.git("checkout", "--quiet", "master")
+    project.commit({"shared": "master\n"})
+    name = project.queued("0001", "echo x >new")
+    with pytest.raises(AssertionError):  # as it stops at the conflict
+        project.git(what, "other")
+    master = project.git("rev-parse", "master")
+
+    result = project.run("merge")
+
+    assert result[:2] == (1, "")
+    told = "'master' is being rebased\nhint: finish" if what == "rebase" else f"'{project.root}' cannot follow: "
+    assert f"scriptorium: ticket '{name}' waits: {told}" in result.err
+    assert project.git("rev-parse", "master") == master
+    assert "<<<<<<< " in (project.root / "shared").read_text()
+
+    project.git(what, "--abort")
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+    assert (project.root / "new").read_text() == "x\n"
 
 
 def test_commits_that_come_after_the_tested_one_keep_their_branch(project: Project) -> None:
@@ -206,6 +233,7 @@ def test_a_locked_index_is_told_and_the_tested_ticket_lands_later(project: Proje
     result = project.run("merge")
 
     assert result[:2] == (1, "")
+    assert f"ticket '{name}' waits: '{project.root}' cannot follow: " in result.err
     assert "index.lock': File exists" in result.err
     assert project.git("rev-parse", "master") == master
     assert f"tickets/in-progress/{name}.md" in project.plan_files()
