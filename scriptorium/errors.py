@@ -1,6 +1,7 @@
 """The exit codes of every command, and the one exception that carries them."""
 
 from enum import IntEnum
+from signal import SIGINT
 
 
 class ExitCode(IntEnum):
@@ -31,8 +32,10 @@ class ScriptoriumError(Exception):
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM arrived; raised only at points where stopping is safe."""
+    """SIGINT, SIGTERM or SIGHUP arrived; raised only at points where stopping is safe."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by signal {signum}")
-        self.exit_code = 128 + signum
+        self.signum = signum
+        # a terminal that hangs up asks for an end like any other
+        self.exit_code = ExitCode.INTERRUPTED if signum == SIGINT else ExitCode.TERMINATED

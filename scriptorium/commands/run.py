@@ -60,7 +60,7 @@ class Run(Command):
                 return driver.until_idle()
             driver.forever()
         except Stopped as stop:
-            logger.info("stopped by %s", signal.Signals(stop.exit_code - 128).name)
+            logger.info("stopped by %s", signal.Signals(stop.signum).name)
             raise
         except ScriptoriumError as error:
             logger.error("%s", error.message)
