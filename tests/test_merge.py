@@ -96,6 +96,21 @@ def test_settings_of_the_user_do_not_change_how_work_lands(project: Project) -> 
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
 
 
+def test_what_was_not_handed_in_is_neither_tested_nor_landed_but_kept(project: Project) -> None:
+    project.gate("test ! -e stray")
+    name = project.queued()
+    (project.worktree(name) / "stray").write_text("precious\n")
+
+    result = project.run("merge")
+
+    assert result[:2] == (0, f"{name}\tlanded\n")
+    (rescue,) = project.refs("refs/scriptorium/rescue/")
+    held = f"the worktree of ticket '{name}' held changes that were not handed in: kept as '{rescue}'"
+    assert f"scriptorium: {held}\n" in result.err
+    assert project.git("show", f"{rescue}:stray") == "precious"
+    assert project.git("ls-tree", "--name-only", "master") == "Makefile\nfile"
+
+
 def test_an_item_whose_agent_is_at_work_is_passed_over(project: Project, facts: Path) -> None:
     late = project.ticket("0001", state="in-progress")
     project.agent(
