@@ -89,7 +89,11 @@ def clear(workspace: Workspace, ticket: str) -> None:
     What it held beyond that was not handed in: a gate that was killed left it, or a person. It is
     kept by a rescue ref.
     """
-    if workspace.repository.changes(workspace.paths.ticket_worktree(ticket)):
+    path = workspace.paths.ticket_worktree(ticket)
+    git_dir = Path((path / ".git").read_text().removeprefix("gitdir: ").strip())
+    # the ticket is locked and its leftovers are ended, so nobody holds it: a killed git left it
+    (git_dir / "index.lock").unlink(missing_ok=True)
+    if workspace.repository.changes(path):
         _put_aside(workspace, ticket, f"the worktree of ticket '{ticket}' held changes that were not handed in")
 
 

@@ -350,3 +350,22 @@ def test_two_merges_at_once_land_every_item_once(project: Project, facts: Path) 
     (facts / "go").touch()
     assert first.communicate()[0] == f"{name}\tlanded\n"
     assert project.plan_log().count(f"scriptorium: complete ticket {name}") == 1
+
+
+def test_a_ticket_broken_by_hand_is_passed_over_and_holds_up_nobody(project: Project) -> None:
+    broken = project.queued("0001")
+    sound = project.queued("0002")
+    project.commit_plan({f"tickets/in-progress/{broken}.md": "---\narea: [\n---\n# Broken\n"})
+
+    result = project.run("merge")
+
+    assert (result.code, result.out) == (0, f"{sound}\tlanded\n")
+    assert f"ticket '{broken}': its front matter is not YAML" in result.err
+    assert f"tickets/in-progress/{broken}.md" in project.plan_files()
+
+
+def test_a_lock_file_that_a_killed_git_left_in_the_worktree_is_no_conflict(project: Project) -> None:
+    name = project.queued("0001")
+    (project.root / ".git" / "worktrees" / name / "index.lock").touch()
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")

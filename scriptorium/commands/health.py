@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 
 from scriptorium import gate, locks, process
@@ -57,7 +58,7 @@ def health(workspace: Workspace) -> MasterHealth:
     if found.colour is not Colour.UNKNOWN:
         return found
     lock = workspace.paths.ensure(workspace.paths.lock("health").parent) / "health.lock"
-    with locks.hold(lock, "health", wait=workspace.config.gate_timeout):
+    with locks.hold(lock, "health", wait=workspace.config.gate_timeout or math.inf):
         found = known_health(workspace)  # a neighbour may have found out meanwhile
         return found if found.colour is not Colour.UNKNOWN else _run(workspace, found.commit)
 

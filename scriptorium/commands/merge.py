@@ -17,7 +17,7 @@ from scriptorium.harness import last_trailers
 from scriptorium.landing import Landed, land
 from scriptorium.plan import REF, Change, Plan
 from scriptorium.records import emit, tickets
-from scriptorium.ticket import QueueItem, State, Ticket
+from scriptorium.ticket import QueueItem, State, Ticket, TicketError
 from scriptorium.transitions import Cause
 from scriptorium.workspace import Workspace
 
@@ -97,8 +97,12 @@ def merge(workspace: Workspace) -> Merged | None:
                 continue  # its agent is still at work
             with locks.hold(lock, item.ticket):
                 lane = _Lane(workspace, item)
-                if found.green or lane.may_pass_red():
-                    return lane.process()
+                try:
+                    if found.green or lane.may_pass_red():
+                        return lane.process()
+                except TicketError as error:
+                    log.warning("%s: it is passed over", error.message)
+                    continue  # edited by hand since it was handed in
                 waiting = True
         if waiting:
             _refuse(found)
