@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from scriptorium import process
 from scriptorium.config import Limits
 from scriptorium.output import next_log, tail
 from scriptorium.workspace import Workspace
@@ -79,6 +78,8 @@ def environment(directory: Path, extra: Mapping[str, str] | None = None) -> dict
 
 def run(workspace: Workspace, directory: Path, subject: str) -> GateResult:
     """Run the gate in a directory; its whole output goes to a log named after ``subject``."""
+    from scriptorium import process  # late: `status` only looks answers up
+
     config = workspace.config
     logs = workspace.paths.ensure(workspace.paths.attempts / subject)
     log = next_log(logs, "gate", ".log")

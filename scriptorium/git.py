@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
+from subprocess import DEVNULL, PIPE, Popen
 from typing import Any, NamedTuple
-
-from plumbum import CommandNotFound, local
 
 from scriptorium.errors import ExitCode, ScriptoriumError
 
@@ -67,7 +66,7 @@ SETTINGS = {
 }
 
 
-TREE_ENTRIES_MOST = 30_000
+TREE_ENTRIES_MOST = 15_000
 """How many entries of trees are kept in memory; some 300 bytes each."""
 
 
@@ -137,8 +136,11 @@ def scrub_environment() -> None:
     """Drop what a surrounding git or make set for itself; call once, at the start."""
     for name in (LOCAL_VARIABLES | MAKE_VARIABLES) & os.environ.keys():
         del os.environ[name]
-    local.env.clear()  # plumbum hands on a copy that it made when it was imported
-    local.env.update(os.environ)
+    if "plumbum" in sys.modules:  # it hands on a copy that it made when it was imported
+        from plumbum import local
+
+        local.env.clear()
+        local.env.update(os.environ)
 
 
 def _environment() -> dict[str, str]:
@@ -160,21 +162,45 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def _popen(argv: Sequence[str], cwd: Path | None, **streams: Any) -> Any:
-    environment = _environment()
-    if cwd is not None:
-        # a worktree that has lost its .git file must be an error, never the repository around it
-        environment["GIT_CEILING_DIRECTORIES"] = str(cwd.parent)
-    try:
-        # its own session: Ctrl-C on a terminal is ours to handle, not each git's
-        return local["git"].popen(argv, cwd=str(cwd or Path("/")), env=environment, new_session=True, **streams)
-    except CommandNotFound as error:
-        raise ScriptoriumError("'git' is not on PATH", "install git", ExitCode.CONFIG) from error
+def _missing() -> ScriptoriumError:
+    return ScriptoriumError("'git' is not on PATH", "install git", ExitCode.CONFIG)
 
 
 def run(*argv: str, cwd: Path | None = None, data: bytes = b"", accept: Iterable[int] = (0,)) -> tuple[int, bytes, str]:
     """Run git to its end and return (exit status, stdout, stderr); a status not accepted raises GitError."""
-    process = _popen(argv, cwd, stdin=PIPE if data else DEVNULL, stdout=PIPE, stderr=PIPE)
+    from plumbum import CommandNotFound, local  # late: `status` asks by `query` alone
+
+    environment = _environment()
+    if cwd is not None:
+        # a worktree that has lost its .git file must be an error, never the repository around it
+        environment["GIT_CEILING_DIRECTORIES"] = str(cwd.parent)
+    streams = {"stdin": PIPE if data else DEVNULL, "stdout": PIPE, "stderr": PIPE}
+    try:
+        # its own session: Ctrl-C on a terminal is ours to handle, not each git's
+        process: Any = local["git"].popen(argv, cwd=str(cwd or Path("/")), env=environment, new_session=True, **streams)
+    except CommandNotFound as error:
+        raise _missing() from error
+    return _finish(process, argv, data, accept)
+
+
+def query(*argv: str, accept: Iterable[int] = (0,)) -> tuple[int, bytes, str]:
+    """Do as `run` for the questions that every command begins with.
+
+    Without plumbum, whose import costs more than all the rest of `status`.
+    """
+    return _finish(_start(argv, stdout=PIPE, stderr=PIPE), argv, b"", accept)
+
+
+def _start(argv: Sequence[str], **streams: Any) -> Popen[bytes]:
+    environment = {**os.environ, **_environment()}
+    streams = {"stdin": DEVNULL, **streams}
+    try:
+        return Popen(["git", *argv], cwd="/", env=environment, start_new_session=True, **streams)
+    except FileNotFoundError as error:
+        raise _missing() from error
+
+
+def _finish(process: Any, argv: Sequence[str], data: bytes, accept: Iterable[int]) -> tuple[int, bytes, str]:
     stdout, stderr = process.communicate(data or None)
     text = stderr.decode(errors="replace")
     if process.returncode not in accept:
@@ -184,7 +210,7 @@ def run(*argv: str, cwd: Path | None = None, data: bytes = b"", accept: Iterable
 
 def check_version() -> str:
     """Return git's version, or raise when it is older than needed."""
-    text = run("version")[1].decode().strip()
+    text = query("version")[1].decode().strip()
     found = re.search(r"(\d+)\.(\d+)", text)
     if not found or (int(found[1]), int(found[2])) < MINIMUM:
         wanted = ".".join(map(str, MINIMUM))
@@ -218,7 +244,7 @@ class ObjectReader:
     def _ask(self, name: str) -> Object | None:
         if self._process is None:
             argv = ("--git-dir", str(self._git_dir), "cat-file", "--batch")
-            self._process = _popen(argv, None, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
+            self._process = _start(argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
         self._process.stdin.write(name.encode() + b"\n")
         self._process.stdin.flush()
         header = self._process.stdout.readline()
@@ -273,7 +299,7 @@ class Repository:
             raise ScriptoriumError(f"'{start}' is not a directory", "name a directory inside a git repository")
         start = start.resolve()
         check_version()
-        status, out, err = run(
+        status, out, err = query(
             "-C", str(start), "rev-parse", "--path-format=absolute", "--is-bare-repository", "--git-common-dir",
             "--show-toplevel", accept=(0, 128),
         )  # fmt: skip
@@ -338,13 +364,14 @@ class Repository:
 
     def default_branch(self) -> str:
         """Return the branch that plays master: ``master``, else the remote's default, ``main``, or HEAD's."""
-        candidates = ["master"]
-        _, out, _ = self.git("for-each-ref", "--format=%(symref:lstrip=3)", "refs/remotes/*/HEAD")
-        candidates += [*out.decode().split(), "main"]
-        for name in candidates:
+        if self.resolve("refs/heads/master"):
+            return "master"
+        git_dir = ("--git-dir", str(self.common_dir))
+        _, out, _ = query(*git_dir, "for-each-ref", "--format=%(symref:lstrip=3)", "refs/remotes/*/HEAD")
+        for name in (*out.decode().split(), "main"):
             if self.resolve(f"refs/heads/{name}"):
                 return name
-        head = self.git("symbolic-ref", "--quiet", "--short", "HEAD", accept=(0, 1))[1].decode().strip()
+        head = query(*git_dir, "symbolic-ref", "--quiet", "--short", "HEAD", accept=(0, 1))[1].decode().strip()
         if not head and self.resolve("HEAD"):
             raise ScriptoriumError(
                 f"cannot tell which branch of '{self.root}' work lands on",

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scriptorium import process
 from scriptorium.errors import ExitCode, ScriptoriumError
 
 if TYPE_CHECKING:
@@ -42,6 +41,8 @@ def hold(path: Path, subject: str, *, wait: float = PROBE_GRACE) -> Iterator[Non
 def _acquire(lock: FileLock, wait: float) -> bool:
     """Wait for a lock, but no longer than until a signal to stop arrives."""
     from filelock import Timeout
+
+    from scriptorium import process
 
     deadline = time.monotonic() + wait
     while True:

@@ -35,8 +35,17 @@ def test_quick_commands_import_none_of_the_packages(project: Project, argv: tupl
     assert not found & {*SLOW, "plumbum", "asyncio", "logging"}
 
 
-@pytest.mark.parametrize("argv", [("status",), ("status", "--json"), ("worktrees",)])
-def test_status_imports_plumbum_alone(project: Project, argv: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("argv", [("status",), ("status", "--json")])
+def test_status_imports_no_package(project: Project, argv: tuple[str, ...]) -> None:
+    project.init()
+    project.ticket("0001", state="in-progress")
+    found = imported(project, *argv)
+    assert "scriptorium" in found
+    assert not found & {*SLOW, "plumbum"}
+
+
+@pytest.mark.parametrize("argv", [("status", "--help"), ("worktrees",)])
+def test_what_reads_arguments_imports_plumbum_alone(project: Project, argv: tuple[str, ...]) -> None:
     project.init()
     project.ticket("0001", state="in-progress")
     found = imported(project, *argv)

@@ -3,31 +3,55 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from scriptorium import locks
-from scriptorium.cli import Command, Flag
-from scriptorium.errors import ScriptoriumError
+from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.git import scrub_environment
 from scriptorium.notices import WAITING
 from scriptorium.plan import Plan
 from scriptorium.ticket import State, branch_of, ticket_path
 from scriptorium.workspace import Workspace
 
+if TYPE_CHECKING:
+    from scriptorium.cli import Command
+
 LABELS = {State.OPEN: "Open", State.IN_PROGRESS: "In Progress", State.DONE: "Done", State.STUCK: "Stuck"}
 
 
-class Status(Command):
-    """Show how many tickets are in each state, who is at work, the merge queue, and what is known of master.
+def main(argv: list[str]) -> int:
+    """Run as `scriptorium status`; the two usual ways to call it do without the import of plumbum."""
+    if argv not in ([], ["--json"]):
+        return _command().launch(argv)
+    scrub_environment()
+    show(as_json=bool(argv))
+    return ExitCode.OK
 
-    Reads only: it runs no gate, so master is 'unknown' until 'scriptorium health' or a run has.
-    """
 
-    as_json = Flag("--json", help="print one JSON object")
+def _command() -> type[Command]:
+    """Return the command with its help, as all others have it."""
+    from scriptorium.cli import Command, Flag
 
-    def main(self) -> None:
-        workspace = Workspace.open()
-        plan = workspace.plan.snapshot()
-        facts = gather(workspace, plan)
-        print(json.dumps(facts, indent=2) if self.as_json else "\n".join(_lines(facts)))
+    class Status(Command):
+        """Show how many tickets are in each state, who is at work, the merge queue, and what is known of master.
+
+        Reads only: it runs no gate, so master is 'unknown' until 'scriptorium health' or a run has.
+        """
+
+        as_json = Flag("--json", help="print one JSON object")
+
+        def main(self) -> None:
+            show(as_json=bool(self.as_json))
+
+    Status.__module__ = __name__
+    return Status
+
+
+def show(*, as_json: bool) -> None:
+    """Print the status, as lines or as one JSON object."""
+    workspace = Workspace.open()
+    facts = gather(workspace, workspace.plan.snapshot())
+    print(json.dumps(facts, indent=2) if as_json else "\n".join(_lines(facts)))
 
 
 def gather(workspace: Workspace, plan: Plan) -> dict[str, object]:
@@ -81,6 +105,3 @@ def _lines(facts: dict[str, object]) -> list[str]:
     if not facts["spec"]:
         lines.append(WAITING)
     return lines
-
-
-main = Status.launch
