@@ -13,7 +13,7 @@ from pathlib import Path
 from scriptorium import process
 from scriptorium.commands.architect import architect
 from scriptorium.commands.architect import due as architect_due
-from scriptorium.commands.assign import assign, open_problems
+from scriptorium.commands.assign import assign, open_problems, unreadable
 from scriptorium.commands.code import Result, abandoned, code
 from scriptorium.commands.health import health
 from scriptorium.commands.manager import due as manager_due
@@ -23,8 +23,8 @@ from scriptorium.config import FILE, ConfigError
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.notices import WAITING
-from scriptorium.plan import BRANCH
-from scriptorium.ticket import State
+from scriptorium.plan import BRANCH, Plan
+from scriptorium.ticket import State, TicketError
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,10 @@ class _Backoff:
             self.failures, self.until, self.subject = 0, 0.0, subject
         return time.monotonic() < self.until
 
-    def failed(self) -> None:
+    def failed(self, error: ScriptoriumError | None = None) -> None:
+        if error is not None and error.code is ExitCode.LOCKED:
+            self.until = time.monotonic() + PAUSE[0]  # somebody else is at it, which is no failure
+            return
         self.failures += 1
         self.until = time.monotonic() + min(PAUSE[0] * 2 ** (self.failures - 1), PAUSE[1])
 
@@ -113,7 +116,7 @@ class Driver:
             return ExitCode.REFUSED
         plan = self.workspace.plan.snapshot()
         held_up = self.standing in (Standing.BLOCKED, Standing.FAILING)
-        return ExitCode.FAILED if held_up or plan.tickets(State.STUCK) or open_problems(plan) else ExitCode.OK
+        return ExitCode.FAILED if held_up or plan.tickets(State.STUCK) or _problems(plan) else ExitCode.OK
 
     # -- one pass -----------------------------------------------------------------------------------
 
@@ -173,7 +176,7 @@ class Driver:
             step(self.workspace)
         except ScriptoriumError as error:
             self._fault(name, error)
-            pause.failed()
+            pause.failed(error)
             return False
         pause.worked()
         self._told.pop(name, None)
@@ -197,7 +200,7 @@ class Driver:
             coded = code(self.workspace, name, self.endpoint)
         except ScriptoriumError as error:
             self._fault("code", error)
-            faults.failed()
+            faults.failed(error)
             return False
         self._told.pop("code", None)
         match coded.result:
@@ -221,7 +224,7 @@ class Driver:
         except ScriptoriumError as error:
             if error.code is not ExitCode.REFUSED:  # master is red: told already
                 self._fault("merge", error)
-                pause.failed()
+                pause.failed(error)
             return False
         if merged is None:
             return False
@@ -235,7 +238,7 @@ class Driver:
         return True
 
     def _tell_problems(self) -> None:
-        problems = open_problems(self.workspace.plan.snapshot())
+        problems = _problems(self.workspace.plan.snapshot())
         self._tell("open", "; ".join(problem.message for problem in problems), logging.WARNING)
 
     # -- talking --------------------------------------------------------------------------------------
@@ -304,6 +307,11 @@ class Driver:
             return
         self._pauses.clear()  # it may be what mends a step that fails
         log.info("'%s' has changed and is in force", FILE)
+
+
+def _problems(plan: Plan) -> list[TicketError]:
+    """Return what keeps tickets from ever moving until a person mends them. Pure."""
+    return [*open_problems(plan), *unreadable(plan, State.IN_PROGRESS)]
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:

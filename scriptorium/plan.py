@@ -333,9 +333,9 @@ class PlanStore:
                 return written
             what = f"{change.verb} {change.subject}"
             time.sleep(random.uniform(0, min(0.001 * 2**turn, 0.1)))  # spreads the writers
-        raise ScriptoriumError(
-            f"branch '{BRANCH}' moved {TRIES} times while '{what}' was tried", "try again", ExitCode.LOCKED
-        )
+        lock = self.repository.common_dir / f"{REF}.lock"
+        hint = f"if no git is at work, remove '{lock}'" if lock.exists() else "try again"
+        raise ScriptoriumError(f"'{what}' could not be written to '{BRANCH}' in {TRIES} tries", hint, ExitCode.LOCKED)
 
     def follow(self, old: str, new: str) -> None:
         """Take along a checkout of the plan branch, which would otherwise show our change reversed."""

@@ -87,6 +87,17 @@ def open_problems(plan: Plan) -> list[TicketError]:
     return problems
 
 
+def unreadable(plan: Plan, state: State) -> list[TicketError]:
+    """Return what is wrong with the tickets in a state that cannot be understood. Pure."""
+    problems = []
+    for name in plan.tickets(state):
+        try:
+            plan.ticket(name, state)
+        except TicketError as error:
+            problems.append(error)
+    return problems
+
+
 def find_circle(start: str, depends: dict[str, tuple[str, ...]]) -> list[str]:
     """Return a way along dependencies from an id back to itself, empty when there is none."""
     ways = [[start, wanted] for wanted in depends.get(start, ())]

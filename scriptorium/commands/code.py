@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from scriptorium import agent, gate, locks, process, transitions, worktrees
 from scriptorium.cli import Command
+from scriptorium.commands.assign import unreadable
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
 from scriptorium.gate import Colour
@@ -70,10 +71,11 @@ class Coded:
 
 
 def abandoned(workspace: Workspace) -> list[str]:
-    """Return the tickets in progress that wait for nobody and at which nobody is at work."""
+    """Return the tickets in progress that wait for nobody, can be read, and have nobody at work."""
     plan = workspace.plan.snapshot()
     queued = {item.ticket for item in plan.queue()}
-    idle = [name for name in plan.tickets(State.IN_PROGRESS) if name not in queued]
+    broken = {problem.ticket for problem in unreadable(plan, State.IN_PROGRESS)}
+    idle = [name for name in plan.tickets(State.IN_PROGRESS) if name not in queued | broken]
     return [name for name in idle if not locks.is_held(workspace.paths.ticket_lock(name))]
 
 

@@ -6,11 +6,11 @@ import json
 from collections import defaultdict
 
 from scriptorium.cli import Command, Flag
-from scriptorium.commands.assign import open_problems
+from scriptorium.commands.assign import open_problems, unreadable
 from scriptorium.errors import ExitCode
 from scriptorium.history import Finding, Level, Place, check_history, read_history
 from scriptorium.plan import ACTIVE, PENDING, Plan
-from scriptorium.ticket import BRANCH_PREFIX, State, TicketError, parse_item, ticket_id
+from scriptorium.ticket import BRANCH_PREFIX, State, parse_item, ticket_id
 from scriptorium.workspace import Workspace
 
 
@@ -58,18 +58,8 @@ def check_tickets(plan: Plan) -> list[Finding]:
         if len(found) > 1 and all(place.state != State.OPEN for place in found):
             where = " and ".join(map(str, found))
             findings.append(Finding(Level.ERROR, found[-1].name, f"its id is in more than one place: {where}"))
-    problems = [*open_problems(plan), *_unreadable(plan, State.IN_PROGRESS), *_unreadable(plan, State.STUCK)]
+    problems = [*open_problems(plan), *unreadable(plan, State.IN_PROGRESS), *unreadable(plan, State.STUCK)]
     return findings + [Finding(Level.ERROR, problem.ticket, problem.why) for problem in problems]
-
-
-def _unreadable(plan: Plan, state: State) -> list[TicketError]:
-    problems = []
-    for name in plan.tickets(state):
-        try:
-            plan.ticket(name, state)
-        except TicketError as error:
-            problems.append(error)
-    return problems
 
 
 def check_queue(plan: Plan) -> list[Finding]:

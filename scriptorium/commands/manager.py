@@ -31,6 +31,10 @@ from scriptorium.workspace import Workspace
 log = logging.getLogger(__name__)
 
 
+DONE_MOST = 200
+"""How many done tickets a prompt lists."""
+
+
 class Manager(Command):
     """Let the Manager write tickets for each area that has changed since that was last done.
 
@@ -68,7 +72,7 @@ def _plan_area(workspace: Workspace, area: str) -> list[str]:
         area=area,
         gate=workspace.config.gate,
         text=plan.read(f"areas/{area}.md").decode(errors="replace"),
-        tickets="\n".join(f"{name} ({state})" for state in State for name in plan.tickets(state)) or "none",
+        tickets="\n".join(_known_tickets(plan)) or "none",
     )
 
     def may_write(path: str) -> bool:
@@ -84,6 +88,15 @@ def _plan_area(workspace: Workspace, area: str) -> list[str]:
         raise
     log.info("manager: tickets created for area '%s': %s", area, ", ".join(created) or "none")
     return created
+
+
+def _known_tickets(plan: Plan) -> list[str]:
+    """Return the tickets as the prompt lists them: of the done ones the newest, as they may be thousands."""
+    lines = [f"{name} ({state})" for state in State if state is not State.DONE for name in plan.tickets(state)]
+    done = plan.tickets(State.DONE)
+    older = len(done) - DONE_MOST
+    lines += [f"({older} older ones are in tickets/done/)"] if older > 0 else []
+    return lines + [f"{name} ({State.DONE})" for name in done[-DONE_MOST:]]
 
 
 def _record(workspace: Workspace, area: str, edits: planning.Edits) -> list[str]:
