@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from scriptorium.commands import manager
 from tests.support import PLAN, Project
 
 COUNTS = 'echo "$SCRIPTORIUM_AREA" >> "$(dirname "$0")/runs"; '
@@ -246,3 +247,17 @@ def test_agent_that_wrote_nothing_is_not_asked_again_until_the_area_changes(proj
     project.commit_plan({"areas/core.md": "# Core, better\n"})
     assert project.run("manager").code == 0
     assert runs(project) == ["core", "core"]
+
+
+def test_prompt_lists_the_newest_of_very_many_done_tickets(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manager, "DONE_MOST", 2)
+    for number in ("0001", "0002", "0003"):
+        project.ticket(number, state="done")
+    project.ticket("0004")
+
+    assert manager._known_tickets(project.workspace.plan.snapshot()) == [
+        "0004-thing (open)",
+        "(1 older ones are in tickets/done/)",
+        "0002-thing (done)",
+        "0003-thing (done)",
+    ]

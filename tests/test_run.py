@@ -361,6 +361,35 @@ def test_ticket_that_can_never_be_ready_is_told_and_ends_until_idle_with_exit_co
 # -- one at a time --------------------------------------------------------------------------------------
 
 
+def test_ticket_in_progress_that_a_person_broke_holds_up_nobody(project: Project) -> None:
+    project.commit_plan({"spec.md": "# Tool\n", "tickets/in-progress/0001-broken.md": "---\narea: [\n---\n# Broken\n"})
+    project.ticket("0002")
+
+    result = project.run("run", "--until-idle")
+
+    assert result.code == 1
+    assert result.out.count("[WARN] ticket '0001-broken': its front matter is not YAML") == 1
+    assert "[INFO] merge queue: ticket '0002-thing' landed" in result.out
+
+
+def test_lock_of_somebody_else_is_waited_for_and_counts_as_no_failure(project: Project) -> None:
+    project.commit_plan({"spec.md": SPEC})
+    (project.root.parent / "hold-architect").touch()
+    with held_architect(project), hasty(project, SCRIPTORIUM_LOG_LEVEL="debug") as daemon:
+        daemon.says("[DEBUG] architect: another process is at work on 'the plan'", times=driver.PATIENCE + 1)
+        assert daemon.process.poll() is None
+        assert "[ERROR]" not in daemon.out
+
+
+@contextmanager
+def held_architect(project: Project) -> Iterator[None]:
+    """Have `scriptorium architect` at work in another process."""
+    with project.running("architect") as other:
+        until((project.root.parent / "held").exists)
+        yield
+        other.end(signal.SIGTERM)
+
+
 def test_second_run_leaves_with_exit_code_75(project: Project) -> None:
     with project.running("run") as daemon:
         daemon.says("WAITING")
