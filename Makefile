@@ -46,7 +46,7 @@ check: lint types test
 # the real program, from npm; PATH is left alone where it is there already
 integration-test: $(VENV)/developing
 	@command -v codex >/dev/null || test -x $(VENV)/npm/node_modules/.bin/codex \
-		|| npm install --silent --no-fund --no-audit --prefix $(VENV)/npm @openai/codex@$(CODEX_VERSION)
+		|| npm install --loglevel=error --no-fund --no-audit --prefix $(VENV)/npm @openai/codex@$(CODEX_VERSION)
 	PATH="$$PATH:$(CURDIR)/$(VENV)/npm/node_modules/.bin" $(BIN)/pytest -n 2 tests/integration
 
 bench: $(VENV)/developing
