@@ -115,8 +115,10 @@ class Driver:
         if self.standing is Standing.RED:
             return ExitCode.REFUSED
         plan = self.workspace.plan.snapshot()
+        stuck = plan.tickets(State.STUCK)
+        self._tell("stuck", f"stuck, and in need of a person: {', '.join(stuck)}" if stuck else "", logging.WARNING)
         held_up = self.standing in (Standing.BLOCKED, Standing.FAILING)
-        return ExitCode.FAILED if held_up or plan.tickets(State.STUCK) or _problems(plan) else ExitCode.OK
+        return ExitCode.FAILED if held_up or stuck or _problems(plan) else ExitCode.OK
 
     # -- one pass -----------------------------------------------------------------------------------
 

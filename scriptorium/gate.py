@@ -52,7 +52,7 @@ def recall(workspace: Workspace, tree: str) -> Colour:
     """Return what is known of a tree."""
     file = _file(workspace, tree)
     try:
-        colour = file.read_text().strip()
+        colour = file.read_text().partition("\n")[0]
         age = time.time() - file.stat().st_mtime
     except OSError:
         return Colour.UNKNOWN
@@ -62,11 +62,19 @@ def recall(workspace: Workspace, tree: str) -> Colour:
     return Colour.RED if colour == Colour.RED and 0 <= age < RED_FOR else Colour.UNKNOWN
 
 
-def remember(workspace: Workspace, tree: str, *, green: bool) -> None:
-    """Keep an answer."""
+def recall_log(workspace: Workspace, tree: str) -> str:
+    """Return where the output of the run is that gave the answer for a tree, or ''."""
+    try:
+        return _file(workspace, tree).read_text().partition("\n")[2]
+    except OSError:
+        return ""
+
+
+def remember(workspace: Workspace, tree: str, *, green: bool, log: Path | None = None) -> None:
+    """Keep an answer, and where the output is that explains it."""
     file = workspace.paths.ensure(workspace.paths.gates) / _file(workspace, tree).name
     draft = file.with_suffix(f".{os.getpid()}")
-    draft.write_text(Colour.GREEN if green else Colour.RED)
+    draft.write_text(f"{Colour.GREEN if green else Colour.RED}\n{log or ''}")
     draft.replace(file)
 
 

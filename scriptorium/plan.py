@@ -344,8 +344,9 @@ class PlanStore:
                 import logging
 
                 logging.getLogger(__name__).warning(
-                    "'%s' has '%s' checked out with edits in the way: commit them elsewhere, then "
-                    "'git reset --keep %s' there", checkout, BRANCH, BRANCH,
+                    "the files in '%s' are behind '%s', as edits are in the way; hint: copy your edits elsewhere, "
+                    "then 'git reset --hard' there; a commit from there would undo what has happened since",
+                    checkout, BRANCH,
                 )  # fmt: skip
 
     @staticmethod

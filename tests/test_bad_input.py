@@ -245,7 +245,13 @@ def test_agent_program_that_is_missing(project: Project) -> None:
     project.agent("true").unlink()
     before = picture(project)
     result = project.run("run")
-    refused(result, 78, f"'{project.root.parent / 'agent'}' is not on PATH", "check 'harnesses.script.command'")
+    what = f"'{project.root.parent / 'agent'}' is not a program that can be run"
+    refused(result, 78, what, "check 'harnesses.script.command'")
+        result,
+        78,
+        f"'{project.root.parent / 'agent'}' is not a program that can be run",
+        "check 'harnesses.script.command'",
+    )
     assert picture(project) == before
 
 

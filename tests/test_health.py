@@ -98,15 +98,13 @@ def test_red_master_lets_nothing_land_until_it_is_green_again(project: Project, 
     name = project.queued()
     commit = project.commit({"broken": "1\n"})
     plan = project.git("rev-parse", PLAN)
-    told = (
-        3,
-        "",
-        f"scriptorium: master is red at '{commit[:12]}', so nothing lands\n"
-        "hint: repair it on master, or by a ticket marked 'repair: true'; 'scriptorium health' says what fails\n",
-    )
-
-    assert project.run("merge") == told
-    assert project.run("merge") == told
+    for _ in range(2):
+        refused = project.run("merge")
+        assert (refused.code, refused.out) == (3, "")
+        first, hint = refused.err.splitlines()
+        assert first == f"scriptorium: master is red at '{commit[:12]}', so nothing lands"
+        assert hint.startswith("hint: repair it on master, or by a ticket marked 'repair: true'; `make test` fail")
+        assert Path(hint.partition("see '")[2].rstrip("'")).exists()
 
     assert gates(facts) == 1
     assert project.git("rev-parse", "master", PLAN).splitlines() == [commit, plan]
@@ -178,3 +176,17 @@ def test_killed_during_the_gate_it_leaves_nothing_that_stands_in_the_way(project
     (facts / "go").touch()
     assert project.run("health") == (0, f"green {project.git('rev-parse', 'master')}\n", "")
     assert project.git("worktree", "list").count("\n") == 0
+
+
+def test_while_master_is_known_to_be_red_only_repairs_are_assigned(project: Project) -> None:
+    project.ticket("0001")
+    project.commit({"broken": "1\n"})
+    assert project.run("health").code == 3
+
+    refused = project.run("assign")
+    assert (refused.code, refused.out) == (3, "")
+    assert refused.err.startswith("scriptorium: master is red, so no ticket is assigned\nhint: ")
+
+    text = "---\narea: core\nrepair: true\n---\n# Mend it\n"
+    project.commit_plan({"tickets/open/0002-mend.md": text})
+    assert project.run("assign").out.startswith("0002-mend\t")

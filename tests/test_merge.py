@@ -168,12 +168,10 @@ def test_a_conflict_reopens_the_ticket_with_the_paths_and_leaves_the_worktree_cl
     assert result == (
         0,
         f"{name}\treopened\n",
-        f"scriptorium: merge queue: ticket '{name}' reopened: Merging `master` conflicts in:\n",
+        f"scriptorium: merge queue: ticket '{name}' reopened: Merging `master` conflicts in `dir/a ü`, `file`\n",
     )
     assert state(project, name) == "open"
-    assert note(project, name) == (
-        "## Attempt 1 failed: conflict\n\nMerging `master` conflicts in:\n\n```\ndir/a ü\nfile\n```\n"
-    )
+    assert note(project, name) == ("## Attempt 1 failed: conflict\n\nMerging `master` conflicts in `dir/a ü`, `file`\n")
     assert trailers(project)["Cause"] == "conflict"
     assert project.git("rev-parse", "master") == master
     assert project.git("rev-parse", BRANCH) == tip

@@ -139,3 +139,15 @@ def test_a_reader_that_is_gone_is_no_bug(project: Project) -> None:
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
     assert f"tickets/in-progress/{name}.md" in project.plan_files()
+
+
+def test_a_ticket_that_gets_its_number_in_the_pipeline_lands_in_it(project: Project) -> None:
+    project.commit_plan({"tickets/open/mend the build.md": "---\narea: core\n---\n# Mend it\n"})
+    project.agent("sleep 1; echo x >file; scriptorium submit-pr 'Mend it'")  # merge has long started by then
+
+    done = subprocess.run(
+        "scriptorium assign | scriptorium code | scriptorium merge",
+        shell=True, cwd=project.root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout) == (0, "0001-mend-the-build\tlanded\n"), done.stderr

@@ -36,12 +36,14 @@ def test_tickets_are_counted_by_state_and_the_queue_is_shown(project: Project) -
     assert project.run("health").code == 0
 
     assert project.run("status").out == (
-        "Open: 2\nIn Progress: 1\nDone: 3\nStuck: 1\nActive Agent: none\nMerge Queue: 0003-thing\n"
+        "Open: 2\nIn Progress: 1\nDone: 3\nStuck: 1\nActive Agent: none\n"
+        "Stuck Tickets: 0007-thing\nMerge Queue: 0003-thing\n"
         f"Master: green {project.git('rev-parse', 'master')[:12]}\n"
     )
     assert json.loads(project.run("status", "--json").out) == {
         "counts": {"open": 2, "in-progress": 1, "done": 3, "stuck": 1},
         "active": [],
+        "open": ["0001-thing", "0002-thing"],
         "in_progress": ["0003-thing"],
         "stuck": ["0007-thing"],
         "queue": ["0003-thing"],

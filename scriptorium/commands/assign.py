@@ -7,7 +7,9 @@ from pathlib import Path
 
 from scriptorium import transitions, worktrees
 from scriptorium.cli import Command
-from scriptorium.errors import ExitCode
+from scriptorium.commands.health import known_health
+from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.gate import Colour
 from scriptorium.plan import Change, Plan
 from scriptorium.records import emit
 from scriptorium.ticket import State, Ticket, TicketError, slug, ticket_id
@@ -20,12 +22,20 @@ class Assign(Command):
     """Move the oldest ready ticket from open to in-progress, with a branch and a worktree of its own.
 
     Ready is a ticket whose dependencies are done. A higher 'priority' goes first, then the lower
-    number. Prints the ticket and its worktree, or nothing when no ticket is ready.
+    number. Prints the ticket and its worktree, or nothing when no ticket is ready. While master is
+    known to be red only tickets marked 'repair: true' have a turn, and the exit code is 3 without one.
     """
 
     def main(self) -> int:
         workspace = Workspace.open()
-        result = assign(workspace)
+        red = known_health(workspace).colour is Colour.RED
+        result = assign(workspace, repairs_only=red)
+        if result is None and red and ready(workspace.plan.snapshot()):
+            raise ScriptoriumError(
+                "master is red, so no ticket is assigned",
+                "repair it on master, or by a ticket marked 'repair: true'",
+                ExitCode.REFUSED,
+            )
         if result:
             emit(result[0], str(result[1]))
             return ExitCode.OK

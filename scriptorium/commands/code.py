@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from scriptorium import agent, gate, locks, process, transitions, worktrees
+from scriptorium import agent, gate, locks, notices, process, transitions, worktrees
 from scriptorium.cli import Command
 from scriptorium.commands.assign import unreadable
 from scriptorium.endpoint import Endpoint
@@ -102,7 +102,8 @@ def _in_progress(plan: Plan, wanted: str) -> str:
     """Return the name of a ticket that can be worked on, or raise with what it is instead."""
     name, state = plan.require(wanted)
     if state is not State.IN_PROGRESS:
-        raise ScriptoriumError(f"ticket '{name}' is {state}, not in progress", "run 'scriptorium assign' first")
+        hint = "run 'scriptorium assign' first" if state is State.OPEN else "see 'scriptorium status --json'"
+        raise ScriptoriumError(f"ticket '{name}' is {state}, not in progress", hint)
     if any(item.ticket == name for item in plan.queue()):
         raise ScriptoriumError(f"ticket '{name}' is submitted already", "run 'scriptorium merge'")
     return name
@@ -218,8 +219,12 @@ class _Coding:
             ticket = plan.ticket(self.ticket.name, State.IN_PROGRESS)
             return transitions.reopen(plan, ticket, cause, self._redact(reason), words, most, facts)
 
-        self.workspace.plan.transact(decide)
-        log.info("ticket '%s': attempt failed: %s", self.ticket.name, reason)
+        after = self.workspace.plan.transact(decide)
+        if cause is Cause.STOPPED:
+            log.info("ticket '%s' was stopped and is open again; the attempt does not count", self.ticket.name)
+        else:
+            log.info("ticket '%s': attempt failed: %s", self.ticket.name, reason)
+        notices.tell_if_stuck(log, after, self.ticket.name)
 
     def _redact(self, text: str) -> str:
         return redact(text, *self.workspace.config.environments)

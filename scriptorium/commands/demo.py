@@ -87,7 +87,7 @@ def _show(project: Path, home: Path) -> None:
         f"cd {project}",
         "git show scriptorium/plan:tickets/done/0002-ignore-case-and-punctuation.md   # the note on its first attempt",
         "python3 -m tally README.md                                                   # what was built",
-        f"ls {home / 'state'}/tally-*/logs/*                                         # what agent and gate printed",
+        f"ls {home / 'state'}/tally-*/logs/*   # what agent and gate printed",
         "",
         "With a real agent: install codex ('npm i -g @openai/codex'), sign in, and in a project of yours run",
         'scriptorium --init, scriptorium plan "what you want", scriptorium run. Any other agent program goes',

@@ -49,7 +49,10 @@ class MasterHealth:
 def known_health(workspace: Workspace) -> MasterHealth:
     """Return what is known of master, without running anything."""
     commit = workspace.master_commit()
-    return MasterHealth(gate.recall(workspace, workspace.repository.tree_of(commit)), commit)
+    tree = workspace.repository.tree_of(commit)
+    colour = gate.recall(workspace, tree)
+    log = gate.recall_log(workspace, tree) if colour is Colour.RED else ""
+    return MasterHealth(colour, commit, f"`{workspace.config.gate}` fails; see '{log}'" if log else "")
 
 
 def health(workspace: Workspace) -> MasterHealth:
@@ -75,7 +78,7 @@ def _run(workspace: Workspace, commit: str) -> MasterHealth:
         result = gate.run(workspace, path, "health")
     finally:
         _discard(workspace)
-    gate.remember(workspace, repository.tree_of(commit), green=result.green)
+    gate.remember(workspace, repository.tree_of(commit), green=result.green, log=result.log)
     reason = f"{result.reason}; see '{result.log}'" if result.reason else ""
     return MasterHealth(Colour.GREEN if result.green else Colour.RED, commit, reason)
 

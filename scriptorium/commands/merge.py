@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn
 
-from scriptorium import gate, locks, process, rescue, transitions, worktrees
+from scriptorium import gate, locks, notices, process, rescue, transitions, worktrees
 from scriptorium.cli import Command
 from scriptorium.commands.health import MasterHealth, health
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
@@ -40,8 +40,9 @@ class Merge(Command):
 
     def main(self, *names: str) -> int:
         workspace = Workspace.open()
+        named = tickets(names)  # to its end first: the steps before it in a pipe change the plan
         plan = workspace.plan.snapshot()
-        wanted = {plan.require(name)[0] for name in tickets(names)}
+        wanted = {plan.require(name)[0] for name in named}
         with process.stoppable():
             while True:
                 process.check_stop()  # a gate may be over before it looks for a signal
@@ -112,7 +113,7 @@ def merge(workspace: Workspace) -> Merged | None:
 def _refuse(found: MasterHealth) -> NoReturn:
     raise ScriptoriumError(
         f"master is red at '{found.commit[:12]}', so nothing lands",
-        "repair it on master, or by a ticket marked 'repair: true'; 'scriptorium health' says what fails",
+        f"repair it on master, or by a ticket marked 'repair: true'{'; ' + found.reason if found.reason else ''}",
         ExitCode.REFUSED,
     )
 
@@ -165,8 +166,8 @@ class _Lane:
         except GitError as error:
             return self._reopen(ticket, Cause.CONFLICT, f"Merging `{workspace.master}` failed: {error.message}", "")
         if conflicts:
-            names = "\n".join(conflicts)
-            return self._reopen(ticket, Cause.CONFLICT, f"Merging `{workspace.master}` conflicts in:", names)
+            names = ", ".join(f"`{name}`" for name in conflicts)
+            return self._reopen(ticket, Cause.CONFLICT, f"Merging `{workspace.master}` conflicts in {names}", "")
         tested = workspace.repository.resolve(f"refs/heads/{ticket.branch}")
         if tested == master and (lost := self._lost(ticket, master)):
             return self._reopen(ticket, Cause.LOST, f"`{ticket.branch}` no longer holds what was submitted", lost)
@@ -196,7 +197,7 @@ class _Lane:
         except Stopped:
             self._sweep_up(ticket, tested)
             raise
-        gate.remember(workspace, tree, green=result.green)
+        gate.remember(workspace, tree, green=result.green, log=result.log)
         if result.green:
             return None
         self._sweep_up(ticket, tested)
@@ -230,8 +231,9 @@ class _Lane:
             fresh = plan.ticket(ticket.name, State.IN_PROGRESS)
             return transitions.reopen(plan, fresh, cause, reason, words, workspace.config.max_attempts, facts)
 
-        workspace.plan.transact(decide)
+        after = workspace.plan.transact(decide)
         log.info("merge queue: ticket '%s' reopened: %s", ticket.name, reason)
+        notices.tell_if_stuck(log, after, ticket.name)
         return Merged(ticket.name, Ended.REOPENED)
 
 

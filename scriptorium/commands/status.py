@@ -64,6 +64,7 @@ def gather(workspace: Workspace, plan: Plan) -> dict[str, object]:
         "active": [
             {"ticket": name, "branch": branch_of(name), "worktree": str(paths.ticket_worktree(name))} for name in active
         ],
+        "open": plan.tickets(State.OPEN),
         "in_progress": plan.tickets(State.IN_PROGRESS),
         "stuck": plan.tickets(State.STUCK),
         "queue": queue,
@@ -87,6 +88,8 @@ def _master(workspace: Workspace) -> dict[str, str]:
 
 def _lines(facts: dict[str, object]) -> list[str]:
     counts, active, queue, master = facts["counts"], facts["active"], facts["queue"], facts["master"]
+    stuck = facts["stuck"]
+    assert isinstance(stuck, list)
     assert isinstance(counts, dict)
     assert isinstance(active, list)
     assert isinstance(queue, list)
@@ -99,6 +102,8 @@ def _lines(facts: dict[str, object]) -> list[str]:
         lines.append(f"Active Agent Ticket: {one['ticket'].partition('-')[0]} ({path})")
         lines.append(f"Active Agent Branch: {one['branch']}")
         lines.append(f"Active Agent Worktree: {one['worktree']}")
+    if stuck:
+        lines.append(f"Stuck Tickets: {', '.join(stuck)}")
     if queue:
         lines.append(f"Merge Queue: {', '.join(queue)}")
     lines.append(f"Master: {master['health']} {master['commit'][:12]}".rstrip())

@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     if not token or not sockets:
         raise ScriptoriumError(
             "this is not the run of a coding agent",
-            "'scriptorium code' starts one; a person moves a ticket by 'scriptorium merge'",
+            "'scriptorium code' starts one",
             ExitCode.USAGE,
         )
     try:

@@ -98,7 +98,8 @@ class Harness(ABC):
         """Raise, with exit code 78, when the program cannot be started here."""
         program = self.program()
         if shutil.which(program) is None:
-            raise ScriptoriumError(f"'{program}' is not on PATH", self.remedy(), ExitCode.CONFIG)
+            what = "is not on PATH" if "/" not in program else "is not a program that can be run"
+            raise ScriptoriumError(f"'{program}' {what}", self.remedy(), ExitCode.CONFIG)
 
     @abstractmethod
     def program(self) -> str: ...
@@ -162,9 +163,13 @@ def choose(config: Config, role: str, root: Path) -> tuple[Harness, str]:
         from scriptorium.harness.codex import Codex
 
         return Codex(), model
+    from difflib import get_close_matches
+
     backend = "claude-code" if model.startswith("claude-") else "typoi"
+    near = get_close_matches(model, config.harnesses, 1)
+    hint = "use a 'gpt-…' or 'codex-…' model, or name the program under 'harnesses'"
     raise ScriptoriumError(
         f"model '{model}' of role '{role}' needs the backend '{backend}', which is not there yet",
-        "use a 'gpt-…' or 'codex-…' model, or name the program under 'harnesses'",
+        f"did you mean '{near[0]}'?" if near else hint,
         ExitCode.CONFIG,
     )

@@ -38,7 +38,7 @@ class Codex(Harness):
         return "codex"
 
     def remedy(self) -> str:
-        return "install it with 'npm i -g @openai/codex', or name another model in 'scriptorium.json'"
+        return "install it with 'npm i -g @openai/codex', or name a program of your own under 'harnesses'"
 
     def read(self, line: bytes, report: Report) -> bool:
         try:
