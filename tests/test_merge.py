@@ -367,3 +367,27 @@ def test_a_lock_file_that_a_killed_git_left_in_the_worktree_is_no_conflict(proje
     (project.root / ".git" / "worktrees" / name / "index.lock").touch()
 
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+
+def test_a_gate_that_checks_out_another_branch_does_not_move_it(project: Project) -> None:
+    project.git("checkout", "--quiet", "-b", "mine")
+    master = project.git("rev-parse", "master")
+    name = project.queued()
+    project.configure(gate="[ ! -f file ] || { git checkout --quiet master; exit 1; }")
+
+    assert project.run("merge")[:2] == (0, f"{name}\treopened\n")
+
+    assert project.git("rev-parse", "master") == master
+    assert project.git("show", "scriptorium/ticket-0001:file") == name
+
+
+def test_commits_made_while_a_red_gate_ran_are_kept(project: Project) -> None:
+    name = project.queued()
+    project.configure(gate="[ ! -f file ] || { git commit --quiet --allow-empty -m precious; exit 1; }")
+
+    result = project.run("merge")
+
+    assert result[:2] == (0, f"{name}\treopened\n")
+    assert "'scriptorium/ticket-0001' got commits while the gate ran: kept as" in result.err
+    (kept,) = project.refs("refs/scriptorium/rescue/").values()
+    assert project.git("log", "-1", "--format=%s", kept) == "precious"

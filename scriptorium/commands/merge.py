@@ -205,7 +205,14 @@ class _Lane:
 
     def _sweep_up(self, ticket: Ticket, tested: str) -> None:
         """Remove what the gate wrote, which is not the agent's work: the tree was clean before."""
-        self.workspace.repository.reset(self.workspace.paths.ticket_worktree(ticket.name), tested)
+        workspace, path = self.workspace, self.workspace.paths.ticket_worktree(ticket.name)
+        if not worktrees.is_sound(workspace, path, ticket.branch):
+            return  # a reset would move the branch that the gate has checked out; `ensure` makes it anew
+        tip = workspace.repository.resolve(f"refs/heads/{ticket.branch}")
+        if tip and not workspace.repository.is_ancestor(tip, tested):
+            why = f"'{ticket.branch}' got commits while the gate ran"
+            rescue.keep(workspace, tip, ticket.name, why)
+        workspace.repository.reset(path, tested)
 
     def _land(self, ticket: Ticket, master: str, tested: str) -> Merged | None:
         landing = land(self.workspace, ticket, master, tested)
