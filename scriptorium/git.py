@@ -450,7 +450,9 @@ class Repository:
         heads = [(self.common_dir / "HEAD", self.root)]
         for directory in (self.common_dir / "worktrees").glob("*"):
             try:
-                heads.append((directory / "HEAD", Path((directory / "gitdir").read_text().strip()).parent))
+                # since git 2.48 it may be relative (worktree.useRelativePaths)
+                back = directory / os.fsdecode((directory / "gitdir").read_bytes().strip())
+                heads.append((directory / "HEAD", Path(os.path.normpath(back)).parent))
             except OSError:
                 continue  # being removed at this moment
         found = []

@@ -21,13 +21,19 @@ def is_sound(workspace: Workspace, path: Path, branch: str) -> bool:
     Read from git's own files (gitrepository-layout), because it is asked several times a ticket.
     """
     try:
-        git_dir = Path((path / ".git").read_text().removeprefix("gitdir: ").strip())
+        git_dir = git_directory(path)
         head = (git_dir / "HEAD").read_text().strip()
-        back = Path((git_dir / "gitdir").read_text().strip())
+        back = git_dir / (git_dir / "gitdir").read_text().strip()
+        # links on the way count as what they lead to, as for git: on macOS /tmp is one
+        ours = git_dir.parent.samefile(workspace.repository.common_dir / "worktrees")
+        return ours and back.samefile(path / ".git") and head == f"ref: refs/heads/{branch}"
     except OSError:
         return False
-    ours = git_dir.parent == workspace.repository.common_dir / "worktrees"
-    return ours and back == path / ".git" and head == f"ref: refs/heads/{branch}"
+
+
+def git_directory(path: Path) -> Path:
+    """Return the directory that git keeps for a worktree; its .git file may name it relative to itself."""
+    return path / (path / ".git").read_text().removeprefix("gitdir: ").strip()
 
 
 def ensure(workspace: Workspace, ticket: str) -> Path:
@@ -90,7 +96,7 @@ def clear(workspace: Workspace, ticket: str) -> None:
     kept by a rescue ref.
     """
     path = workspace.paths.ticket_worktree(ticket)
-    git_dir = Path((path / ".git").read_text().removeprefix("gitdir: ").strip())
+    git_dir = git_directory(path)
     # the ticket is locked and its leftovers are ended, so nobody holds it: a killed git left it
     (git_dir / "index.lock").unlink(missing_ok=True)
     if workspace.repository.changes(path):

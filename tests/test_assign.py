@@ -255,3 +255,16 @@ def test_two_who_want_the_same_worktree_share_it(project: Project, monkeypatch: 
     assert project.git("status", "--porcelain", "--branch", cwd=project.worktree("0001-x")) == (
         "## scriptorium/ticket-0001"
     )
+
+
+def test_a_state_root_behind_a_link_is_as_good_as_any(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "far")
+    monkeypatch.setenv("SCRIPTORIUM_ROOT", str(tmp_path / "link" / "root"))
+    name = project.queued()
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert project.refs("refs/scriptorium/") == {}

@@ -283,3 +283,11 @@ def test_scrubbing_leaves_identity_and_settings_alone(monkeypatch: pytest.Monkey
     scrub_environment()
     assert "GIT_DIR" not in os.environ
     assert os.environ["GIT_AUTHOR_NAME"] == "Someone"
+
+
+def test_a_checkout_is_found_by_a_relative_path(project: Project, tmp_path: Path, repository: Repository) -> None:
+    project.git("worktree", "add", "--quiet", "-b", "work", str(tmp_path / "linked"))
+    # as git 2.48 writes it with worktree.useRelativePaths
+    (project.root / ".git" / "worktrees" / "linked" / "gitdir").write_text("../../../../linked/.git\n")
+
+    assert repository.checkouts("work") == [tmp_path / "linked"]
