@@ -406,6 +406,11 @@ class Repository:
             raise GitError(("update-ref",), status, err)
         return status == 0
 
+    def lock_of(self, ref: str) -> Path | None:
+        """Return the file by which a git holds a ref now, or was killed holding it."""
+        lock = self.common_dir / f"{ref}.lock"
+        return lock if lock.exists() else None
+
     def fast_import(self, stream: bytes) -> str | None:
         """Feed one fast-import stream; return what it printed (get-mark), or None for a ref that had moved on."""
         status, out, err = run(

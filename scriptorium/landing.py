@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from scriptorium import process
 from scriptorium.git import GitError, RefUpdate
 from scriptorium.harness import last_trailers
-from scriptorium.plan import Change, Plan
+from scriptorium.plan import REF, TRIES, Change, Plan, pause
 from scriptorium.ticket import State, Ticket
 from scriptorium.transitions import complete
 from scriptorium.workspace import Workspace
@@ -78,7 +79,8 @@ def _complete(workspace: Workspace, ticket: Ticket, tested: str) -> Landing:
 
 
 def _together(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Landing:
-    while True:
+    for turn in range(TRIES):
+        process.check_stop()
         plan = workspace.plan.snapshot()
         of_plan = workspace.plan.prepare(plan, _change(workspace, ticket, plan, tested))
         if workspace.repository.update_refs(RefUpdate(workspace.master_ref, tested, master), of_plan):
@@ -86,3 +88,7 @@ def _together(workspace: Workspace, ticket: Ticket, master: str, tested: str) ->
             return Landing(Landed.LANDED)
         if workspace.master_commit() != master:
             return Landing(Landed.MOVED)
+        pause(turn)
+    locked = workspace.repository.lock_of(workspace.master_ref) or workspace.repository.lock_of(REF)
+    hint = f"if no git is at work, remove '{locked}'" if locked else "try again"
+    return Landing(Landed.BLOCKED, f"'{workspace.master}' could not be moved in {TRIES} tries", hint)

@@ -223,6 +223,11 @@ class Plan:
             change.writes[ACTIVE] = b""
 
 
+def pause(turn: int) -> None:
+    """Wait a little after a try that was lost, which spreads the writers."""
+    time.sleep(random.uniform(0, min(0.001 * 2 ** min(turn, 10), 0.1)))
+
+
 def path_ok(line: str) -> bool:
     """Tell whether a line of the ``planned`` file has both its parts."""
     return bool(re.fullmatch(r"[0-9a-f]{40,64} \S.*", line))
@@ -332,10 +337,13 @@ class PlanStore:
             if written is not None:
                 return written
             what = f"{change.verb} {change.subject}"
-            time.sleep(random.uniform(0, min(0.001 * 2**turn, 0.1)))  # spreads the writers
-        lock = self.repository.common_dir / f"{REF}.lock"
-        hint = f"if no git is at work, remove '{lock}'" if lock.exists() else "try again"
-        raise ScriptoriumError(f"'{what}' could not be written to '{BRANCH}' in {TRIES} tries", hint, ExitCode.LOCKED)
+            pause(turn)
+        lock = self.repository.lock_of(REF)
+        # a lock that has outlasted all that is nobody at work, and would be waited for in silence
+        hint, code = (
+            (f"if no git is at work, remove '{lock}'", ExitCode.FAILED) if lock else ("try again", ExitCode.LOCKED)
+        )
+        raise ScriptoriumError(f"'{what}' could not be written to '{BRANCH}' in {TRIES} tries", hint, code)
 
     def follow(self, old: str, new: str) -> None:
         """Take along a checkout of the plan branch, which would otherwise show our change reversed."""

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from scriptorium import plan
+from scriptorium.commands.code import code
+from scriptorium.errors import ExitCode, ScriptoriumError
 from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until
 
 NAME = "0001-thing"
@@ -453,3 +456,18 @@ def test_an_agent_that_commits_on_master_is_told_of(project: Project) -> None:
     assert result.code == 1
     assert f"'master' moved to {commit[:12]} while the agent of ticket '{name}' ran" in result.err
     assert project.git("log", "-1", "--format=%s", "master") == "stray"
+
+
+def test_a_lock_that_a_killed_git_left_on_the_plan_is_a_failure_with_a_hint(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "TRIES", 3)
+    name = project.ticket("0001", state="in-progress")
+    project.agent("true")
+    lock = project.root / ".git" / "refs" / "heads" / f"{PLAN}.lock"
+    lock.touch()
+
+    with pytest.raises(ScriptoriumError) as raised:
+        code(project.workspace, name)
+
+    assert (raised.value.code, raised.value.hint) == (ExitCode.FAILED, f"if no git is at work, remove '{lock}'")

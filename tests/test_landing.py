@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from scriptorium import landing
+from scriptorium.commands.merge import Ended, Merged, merge
 from tests.support import PLAN, Project, write_script
 
 MASTER = "refs/heads/master"
@@ -241,3 +243,20 @@ def test_a_locked_index_is_told_and_the_tested_ticket_lands_later(project: Proje
     lock.unlink()
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
     assert (facts / "gates").read_text() == "gate\n" * 2
+
+
+def test_a_lock_that_a_killed_git_left_on_master_is_told_and_the_landing_waits(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landing, "TRIES", 3)
+    name = project.queued()
+    project.git("checkout", "--quiet", "-b", "mine")
+    lock = project.root / ".git" / "refs" / "heads" / "master.lock"
+    lock.touch()
+
+    hint = f"if no git is at work, remove '{lock}'"
+    why = "'master' could not be moved in 3 tries"
+    assert merge(project.workspace) == Merged(name, Ended.WAITING, why, hint)
+
+    lock.unlink()
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
