@@ -503,7 +503,8 @@ class Repository:
             target = [str(path), branch]
         else:
             target = ["--detach", str(path), start]
-        self.git("worktree", "add", "--quiet", "--force", *target)
+        # twice, as one that was killed half way is locked
+        self.git("worktree", "add", "--quiet", "--force", "--force", *target)
 
     def remove_worktree(self, path: Path) -> None:
         """Remove a worktree whose work is kept elsewhere; what it still holds is gone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from scriptorium import locks, rescue
@@ -26,9 +27,16 @@ def is_sound(workspace: Workspace, path: Path, branch: str) -> bool:
         back = git_dir / (git_dir / "gitdir").read_text().strip()
         # links on the way count as what they lead to, as for git: on macOS /tmp is one
         ours = git_dir.parent.samefile(workspace.repository.common_dir / "worktrees")
-        return ours and back.samefile(path / ".git") and head == f"ref: refs/heads/{branch}"
+        whole = not _is_half_made(git_dir)
+        return ours and whole and back.samefile(path / ".git") and head == f"ref: refs/heads/{branch}"
     except OSError:
         return False
+
+
+def _is_half_made(git_dir: Path) -> bool:
+    """Tell whether `git worktree add` is still at it, or was killed: until its end it holds this lock."""
+    lock = git_dir / "locked"
+    return lock.exists() and lock.read_text().strip() == "initializing"
 
 
 def git_directory(path: Path) -> Path:
@@ -96,11 +104,18 @@ def clear(workspace: Workspace, ticket: str) -> None:
     kept by a rescue ref.
     """
     path = workspace.paths.ticket_worktree(ticket)
-    git_dir = git_directory(path)
-    # the ticket is locked and its leftovers are ended, so nobody holds it: a killed git left it
-    (git_dir / "index.lock").unlink(missing_ok=True)
+    unlock(path)
     if workspace.repository.changes(path):
         _put_aside(workspace, ticket, f"the worktree of ticket '{ticket}' held changes that were not handed in")
+
+
+def unlock(path: Path) -> None:
+    """Remove the lock that a killed git left in a worktree.
+
+    The ticket must be locked and its leftovers ended, so that nobody holds it.
+    """
+    with suppress(OSError):  # a worktree that is broken is found so by who works in it
+        (git_directory(path) / "index.lock").unlink()
 
 
 def _put_aside(workspace: Workspace, ticket: str, why: str) -> None:

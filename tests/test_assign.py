@@ -268,3 +268,18 @@ def test_a_state_root_behind_a_link_is_as_good_as_any(
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
 
     assert project.refs("refs/scriptorium/") == {}
+
+
+def test_a_worktree_that_a_killed_git_left_half_made_is_made_anew(project: Project) -> None:
+    name = project.ticket("0001")
+    project.run("assign")
+    git_dir = project.root / ".git" / "worktrees" / name
+    # killed during the checkout: the branch is checked out, and the files are not there
+    (git_dir / "locked").write_text("initializing")
+    (git_dir / "index").rename(git_dir / "index.lock")
+    (project.worktree(name) / "Makefile").unlink()
+    project.agent("ls >list; echo x >file; scriptorium submit-pr done")
+
+    assert project.run("code", name)[:2] == (0, f"{name}\n")
+
+    assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "file\nlist"

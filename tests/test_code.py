@@ -471,3 +471,18 @@ def test_a_lock_that_a_killed_git_left_on_the_plan_is_a_failure_with_a_hint(
         code(project.workspace, name)
 
     assert (raised.value.code, raised.value.hint) == (ExitCode.FAILED, f"if no git is at work, remove '{lock}'")
+
+
+def test_a_lock_that_a_killed_git_left_in_the_worktree_fails_no_attempt(project: Project, facts: Path) -> None:
+    name = project.ticket("0001")
+    lock = "$(git rev-parse --git-dir)/index.lock"
+    project.agent(
+        f'[ -e "$FACTS/once" ] || {{ touch "$FACTS/once" "{lock}"; echo 1 >one; exit 1; }}\nscriptorium submit-pr x'
+    )
+    project.run("assign")
+
+    assert project.run("code").code == 1
+    assert project.git("show", "scriptorium/ticket-0001:one") == "1"
+    project.run("assign")
+    (project.root / ".git" / "worktrees" / name / "index.lock").touch()
+    assert project.run("code")[:2] == (0, f"{name}\n")

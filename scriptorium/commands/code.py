@@ -123,6 +123,7 @@ class _Coding:
         harness, task = agent.task(workspace, "coding", self._prompt(), self.worktree, self.ticket.name)
         if any(task.logs.iterdir()):
             process.end_leftovers(f"SCRIPTORIUM_WORKTREE={self.worktree}")
+        worktrees.unlock(self.worktree)
         log.info("ticket '%s': attempt %d begins", self.ticket.name, self.ticket.attempts + 1)
         with ExitStack() as stack:
             sockets = workspace.paths.ensure(workspace.paths.sockets)
@@ -195,6 +196,7 @@ class _Coding:
     def _conclude(self, outcome: Outcome, task: Task) -> Result:
         if self.submitted:
             return Result.SUBMITTED  # what it has left since is settled by the merge lane
+        worktrees.unlock(self.worktree)  # the agent may have been ended in the middle of a commit
         message = f"Leave attempt {self.ticket.attempts + 1} of ticket {self.ticket.name} as it stands"
         try:
             worktrees.settle(self.workspace, self.ticket.name, message)
