@@ -394,7 +394,13 @@ class Repository:
 
     def update_refs(self, *updates: RefUpdate) -> bool:
         """Move all the refs, or none; False when one was not at its old value any more."""
-        lines = [f"update {u.ref} {u.new} {u.old}" if u.new else f"delete {u.ref} {u.old}" for u in updates]
+        # 'create' knows how many zeros the repository's hash has
+        lines = [
+            (f"update {u.ref} {u.new} {u.old}" if u.old.strip("0") else f"create {u.ref} {u.new}")
+            if u.new
+            else f"delete {u.ref} {u.old}"
+            for u in updates
+        ]
         stream = "\n".join(["start", *lines, "commit", ""]).encode()
         # the reason lands in the reflog, where people look for what moved their branch
         status, _, err = run(

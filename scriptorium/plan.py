@@ -313,9 +313,11 @@ class PlanStore:
     def _write(self, parent: str, change: Change) -> str:
         # the branch is reset to nothing before the end, so that only the objects are written
         ref = "refs/scriptorium/unborn"
+        # as many as the repository's hash has digits, which SHA-256 has more of
+        zero = b"0" * len(parent or self.repository.git("hash-object", "--stdin")[1].strip())
         stream = _stream(ref, parent, change) + b"get-mark :1\nreset %s\nfrom %s\n\ndone\n" % (
             ref.encode(),
-            ZERO.encode(),
+            zero,
         )
         commit = self.repository.fast_import(stream)
         if commit is None:

@@ -136,12 +136,12 @@ class Started:
 class Project:
     """A repository on branch master whose gate, `make test`, passes."""
 
-    def __init__(self, root: Path, branch: str = "master") -> None:
+    def __init__(self, root: Path, branch: str = "master", object_format: str = "sha1") -> None:
         self.root = root
         self.started: list[subprocess.Popen[str]] = []
         self._has_plan = False
         root.mkdir()
-        self.git("init", "--quiet", f"--initial-branch={branch}")
+        self.git("init", "--quiet", f"--initial-branch={branch}", f"--object-format={object_format}")
         (root / ".git" / "info" / "exclude").write_text("scriptorium.json\n")
         self.gate("true")
 

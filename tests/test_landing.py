@@ -260,3 +260,15 @@ def test_a_lock_that_a_killed_git_left_on_master_is_told_and_the_landing_waits(
 
     lock.unlink()
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+
+def test_a_repository_with_sha256_ids_is_as_good_as_any(tmp_path: Path) -> None:
+    project = Project(tmp_path / "sha256", object_format="sha256")
+    project.init()
+    first, second = project.queued("0001"), project.queued("0002", "echo 2 >other")
+    assert project.run("merge")[:2] == (0, f"{first}\tlanded\n")
+    project.git("checkout", "--quiet", "-b", "mine")
+
+    assert project.run("merge")[:2] == (0, f"{second}\tlanded\n")
+
+    assert project.run("fsck") == (0, "", "")
