@@ -322,6 +322,8 @@ class Repository:
         git_file = toplevel / ".git"  # a submodule, or made with --separate-git-dir
         if git_file.is_file() and Path(git_file.read_text().removeprefix("gitdir: ").strip()).name == common.name:
             return toplevel
+        if git_file.is_dir() and git_file.samefile(common):  # a link
+            return toplevel
         out = run("--git-dir", str(common), "worktree", "list", "--porcelain")[1]
         return Path(out.decode(errors="surrogateescape").splitlines()[0].removeprefix("worktree "))
 
@@ -372,7 +374,8 @@ class Repository:
             if self.resolve(f"refs/heads/{name}"):
                 return name
         head = query(*git_dir, "symbolic-ref", "--quiet", "--short", "HEAD", accept=(0, 1))[1].decode().strip()
-        if not head and self.resolve("HEAD"):
+        # a branch of ours that is checked out to be looked at is none that work lands on
+        if (not head or head.startswith("scriptorium/")) and self.resolve("HEAD"):
             raise ScriptoriumError(
                 f"cannot tell which branch of '{self.root}' work lands on",
                 "check it out, or name it as 'branch' in 'scriptorium.json'",
@@ -458,7 +461,8 @@ class Repository:
         and a process each would double the cost; a reftable repository is asked by process.
         """
         wanted = f"ref: refs/heads/{branch}"
-        heads = [(self.common_dir / "HEAD", self.root)]
+        # a bare repository has worktrees, but none of its own
+        heads = [] if self.root == self.common_dir else [(self.common_dir / "HEAD", self.root)]
         for directory in (self.common_dir / "worktrees").glob("*"):
             try:
                 # since git 2.48 it may be relative (worktree.useRelativePaths)

@@ -291,3 +291,27 @@ def test_a_checkout_is_found_by_a_relative_path(project: Project, tmp_path: Path
     (project.root / ".git" / "worktrees" / "linked" / "gitdir").write_text("../../../../linked/.git\n")
 
     assert repository.checkouts("work") == [tmp_path / "linked"]
+
+
+def test_a_branch_of_ours_is_never_the_one_that_work_lands_on(tmp_path: Path) -> None:
+    project = Project(tmp_path / "trunk", branch="trunk")
+    project.init()
+    project.git("checkout", "--quiet", PLAN)
+
+    with pytest.raises(ScriptoriumError, match="cannot tell which branch"):
+        Repository.discover(project.root).default_branch()
+
+
+def test_a_git_directory_that_is_a_link_is_followed(project: Project, tmp_path: Path) -> None:
+    (project.root / ".git").rename(tmp_path / "git")
+    (project.root / ".git").symlink_to(tmp_path / "git")
+
+    assert Repository.discover(project.root).root == project.root
+
+
+def test_a_bare_repository_has_the_checkouts_of_its_worktrees_alone(project: Project, tmp_path: Path) -> None:
+    bare, linked = tmp_path / "bare", tmp_path / "linked"
+    project.git("clone", "--quiet", "--bare", str(project.root), str(bare))
+    project.git("worktree", "add", "--quiet", str(linked), "master", cwd=bare)
+
+    assert Repository.discover(linked).checkouts("master") == [linked]
