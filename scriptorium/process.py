@@ -134,12 +134,16 @@ class _Tail:
         self._rest = rest[-LINE_MOST:]
         return whole
 
-    def close(self) -> list[bytes]:
-        whole = self.lines()
-        while more := self.lines():
-            whole += more
+    def close(self) -> Iterator[bytes]:
+        """Give the rest of the lines; of a program that was far ahead only the last ones, where its result is."""
+        end = os.fstat(self._file.fileno()).st_size
+        if end - self._file.tell() > LINE_MOST:
+            self._file.seek(end - LINE_MOST)
+            self._rest = b""
+        yield from self.lines()
         self._file.close()
-        return [*whole, self._rest] if self._rest else whole
+        if self._rest:
+            yield self._rest
 
 
 def run(

@@ -204,3 +204,15 @@ def test_a_signal_is_acted_upon_only_at_safe_points() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "still here\n143\nTrue\n", "")
+
+
+def test_a_flood_of_output_costs_little_and_its_last_line_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"flood\n" * 10_000_000 + b"the end")
+    tail = process._Tail(tmp_path / "out")
+
+    count, last = 0, b""
+    for line in tail.close():
+        count, last = count + 1, line
+
+    assert last == b"the end"
+    assert count <= process.LINE_MOST / len(b"flood\n") + 2
