@@ -592,6 +592,18 @@ class Repository:
         run("update-ref", "--no-deref", "HEAD", commit, cwd=worktree)
         self.reset(worktree, commit)
 
+    def embedded(self, old: str, new: str) -> list[str]:
+        """Return the repositories that ``new`` has as bare links and ``old`` has not: their files are in no commit."""
+        out = self.git("diff-tree", "-r", "-z", "--raw", "--no-renames", old, new)[1].split(b"\0")
+        links = [
+            os.fsdecode(path) for facts, path in zip(out[::2], out[1::2], strict=False) if facts[8:14] == b"160000"
+        ]
+        if not links:
+            return []
+        argv = ("config", "--null", "--blob", f"{new}:.gitmodules", "--get-regexp", r"^submodule\..*\.path$")
+        named = {os.fsdecode(line.partition(b"\n")[2]) for line in self.git(*argv, accept=(0, 1, 128))[1].split(b"\0")}
+        return [path for path in links if path not in named]
+
     def diff_names(self, old: str, new: str) -> list[str]:
         """Return the paths that differ between two commits."""
         out = self.git("diff-tree", "-r", "-z", "--name-only", old, new)[1]

@@ -486,3 +486,29 @@ def test_a_lock_that_a_killed_git_left_in_the_worktree_fails_no_attempt(project:
     project.run("assign")
     (project.root / ".git" / "worktrees" / name / "index.lock").touch()
     assert project.run("code")[:2] == (0, f"{name}\n")
+
+
+def test_a_repository_inside_the_worktree_is_not_handed_in_as_an_empty_link(project: Project, facts: Path) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.agent(
+        "git init -q part; echo 1 >part/one; git -C part add one; git -C part commit -q -m One\n"
+        'scriptorium submit-pr x 2>"$FACTS/said" && exit 1\ngit rm -q --cached part; rm -r part/.git; scriptorium submit-pr x'
+    )
+
+    assert project.run("code", name)[:2] == (0, f"{name}\n")
+
+    assert (facts / "said").read_text() == (
+        "scriptorium: 'part' is a git repository of its own, and its files would be lost\n"
+        "hint: 'git rm --cached' it and remove its '.git', or make it a submodule\n"
+    )
+    assert project.git("show", "scriptorium/ticket-0001:part/one") == "1"
+
+
+def test_a_submodule_that_a_ticket_adds_is_handed_in(project: Project, tmp_path: Path) -> None:
+    part = Project(tmp_path / "part")
+    name = project.ticket("0001", state="in-progress")
+    project.agent(
+        f"git -c protocol.file.allow=always submodule --quiet add '{part.root}' 'my part'\nscriptorium submit-pr x"
+    )
+
+    assert project.run("code", name)[:2] == (0, f"{name}\n")

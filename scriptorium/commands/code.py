@@ -184,6 +184,12 @@ class _Coding:
         if repository.tree_of(head) == repository.tree_of(master) or repository.is_ancestor(head, master):
             raise ScriptoriumError("there is no change to hand in", "make the change first, then hand in again")
 
+        embedded = repository.embedded(master, head)
+        if embedded:
+            name = embedded[0]
+            what = f"'{name}' is a git repository of its own, and its files would be lost"
+            raise ScriptoriumError(what, "'git rm --cached' it and remove its '.git', or make it a submodule")
+
         def decide(plan: Plan) -> Change:
             ticket = plan.ticket(_in_progress(plan, self.ticket.name), State.IN_PROGRESS)
             return transitions.enqueue(plan, ticket, str(self.worktree), summary, head)
