@@ -592,12 +592,26 @@ class Repository:
         run("update-ref", "--no-deref", "HEAD", commit, cwd=worktree)
         self.reset(worktree, commit)
 
+    def changed_links(self, old: str, new: str) -> dict[str, str]:
+        """Return the links to commits of other repositories that differ in ``new``: path to commit."""
+        out = self.git("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", old, new)[1].split(b"\0")
+        pairs = zip(out[::2], out[1::2], strict=False)
+        return {os.fsdecode(path): facts.split()[3].decode() for facts, path in pairs if facts[8:14] == b"160000"}
+
+    def unpushed(self, worktree: Path, old: str, new: str) -> list[str]:
+        """Return the submodules of a worktree whose new commit is known to no remote: it goes with the worktree."""
+        found = []
+        for path, commit in self.changed_links(old, new).items():
+            if not (worktree / path / ".git").exists():
+                continue
+            argv = ("for-each-ref", "--count=1", "--contains", commit, "refs/remotes", "refs/tags")
+            if not run(*argv, cwd=worktree / path)[1]:
+                found.append(path)
+        return found
+
     def embedded(self, old: str, new: str) -> list[str]:
         """Return the repositories that ``new`` has as bare links and ``old`` has not: their files are in no commit."""
-        out = self.git("diff-tree", "-r", "-z", "--raw", "--no-renames", old, new)[1].split(b"\0")
-        links = [
-            os.fsdecode(path) for facts, path in zip(out[::2], out[1::2], strict=False) if facts[8:14] == b"160000"
-        ]
+        links = self.changed_links(old, new)
         if not links:
             return []
         argv = ("config", "--null", "--blob", f"{new}:.gitmodules", "--get-regexp", r"^submodule\..*\.path$")

@@ -492,7 +492,8 @@ def test_a_repository_inside_the_worktree_is_not_handed_in_as_an_empty_link(proj
     name = project.ticket("0001", state="in-progress")
     project.agent(
         "git init -q part; echo 1 >part/one; git -C part add one; git -C part commit -q -m One\n"
-        'scriptorium submit-pr x 2>"$FACTS/said" && exit 1\ngit rm -q --cached part; rm -r part/.git; scriptorium submit-pr x'
+        'scriptorium submit-pr x 2>"$FACTS/said" && exit 1\n'
+        "git rm -q --cached part; rm -r part/.git; scriptorium submit-pr x"
     )
 
     assert project.run("code", name)[:2] == (0, f"{name}\n")
@@ -512,3 +513,22 @@ def test_a_submodule_that_a_ticket_adds_is_handed_in(project: Project, tmp_path:
     )
 
     assert project.run("code", name)[:2] == (0, f"{name}\n")
+
+
+def test_a_submodule_with_commits_that_are_nowhere_else_is_not_handed_in(
+    project: Project, tmp_path: Path, facts: Path
+) -> None:
+    part = Project(tmp_path / "part")
+    protocol = "-c protocol.file.allow=always"
+    project.git(*protocol.split(), "submodule", "--quiet", "add", str(part.root), "part")
+    project.git("commit", "--quiet", "-m", "Add a submodule")
+    name = project.ticket("0001", state="in-progress")
+    project.agent(
+        f"git {protocol} submodule --quiet update --init; git -C part commit -q --allow-empty -m precious\n"
+        'scriptorium submit-pr x 2>"$FACTS/said" && exit 1\n'
+        "git -C part push -q origin HEAD:refs/heads/work; scriptorium submit-pr x"
+    )
+
+    assert project.run("code", name)[:2] == (0, f"{name}\n")
+
+    assert (facts / "said").read_text().startswith("scriptorium: submodule 'part' has commits that are nowhere else")

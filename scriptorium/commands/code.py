@@ -190,6 +190,11 @@ class _Coding:
             what = f"'{name}' is a git repository of its own, and its files would be lost"
             raise ScriptoriumError(what, "'git rm --cached' it and remove its '.git', or make it a submodule")
 
+        unpushed = repository.unpushed(self.worktree, master, head)
+        if unpushed:
+            what = f"submodule '{unpushed[0]}' has commits that are nowhere else, and would be lost"
+            raise ScriptoriumError(what, "push them, or change no submodule, then hand in again")
+
         def decide(plan: Plan) -> Change:
             ticket = plan.ticket(_in_progress(plan, self.ticket.name), State.IN_PROGRESS)
             return transitions.enqueue(plan, ticket, str(self.worktree), summary, head)
