@@ -68,14 +68,14 @@ def ensure(workspace: Workspace, ticket: str) -> Path:
 
 
 def _clear_the_way(workspace: Workspace, path: Path, ticket: str) -> None:
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return
     try:
         _, head = workspace.repository.head_of(path)
         commit = rescue.snapshot(path, head, f"Work found in the worktree of ticket {ticket}")
         rescue.keep(workspace, commit, ticket, f"the worktree of ticket '{ticket}' had left its branch")
         workspace.repository.remove_worktree(path)
-    except GitError:
+    except (GitError, NotADirectoryError, FileNotFoundError):
         # not a worktree any more, so git cannot read it; a person can
         path.rename(path.with_name(f"{path.name}.found-{secrets.token_hex(3)}"))
 
@@ -143,6 +143,7 @@ def remove(workspace: Workspace, ticket: str, landed: str) -> None:
     if path.exists():
         workspace.repository.remove_worktree(path)
     branch = f"refs/heads/{branch_of(ticket)}"
-    if workspace.repository.resolve(branch):
+    # one that a person looks at in a checkout of theirs stays, or they would be on a branch without commits
+    if workspace.repository.resolve(branch) and not workspace.repository.checkouts(branch_of(ticket)):
         # only if it is still that commit: whatever came on top is not in master
         workspace.repository.update_refs(RefUpdate(branch, "", landed))

@@ -283,3 +283,19 @@ def test_a_worktree_that_a_killed_git_left_half_made_is_made_anew(project: Proje
     assert project.run("code", name)[:2] == (0, f"{name}\n")
 
     assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "file\nlist"
+
+
+@pytest.mark.parametrize("what", ["a file", "a link to nowhere"])
+def test_what_is_in_the_way_of_the_worktree_is_moved_aside(project: Project, what: str) -> None:
+    name = project.ticket("0001")
+    path = project.worktree(name)
+    path.parent.mkdir(parents=True)
+    if what == "a file":
+        path.write_text("precious\n")
+    else:
+        path.symlink_to("nowhere")
+
+    assert project.run("assign")[:2] == (0, f"{name}\t{path}\n")
+
+    (aside,) = path.parent.glob(f"{name}.found-*")
+    assert aside.is_symlink() or aside.read_text() == "precious\n"

@@ -272,3 +272,12 @@ def test_a_repository_with_sha256_ids_is_as_good_as_any(tmp_path: Path) -> None:
     assert project.run("merge")[:2] == (0, f"{second}\tlanded\n")
 
     assert project.run("fsck") == (0, "", "")
+
+
+def test_a_landed_branch_that_the_person_has_checked_out_stays(project: Project) -> None:
+    name = project.queued()
+    project.git("checkout", "--quiet", "--ignore-other-worktrees", "scriptorium/ticket-0001")
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert project.git("status", "--porcelain", "--branch") == "## scriptorium/ticket-0001"
