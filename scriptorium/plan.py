@@ -291,6 +291,10 @@ class PlanStore:
         change = Change("initialize", "plan branch")
         change.writes = {f"{directory}/.gitkeep": b"" for directory in empty}
         change.writes |= {"spec.md": PLACEHOLDER.encode(), ACTIVE: b"", "format": b"%d\n" % FORMAT}
+        parent = BRANCH.partition("/")[0]
+        if self.repository.resolve(f"refs/heads/{parent}"):
+            hint = f"git branch --move {parent} another-name"
+            raise ScriptoriumError(f"the branch '{parent}' leaves no room for a branch '{BRANCH}'", hint)
         commit = self._write("", change)
         if not self.repository.update_refs(RefUpdate(REF, commit, ZERO)):
             raise ScriptoriumError(f"branch '{BRANCH}' exists already", "look at it with 'scriptorium status'")

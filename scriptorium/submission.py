@@ -89,13 +89,18 @@ class SubmitServer:
         try:
             request = json.loads(line)
             token, summary = request["token"], request["summary"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return {"ok": False, "message": "that is not a submit"}
-        if not isinstance(token, str) or not hmac.compare_digest(token.encode(), self.token.encode()):
+        if not isinstance(token, str) or not hmac.compare_digest(token.encode(errors="replace"), self.token.encode()):
             return {"ok": False, "message": "this run is over or its token is unknown"}
         try:
-            return {"ok": True, "message": self._handle(str(summary))}
+            return {"ok": True, "message": self._handle(_clean(str(summary)))}
         except ScriptoriumError as error:
             return {"ok": False, "message": str(error)}
         except Exception as error:  # noqa: BLE001 - the agent must hear of it, and the thread must live
             return {"ok": False, "message": f"this is a bug: {type(error).__name__}: {error}"}
+
+
+def _clean(text: str) -> str:
+    """Return a text that git and files can hold: without half characters and NUL."""
+    return text.encode(errors="replace").decode().replace("\0", "?")

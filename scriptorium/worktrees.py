@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,8 @@ from scriptorium.git import GitError, RefUpdate
 from scriptorium.plan import Plan
 from scriptorium.ticket import State, branch_of
 from scriptorium.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 SETUP_WAIT = 600.0
 """Seconds to wait for neighbours that make a worktree; a big repository takes 20 s for one."""
@@ -141,7 +144,14 @@ def remove(workspace: Workspace, ticket: str, landed: str) -> None:
     """Remove the worktree and the branch of a ticket whose tip ``landed`` is in master."""
     path = workspace.paths.ticket_worktree(ticket)
     if path.exists():
-        workspace.repository.remove_worktree(path)
+        try:
+            workspace.repository.remove_worktree(path)
+        except GitError as error:
+            # files of the gate's that we may not delete, as a container leaves them; the work is in master
+            left = path.with_name(f"{path.name}.left-{secrets.token_hex(3)}")
+            path.rename(left)
+            workspace.repository.prune_worktrees()
+            log.warning("%s; what is left of the worktree of ticket '%s' is in '%s'", error.message, ticket, left)
     branch = f"refs/heads/{branch_of(ticket)}"
     # one that a person looks at in a checkout of theirs stays, or they would be on a branch without commits
     if workspace.repository.resolve(branch) and not workspace.repository.checkouts(branch_of(ticket)):

@@ -179,6 +179,15 @@ def test_an_ended_run_refuses_the_submit(sockets: Path, tmp_path: Path) -> None:
     assert list(sockets.iterdir()) == []
 
 
+DEEP = b"[" * 100_000 + b"\n"
+LONE = b'{"token": "\\ud800", "summary": "x"}\n'
+
+
+def test_half_characters_in_a_summary_are_replaced(sockets: Path) -> None:
+    with SubmitServer(sockets, lambda summary: summary) as server:
+        assert submit(str(sockets), server.token, "a\ud800b\0c") == "a?b?c"
+
+
 def test_malformed_submits_are_refused_and_the_run_goes_on(sockets: Path) -> None:
     with SubmitServer(sockets, lambda summary: f"took {summary}") as server:
         path = f"/proc/self/fd/{os.open(sockets, os.O_RDONLY)}/{socket_name(server.token)}"

@@ -67,3 +67,15 @@ def test_default_branch_may_have_any_name(tmp_path: Path) -> None:
     project.init()
     assert "Master: unknown" in project.run("status").out
     assert project.run("health").out == f"green {project.git('rev-parse', 'trunk')}\n"
+
+
+def test_a_branch_that_leaves_no_room_for_the_plan_is_named(project: Project) -> None:
+    project.git("branch", "scriptorium")
+
+    result = project.run("--init")
+
+    assert (result.code, result.out) == (1, "")
+    assert result.err == (
+        "scriptorium: the branch 'scriptorium' leaves no room for a branch 'scriptorium/plan'\n"
+        "hint: git branch --move scriptorium another-name\n"
+    )

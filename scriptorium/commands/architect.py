@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from scriptorium import planning
+from scriptorium import planning, rescue
 from scriptorium.cli import Command
 from scriptorium.notices import WAITING
 from scriptorium.plan import PLANNED, Change, Plan
@@ -72,6 +72,10 @@ def _record(workspace: Workspace, edits: planning.Edits) -> list[str]:
         return change
 
     workspace.plan.transact(decide)
+    theirs = [path for path in edits.allowed if path.removeprefix("areas/").removesuffix(".md") not in changed]
+    if theirs:
+        why = f"{', '.join(theirs)} was edited meanwhile and stays as it is; what the Architect wrote"
+        rescue.keep(workspace, edits.commit, "architect", why)
     log.info("architect: areas updated: %s", ", ".join(changed) or "none")
     return changed
 

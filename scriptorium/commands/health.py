@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import secrets
 from dataclasses import dataclass
 
 from scriptorium import gate, locks, process
@@ -84,10 +85,15 @@ def _run(workspace: Workspace, commit: str) -> MasterHealth:
 
 
 def _discard(workspace: Workspace) -> None:
-    """Remove the checkout; nobody but the gate ever writes there."""
+    """Remove the checkout; nobody but the gate ever writes there. What cannot be deleted is moved aside."""
     import shutil
 
-    shutil.rmtree(workspace.paths.health_worktree, ignore_errors=True)
+    path = workspace.paths.health_worktree
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        left = path.with_name(f"{path.name}.left-{secrets.token_hex(3)}")
+        path.rename(left)
+        log.warning("the gate left files that cannot be deleted: they are in '%s'", left)
     workspace.repository.prune_worktrees()
 
 

@@ -43,7 +43,7 @@ class Codex(Harness):
     def read(self, line: bytes, report: Report) -> bool:
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
         if not isinstance(event, dict):
             return False
