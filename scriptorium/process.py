@@ -157,7 +157,6 @@ def run(
     limits: Limits,
     watch: Callable[[bytes], bool] | None = None,
     first_signal: int = signal.SIGTERM,
-    at_poll: Callable[[], None] | None = None,
 ) -> Finished:
     """Run a program to its end, or to a limit, and leave nothing of it running.
 
@@ -165,45 +164,42 @@ def run(
     ``watch`` sees each line of output and tells whether it shows progress. Raises `Stopped` after
     ending the program when a signal to stop arrives.
     """
-    import sh  # late: 54 ms
-
     _start_watchdog()
     mark = f"SCRIPTORIUM_RUN={secrets.token_hex(8)}"
     environment = {**env, **dict([mark.split("=", 1), SESSION.split("=", 1)])}
     done = threading.Event()
     with output.open("wb") as out, _open_errors(errors, out) as err, Path(prompt or os.devnull).open("rb") as stdin:
-        try:
-            program = sh.Command(argv[0])
-            process = program(
-                *argv[1:],
-                _cwd=str(cwd),
-                _env=environment,
-                _in=stdin,
-                _out=out,
-                _err=err,
-                _tty_in=False,
-                _tty_out=False,
-                _bg=True,
-                _bg_exc=False,
-                _new_session=True,
-            )
-        except (sh.CommandNotFound, sh.ForkException) as error:
-            hint = "install it, or name another program in 'scriptorium.json'"
-            raise ScriptoriumError(f"cannot start '{argv[0]}': not found on PATH", hint, ExitCode.CONFIG) from error
+        process = _launch(argv, _cwd=str(cwd), _env=environment, _in=stdin, _out=out, _err=err)
         started = time.monotonic()
         # sh's own notice of an end comes up to a second late, so a thread waits for it
-        threading.Thread(target=_set_at_end, args=(process.process, done), daemon=True).start()
+        threading.Thread(target=_set_at_end, args=(process, done), daemon=True).start()
         tail = _Tail(output)
         try:
-            end = _watch(done, tail, errors, limits, started, watch, at_poll)
+            end = _watch(done, tail, errors, limits, started, watch)
         finally:
-            watchdog.end(mark, process.pid, first=first_signal)
+            # the id of a leader that is gone may be somebody else's by now
+            watchdog.end(mark, *([] if done.is_set() else [process.pid]), first=first_signal)
             done.wait(5)
             for line in tail.close():
                 if watch:
                     watch(line)
-    status = process.process.exit_code if done.is_set() else -signal.SIGKILL
+    status = process.exit_code if done.is_set() else -signal.SIGKILL
     return Finished(end, -signal.SIGKILL if status is None else int(status), time.monotonic() - started)
+
+
+def _launch(argv: Sequence[str], **settings: Any) -> Any:
+    """Start a program in a session of its own, by files alone; return sh's process."""
+    import sh  # late: 54 ms
+
+    try:
+        program = sh.Command(argv[0])
+        running = program(
+            *argv[1:], _tty_in=False, _tty_out=False, _bg=True, _bg_exc=False, _new_session=True, **settings
+        )
+    except (sh.CommandNotFound, sh.ForkException) as error:
+        hint = "install it, or name another program in 'scriptorium.json'"
+        raise ScriptoriumError(f"cannot start '{argv[0]}': not found on PATH", hint, ExitCode.CONFIG) from error
+    return running.process
 
 
 def _set_at_end(process: Any, done: threading.Event) -> None:
@@ -227,15 +223,12 @@ def _watch(
     limits: Limits,
     started: float,
     watch: Callable[[bytes], bool] | None,
-    at_poll: Callable[[], None] | None,
 ) -> End:
     """Wait for the end of a run or its first limit."""
     heard = progressed = started
     size = 0
     while not done.wait(POLL):
         check_stop()
-        if at_poll:
-            at_poll()
         lines = tail.lines()
         now = time.monotonic()
         said = tail.size + (errors.stat().st_size if errors else 0)
