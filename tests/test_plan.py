@@ -285,7 +285,7 @@ def test_edits_in_a_checkout_of_the_plan_are_kept(
 
     written(store, Change("x", writes={"spec.md": b"by somebody else\n"}))
     assert (checkout / "spec.md").read_text() == "being written\n"
-    assert "has 'scriptorium/plan' checked out with edits in the way" in caplog.text
+    assert "are behind 'scriptorium/plan', as edits are in the way" in caplog.text
 
 
 # -- the queue and the transitions ------------------------------------------------------------------------

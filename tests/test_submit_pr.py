@@ -44,8 +44,7 @@ def test_outside_a_run_it_is_a_usage_error(project: Project, tmp_path: Path, mis
     assert project.run("submit-pr", "done", env=environment) == (
         2,
         "",
-        "scriptorium: this is not the run of a coding agent\n"
-        "hint: 'scriptorium code' starts one; a person moves a ticket by 'scriptorium merge'\n",
+        "scriptorium: this is not the run of a coding agent\nhint: 'scriptorium code' starts one\n",
     )
 
 
