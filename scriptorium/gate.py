@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -78,10 +77,10 @@ def remember(workspace: Workspace, tree: str, *, green: bool, log: Path | None =
     draft.replace(file)
 
 
-def environment(directory: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment(directory: Path) -> dict[str, str]:
     """Return what a gate sees: the user's environment, and the mark of its worktree."""
     kept = {name: value for name, value in os.environ.items() if name not in KEPT_FROM_GATES}
-    return {**kept, "SCRIPTORIUM_WORKTREE": str(directory), **(extra or {})}
+    return {**kept, "SCRIPTORIUM_WORKTREE": str(directory)}
 
 
 def run(workspace: Workspace, directory: Path, subject: str) -> GateResult:

@@ -530,10 +530,9 @@ class Repository:
         branch = out[1].removeprefix("refs/heads/") if out[1].startswith("refs/heads/") else ""
         return branch, out[0]
 
-    def changes(self, worktree: Path, *, untracked: bool = True) -> list[str]:
+    def changes(self, worktree: Path) -> list[str]:
         """Return the paths of a worktree that differ from its HEAD, ignored files left out."""
-        mode = "--untracked-files=all" if untracked else "--untracked-files=no"
-        out = run("status", "--porcelain", "-z", "--no-renames", mode, cwd=worktree)[1]
+        out = run("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", cwd=worktree)[1]
         return [os.fsdecode(item[3:]) for item in out.split(b"\0") if item]
 
     def unmerged(self, worktree: Path) -> list[str]:

@@ -263,9 +263,6 @@ class PlanStore:
         self.repository = repository
         self._newest: Plan | None = None
 
-    def exists(self) -> bool:
-        return bool(self.repository.resolve(REF))
-
     def snapshot(self) -> Plan:
         """Return the plan as it stands now."""
         found = self.repository.objects.read(REF)

@@ -7,7 +7,6 @@ rescue ref: an agent that oversteps loses its user neither the good edits nor th
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,8 +20,6 @@ from scriptorium.harness import Outcome
 from scriptorium.plan import Plan
 from scriptorium.redact import redact
 from scriptorium.workspace import Workspace
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,6 @@ def run(
     may_write: Callable[[str], bool],
     *,
     area: str = "",
-    at_line: Callable[[bytes], None] | None = None,
 ) -> Edits:
     """Run a planning agent on the newest plan and return what it edited; the lock must be held.
 
@@ -65,7 +61,7 @@ def run(
     worktree = _checkout(workspace, plan)
     harness, task = agent.task(workspace, role, prompt, worktree, subject)
     process.end_leftovers(f"SCRIPTORIUM_WORKTREE={worktree}")
-    outcome = harness.run(replace(task, env={**task.env, "SCRIPTORIUM_AREA": area}), at_line)
+    outcome = harness.run(replace(task, env={**task.env, "SCRIPTORIUM_AREA": area}))
     edits = _collect(workspace, plan, worktree, outcome, may_write, subject)
     if not outcome.finished.ok:
         _, reason = agent.failure(outcome, task)

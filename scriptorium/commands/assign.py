@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from scriptorium import transitions, worktrees
@@ -14,8 +13,6 @@ from scriptorium.plan import Change, Plan
 from scriptorium.records import emit
 from scriptorium.ticket import State, Ticket, TicketError, slug, ticket_id
 from scriptorium.workspace import Workspace
-
-log = logging.getLogger(__name__)
 
 
 class Assign(Command):

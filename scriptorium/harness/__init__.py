@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -107,18 +107,13 @@ class Harness(ABC):
     def remedy(self) -> str:
         return "install it, or name another model in 'scriptorium.json'"
 
-    def run(self, task: Task, at_line: Callable[[bytes], None] | None = None) -> Outcome:
+    def run(self, task: Task) -> Outcome:
         """Run the agent to its end; its raw output stays in ``<logs>/attempt-NN.jsonl``."""
         task.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = next_log(task.logs, "attempt", ".jsonl")
         prompt, last_message = log.with_suffix(".prompt.md"), log.with_suffix(".last.md")
         prompt.write_text(task.prompt, errors="surrogateescape")
         report = Report()
-
-        def watch(line: bytes) -> bool:
-            if at_line:
-                at_line(line)
-            return self.read(line, report)
 
         finished = process.run(
             self.argv(task, last_message),
@@ -128,7 +123,7 @@ class Harness(ABC):
             errors=log.with_suffix(".stderr"),
             prompt=prompt,
             limits=task.limits,
-            watch=watch,
+            watch=lambda line: self.read(line, report),
             first_signal=signal.SIGINT,  # on which the known agents end their own commands
         )
         if last_message.exists():
