@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -597,10 +597,10 @@ class Repository:
         pairs = zip(out[::2], out[1::2], strict=False)
         return {os.fsdecode(path): facts.split()[3].decode() for facts, path in pairs if facts[8:14] == b"160000"}
 
-    def unpushed(self, worktree: Path, old: str, new: str) -> list[str]:
-        """Return the submodules of a worktree whose new commit is known to no remote: it goes with the worktree."""
+    def unpushed(self, worktree: Path, links: Mapping[str, str]) -> list[str]:
+        """Return the links of a worktree whose commit no remote knows: it goes with the worktree."""
         found = []
-        for path, commit in self.changed_links(old, new).items():
+        for path, commit in links.items():
             if not (worktree / path / ".git").exists():
                 continue
             argv = ("for-each-ref", "--count=1", "--contains", commit, "refs/remotes", "refs/tags")
@@ -608,12 +608,11 @@ class Repository:
                 found.append(path)
         return found
 
-    def embedded(self, old: str, new: str) -> list[str]:
-        """Return the repositories that ``new`` has as bare links and ``old`` has not: their files are in no commit."""
-        links = self.changed_links(old, new)
+    def embedded(self, commit: str, links: Mapping[str, str]) -> list[str]:
+        """Return the links of a commit that are no submodules: repositories whose files are in no commit of ours."""
         if not links:
             return []
-        argv = ("config", "--null", "--blob", f"{new}:.gitmodules", "--get-regexp", r"^submodule\..*\.path$")
+        argv = ("config", "--null", "--blob", f"{commit}:.gitmodules", "--get-regexp", r"^submodule\..*\.path$")
         named = {os.fsdecode(line.partition(b"\n")[2]) for line in self.git(*argv, accept=(0, 1, 128))[1].split(b"\0")}
         return [path for path in links if path not in named]
 

@@ -179,21 +179,7 @@ class _Coding:
         except GitError as error:
             hint = f"check out '{self.ticket.branch}' in '{self.worktree}'"
             raise ScriptoriumError(error.message, hint) from error
-        repository = self.workspace.repository
-        master = self.workspace.master_commit()
-        if repository.tree_of(head) == repository.tree_of(master) or repository.is_ancestor(head, master):
-            raise ScriptoriumError("there is no change to hand in", "make the change first, then hand in again")
-
-        embedded = repository.embedded(master, head)
-        if embedded:
-            name = embedded[0]
-            what = f"'{name}' is a git repository of its own, and its files would be lost"
-            raise ScriptoriumError(what, "'git rm --cached' it and remove its '.git', or make it a submodule")
-
-        unpushed = repository.unpushed(self.worktree, master, head)
-        if unpushed:
-            what = f"submodule '{unpushed[0]}' has commits that are nowhere else, and would be lost"
-            raise ScriptoriumError(what, "push them, or change no submodule, then hand in again")
+        self._check_work(head)
 
         def decide(plan: Plan) -> Change:
             ticket = plan.ticket(_in_progress(plan, self.ticket.name), State.IN_PROGRESS)
@@ -203,6 +189,22 @@ class _Coding:
         self.submitted = True
         log.info("coding agent called submit_pr, summary=%s", summary)
         return f"ticket {self.ticket.name} is queued to be merged; there is nothing left to do"
+
+    def _check_work(self, head: str) -> None:
+        """Raise, for the agent to read, when there is nothing to land or a part of the work would be lost."""
+        repository = self.workspace.repository
+        master = self.workspace.master_commit()
+        if repository.tree_of(head) == repository.tree_of(master) or repository.is_ancestor(head, master):
+            raise ScriptoriumError("there is no change to hand in", "make the change first, then hand in again")
+        links = repository.changed_links(master, head)
+        embedded = repository.embedded(head, links)
+        if embedded:
+            what = f"'{embedded[0]}' is a git repository of its own, and its files would be lost"
+            raise ScriptoriumError(what, "'git rm --cached' it and remove its '.git', or make it a submodule")
+        unpushed = repository.unpushed(self.worktree, links)
+        if unpushed:
+            what = f"submodule '{unpushed[0]}' has commits that are nowhere else, and would be lost"
+            raise ScriptoriumError(what, "push them, or change no submodule, then hand in again")
 
     def _conclude(self, outcome: Outcome, task: Task) -> Result:
         if self.submitted:
