@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
 import scriptorium
+from scriptorium import backends
+from scriptorium.causes import BACKEND, Cause
+from scriptorium.environment import allowed
 from scriptorium.git import IDENTITY
-from scriptorium.harness import Harness, Outcome, Task, choose
-from scriptorium.process import End
-from scriptorium.transitions import Cause
+from scriptorium.harness import Event, Harness, Outcome, Task, choose, last_session
+from scriptorium.process import OUTPUT_MOST, End
 from scriptorium.workspace import Workspace
 
 
@@ -20,7 +24,7 @@ def task(workspace: Workspace, role: str, prompt: str, directory: Path, subject:
     config = workspace.config
     harness, model = choose(config, role, workspace.repository.root)
     harness.check()
-    environment = {
+    environment = allowed(os.environ, harness.needs, config.environment) | {
         "SCRIPTORIUM_ROLE": role,
         "SCRIPTORIUM_REPO": str(workspace.repository.root),
         "SCRIPTORIUM_WORKTREE": str(directory),
@@ -32,8 +36,35 @@ def task(workspace: Workspace, role: str, prompt: str, directory: Path, subject:
         **identity(workspace),
     }
     logs = workspace.paths.ensure(workspace.paths.attempts / subject)
-    work = Task(role, prompt, directory, logs, model, config.effort(role), config.limits, environment)
+    price = config.prices.get(model)
+    work = Task(role, prompt, directory, logs, model, config.effort(role), config.limits, environment, price=price)
     return harness, work
+
+
+def run(workspace: Workspace, harness: Harness, task: Task, on_event: Callable[[Event], None] | None = None) -> Outcome:
+    """Run an agent, unless its backend rests; a backend that refuses is made to rest.
+
+    Raises `Resting`, with exit code 75, while it does.
+    """
+    directory = workspace.paths.ensure(workspace.paths.backends)
+    backends.require(directory, harness.name)
+    outcome = harness.run(task, on_event)
+    cause, reason = failure(outcome, task)
+    backends.note(directory, harness.name, cause if not outcome.finished.ok else None, reason)
+    return outcome
+
+
+def ready(workspace: Workspace, role: str) -> None:
+    """Raise `Resting` while the backend of a role rests."""
+    harness, _ = choose(workspace.config, role, workspace.repository.root)
+    backends.require(workspace.paths.backends, harness.name)
+
+
+def resume(harness: Harness, task: Task, prompt: str) -> Task:
+    """Return a task that goes on with the session of the newest run of the same agent, where there is one."""
+    if not harness.can_resume:
+        return task
+    return replace(task, session=last_session(task.logs, harness.label(task.model), prompt))
 
 
 def launcher(workspace: Workspace) -> Path:
@@ -69,18 +100,33 @@ def identity(workspace: Workspace) -> dict[str, str]:
 
 def failure(outcome: Outcome, task: Task) -> tuple[Cause, str]:
     """Return why a run without a result failed, as a cause and a sentence."""
-    limits = task.limits
-    error = f": {outcome.report.error}" if outcome.report.error else ""
-    match outcome.finished.end:
+    limits, report, end = task.limits, outcome.report, outcome.finished.end
+    error = f": {report.error}" if report.error else ""
+    if report.cause in BACKEND or report.cause is Cause.AGENT:
+        return report.cause, f"{WORDS[report.cause]}{error}"
+    if end is not End.EXIT and report.session and not report.worked:
+        return Cause.PROVIDER, f"The model had not answered after {outcome.finished.seconds:.0f} seconds{error}"
+    match end:
         case End.HARD_LIMIT:
             return Cause.TIMEOUT, f"The agent was ended at its limit of {limits.hard:g} seconds{error}"
         case End.NO_OUTPUT:
             return Cause.SILENCE, f"The agent was ended after {limits.no_output:g} seconds without output{error}"
         case End.NO_PROGRESS:
             return Cause.TIMEOUT, f"The agent was ended after {limits.no_progress:g} seconds without progress{error}"
-        case End.EXIT if outcome.finished.status and outcome.report.error and not outcome.report.worked:
+        case End.TOO_MUCH:
+            return Cause.AGENT, f"The agent was ended after {OUTPUT_MOST // 2**20} MiB of output{error}"
+        case End.EXIT if outcome.finished.status and report.error and not report.worked:
             return Cause.PROVIDER, f"The model could not be reached{error}"
         case End.EXIT if outcome.finished.status:
             return Cause.AGENT, f"The agent ended with exit code {outcome.finished.status}{error}"
         case End.EXIT:
             return Cause.NO_SUBMIT, f"The agent ended without handing in{error}"
+
+
+WORDS = {
+    Cause.AUTH: "The provider refused the sign-in or key",
+    Cause.RATE_LIMIT: "The provider's limit is reached",
+    Cause.PROVIDER: "The model could not be reached",
+    Cause.INFRASTRUCTURE: "The agent could not be set to work",
+    Cause.AGENT: "The agent could not go on",
+}

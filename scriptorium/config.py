@@ -40,12 +40,26 @@ class Program:
 
 
 @dataclass(frozen=True)
+class Price:
+    """What a model costs, in US dollars for a million tokens."""
+
+    input: float
+    cached: float
+    output: float
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings, with their defaults."""
 
     models: Mapping[str, str] = field(default_factory=dict)
     reasoning_effort: Mapping[str, str] = field(default_factory=dict)
     harnesses: Mapping[str, Program] = field(default_factory=dict)
+    backends: Mapping[str, str] = field(default_factory=dict)
+    """By role, the backend that was chosen by name."""
+    environment: tuple[str, ...] = ()
+    """Patterns of names in our environment that agents are given beside the usual ones."""
+    prices: Mapping[str, Price] = field(default_factory=dict)
     endpoint: tuple[str, int] = ("127.0.0.1", 8097)
     branch: str = ""
     gate: str = "make test"
@@ -96,7 +110,8 @@ def parse(text: str) -> Config:
     top = _Reader("", data)
     timeouts = top.section("timeouts")
     agents = top.section("agents")
-    models, harnesses = _models(top, agents)
+    models, backends = _models(top, agents)
+    harnesses = _harnesses(top)
     concurrency = top.section("concurrency")
     concurrency.number("maxAgents", 1)
     concurrency.number("tokenBudgetMB", 0)
@@ -105,6 +120,9 @@ def parse(text: str) -> Config:
         models=models,
         reasoning_effort=_efforts(top.section("reasoning_effort")),
         harnesses=harnesses,
+        backends=backends,
+        environment=_words(top, "environment"),
+        prices=_prices(top.section("prices")),
         endpoint=_endpoint(top.section("endpoints")),
         branch=top.text("branch", ""),
         gate=top.text("gate", "make test"),
@@ -137,11 +155,11 @@ class _Reader:
     def __init__(self, where: str, data: Any) -> None:
         self.where = where
         if not isinstance(data, dict):
-            raise ConfigError(f"{self._name()} is not an object but {_kind(data)}")
+            raise ConfigError(f"{self.name()} is not an object but {_kind(data)}")
         self.data = data
         self.known: list[str] = []
 
-    def _name(self, key: str = "") -> str:
+    def name(self, key: str = "") -> str:
         path = ".".join(part for part in (self.where, key) if part)
         return f"'{path}'" if path else "it"
 
@@ -150,28 +168,28 @@ class _Reader:
         value = self.data.get(key, default)
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if key in self.data and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
-            raise ConfigError(f"{self._name(key)} is {_kind(value)}, and should be {_kinds(kinds)}")
+            raise ConfigError(f"{self.name(key)} is {_kind(value)}, and should be {_kinds(kinds)}")
         return value
 
     def section(self, key: str) -> _Reader:
-        return _Reader(self._name(key).strip("'"), self.take(key, dict, {}))
+        return _Reader(self.name(key).strip("'"), self.take(key, dict, {}))
 
     def text(self, key: str, default: str) -> str:
         value: str = self.take(key, str, default)
         if key in self.data and (not value.strip() or "\0" in value):
-            raise ConfigError(f"{self._name(key)} is empty")
+            raise ConfigError(f"{self.name(key)} is empty")
         return value
 
     def number(self, key: str, default: float, *, least: float = 0) -> float:
         value: float = self.take(key, (int, float), default)
         if not least <= value < float("inf"):
-            raise ConfigError(f"{self._name(key)} is {value}, and should be {least} or more")
+            raise ConfigError(f"{self.name(key)} is {value}, and should be {least} or more")
         return value
 
     def whole(self, key: str, default: int, *, least: int) -> int:
         value = self.number(key, default, least=least)
         if value != int(value):
-            raise ConfigError(f"{self._name(key)} is {value}, and should be a whole number")
+            raise ConfigError(f"{self.name(key)} is {value}, and should be a whole number")
         return int(value)
 
     def seconds(self, key: str, alias: str, default: float) -> float:
@@ -185,7 +203,7 @@ class _Reader:
 
                 near = get_close_matches(key, self.known, 1, 0.5)
                 hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(self.known))}"
-                raise ConfigError(f"unknown key {self._name(key)}", hint)
+                raise ConfigError(f"unknown key {self.name(key)}", hint)
 
 
 def _kind(value: Any) -> str:
@@ -200,30 +218,56 @@ def _kinds(kinds: tuple[type, ...]) -> str:
     return names.get(kinds[0], "a number")
 
 
-def _models(top: _Reader, agents: _Reader) -> tuple[dict[str, str], dict[str, Program]]:
+def _models(top: _Reader, agents: _Reader) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the models and the backends that are named, by role."""
     section = top.section("models")
     models = {role: section.text(role, "") for role in ROLES}
     section.finish()
+    backends = {}
     for role in (*ROLES, "audit"):
         agent = agents.section(role)
-        model = agent.text("model", "")
-        agent.text("harness", "")
+        model, backend = agent.text("model", ""), agent.text("harness", "")
         agent.finish()
         if role in ROLES:
             models[role] = models[role] or model
+            backends[role] = backend
+    return {role: model for role, model in models.items() if model}, {
+        role: backend for role, backend in backends.items() if backend
+    }
+
+
+def _harnesses(top: _Reader) -> dict[str, Program]:
     programs = top.section("harnesses")
     harnesses = {}
     for name in list(programs.data):
         program = programs.section(name)
-        command = program.take("command", list, None)
-        if not command or not all(isinstance(word, str) and word and "\0" not in word for word in command):
+        command = _words(program, "command")
+        if not command:
             raise ConfigError(f"'harnesses.{name}.command' should be a list of words, the program first")
         env = program.take("env", dict, {})
         if not all(isinstance(value, str) and "\0" not in key + value and "=" not in key for key, value in env.items()):
             raise ConfigError(f"'harnesses.{name}.env' should hold strings")
         program.finish()
-        harnesses[name] = Program(tuple(command), env)
-    return {role: model for role, model in models.items() if model}, harnesses
+        harnesses[name] = Program(command, env)
+    return harnesses
+
+
+def _words(section: _Reader, key: str) -> tuple[str, ...]:
+    words = section.take(key, list, [])
+    if not all(isinstance(word, str) and word and "\0" not in word for word in words):
+        raise ConfigError(f"{section.name(key)} should be a list of words")
+    return tuple(words)
+
+
+def _prices(section: _Reader) -> dict[str, Price]:
+    """Return the price table, by model; what is cached costs as much as the input unless it is said."""
+    prices = {}
+    for model in list(section.data):
+        price = section.section(model)
+        fresh = price.number("input", 0)
+        prices[model] = Price(fresh, price.number("cached", fresh), price.number("output", 0))
+        price.finish()
+    return prices
 
 
 def _efforts(section: _Reader) -> dict[str, str]:

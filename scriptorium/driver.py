@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from scriptorium import process
+from scriptorium import agent, process
+from scriptorium.backends import Resting
 from scriptorium.commands.architect import architect
 from scriptorium.commands.architect import due as architect_due
 from scriptorium.commands.assign import assign, open_problems, unreadable
@@ -37,6 +38,9 @@ REST = (1.0, 60.0)
 
 PAUSE = (1.0, 600.0)
 """Seconds of the shortest and the longest pause after a step that failed."""
+
+LONG = 120.0
+"""Seconds of a pause that `--until-idle` does not wait for."""
 
 PATIENCE = 3
 """How often `--until-idle` lets a step fail in a row before it takes it for unable to move."""
@@ -72,6 +76,9 @@ class _Backoff:
         self.failures += 1
         self.until = time.monotonic() + min(PAUSE[0] * 2 ** (self.failures - 1), PAUSE[1])
 
+    def rest(self, seconds: float, failures: int) -> None:
+        self.failures, self.until = failures, time.monotonic() + seconds
+
     def worked(self) -> None:
         self.failures, self.until = 0, 0.0
 
@@ -104,8 +111,9 @@ class Driver:
             if self.pass_once():
                 continue
             # one that ended during the pass has held a step up as well
-            pauses = {name: pause.failures for name, pause in self._pauses.items() if pause.until > began}
-            hopeless = any(failures >= PATIENCE for name, failures in pauses.items() if name != "attempt")
+            pauses = {name: pause for name, pause in self._pauses.items() if pause.until > began}
+            hopeless = any(pause.failures >= PATIENCE for name, pause in pauses.items() if name != "attempt")
+            hopeless |= all(pause.until > began + LONG for pause in pauses.values())
             if not pauses or hopeless or self.standing is Standing.RED:
                 return self.verdict()
             self._wait(seen, self._until_next(REST[0]))
@@ -176,6 +184,9 @@ class Driver:
             return False
         try:
             step(self.workspace)
+        except Resting as error:
+            self._rest(name, error)
+            return False
         except ScriptoriumError as error:
             self._fault(name, error)
             pause.failed(error)
@@ -190,6 +201,7 @@ class Driver:
             self.standing = Standing.FAILING
             return False
         try:
+            agent.ready(self.workspace, "coding")  # before a ticket is assigned for nothing
             left = [] if repairs_only else abandoned(self.workspace)
             if left:
                 name = left[0]
@@ -200,6 +212,9 @@ class Driver:
                     return False
                 name = assigned[0]
             coded = code(self.workspace, name, self.endpoint)
+        except Resting as error:
+            self._rest("code", error)
+            return False
         except ScriptoriumError as error:
             self._fault("code", error)
             faults.failed(error)
@@ -215,6 +230,12 @@ class Driver:
                 faults.worked()
                 attempts.worked()
         return coded.result is not Result.SKIPPED
+
+    def _rest(self, step: str, error: Resting) -> None:
+        """Leave a step alone as long as its backend rests, and say so once a rest."""
+        self.standing = Standing.FAILING
+        self._tell("backend", error.message, logging.WARNING, error.hint)
+        self._pauses[step].rest(error.rest.seconds, error.rest.failures)
 
     def _merge(self) -> bool:
         pause = self._pauses["merge"]

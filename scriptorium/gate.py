@@ -97,7 +97,9 @@ def run(workspace: Workspace, directory: Path, subject: str) -> GateResult:
         output=log,
         limits=Limits(hard=config.gate_timeout, no_output=0, no_progress=0),
     )
-    if finished.end is process.End.HARD_LIMIT:
+    if finished.end is process.End.TOO_MUCH:
+        reason = f"`{config.gate}` was ended after {process.OUTPUT_MOST // 2**20} MiB of output"
+    elif finished.end is process.End.HARD_LIMIT:
         reason = f"`{config.gate}` was ended at its limit of {config.gate_timeout:g} seconds"
     else:
         reason = f"`{config.gate}` failed with exit code {finished.status}"

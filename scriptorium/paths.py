@@ -79,6 +79,11 @@ class Paths:
         return self.home / "gates"
 
     @property
+    def backends(self) -> Path:
+        """How long each backend rests."""
+        return self.home / "backends"
+
+    @property
     def sockets(self) -> Path:
         return self.home / "sockets"
 

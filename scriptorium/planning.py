@@ -61,7 +61,7 @@ def run(
     worktree = _checkout(workspace, plan)
     harness, task = agent.task(workspace, role, prompt, worktree, subject)
     process.end_leftovers(f"SCRIPTORIUM_WORKTREE={worktree}")
-    outcome = harness.run(replace(task, env={**task.env, "SCRIPTORIUM_AREA": area}))
+    outcome = agent.run(workspace, harness, replace(task, env={**task.env, "SCRIPTORIUM_AREA": area}))
     edits = _collect(workspace, plan, worktree, outcome, may_write, subject)
     if not outcome.finished.ok:
         _, reason = agent.failure(outcome, task)

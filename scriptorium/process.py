@@ -30,6 +30,9 @@ SESSION = f"SCRIPTORIUM_SESSION={secrets.token_hex(8)}"
 LINE_MOST = 16 * 1024 * 1024
 """Bytes of one line of output that are looked at; the file has it all."""
 
+OUTPUT_MOST = 512 * 1024 * 1024
+"""Bytes of output after which a run is ended, because the disk is everybody's."""
+
 POLL = 0.1
 """Seconds between two looks at output and limits; the end of a run is noticed at once."""
 
@@ -41,6 +44,7 @@ class End(StrEnum):
     HARD_LIMIT = "hard limit"
     NO_OUTPUT = "no output"
     NO_PROGRESS = "no progress"
+    TOO_MUCH = "too much output"
 
 
 @dataclass(frozen=True)
@@ -134,9 +138,12 @@ class _Tail:
         self._rest = rest[-LINE_MOST:]
         return whole
 
+    def written(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
+
     def close(self) -> Iterator[bytes]:
         """Give the rest of the lines; of a program that was far ahead only the last ones, where its result is."""
-        end = os.fstat(self._file.fileno()).st_size
+        end = self.written()
         if end - self._file.tell() > LINE_MOST:
             self._file.seek(end - LINE_MOST)
             self._rest = b""
@@ -231,12 +238,15 @@ def _watch(
         check_stop()
         lines = tail.lines()
         now = time.monotonic()
-        said = tail.size + (errors.stat().st_size if errors else 0)
+        other = errors.stat().st_size if errors else 0
+        said = tail.size + other
         if said != size:
             size, heard = said, now
             shown = [watch(line) for line in lines] if watch else [True]
             if any(shown):
                 progressed = now
+        if tail.written() + other > OUTPUT_MOST:
+            return End.TOO_MUCH
         if limits.hard and now - started > limits.hard:
             return End.HARD_LIMIT
         if limits.no_output and now - heard > limits.no_output:

@@ -18,12 +18,17 @@ _SECRET_FORMS = re.compile(
 )
 
 
+def is_secret(name: str) -> bool:
+    """Tell whether the name of an environment variable says that its value is a secret."""
+    return bool(_SECRET_NAME.search(name))
+
+
 def redact(text: str, *more: Mapping[str, str]) -> str:
     """Return a text with credentials replaced: known forms, and values of telling environment variables.
 
     ``more`` are environments beside our own, as that of an agent.
     """
     for name, value in (pair for environment in (os.environ, *more) for pair in environment.items()):
-        if len(value) >= 8 and _SECRET_NAME.search(name):
+        if len(value) >= 8 and is_secret(name):
             text = text.replace(value, "[removed]")
     return _SECRET_FORMS.sub("[removed]", text)

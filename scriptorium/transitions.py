@@ -3,28 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 
+from scriptorium.causes import UNCOUNTED, Cause
 from scriptorium.output import fenced
 from scriptorium.plan import LAST_ID, Change, Plan
 from scriptorium.ticket import State, Ticket, append_section, format_item, set_field, ticket_id, ticket_path
-
-
-class Cause(StrEnum):
-    """Why an attempt failed; those in UNCOUNTED say nothing about the ticket."""
-
-    NO_SUBMIT = "no-submit"
-    AGENT = "agent"
-    PROVIDER = "provider"
-    SILENCE = "silence"
-    TIMEOUT = "timeout"
-    CONFLICT = "conflict"
-    GATE = "gate"
-    LOST = "lost"
-    STOPPED = "stopped"
-
-
-UNCOUNTED = frozenset({Cause.PROVIDER, Cause.STOPPED})
 
 
 def _told(ticket: Ticket, old: State, new: State, **facts: object) -> dict[str, object]:

@@ -232,7 +232,11 @@ class Project:
     def agent(self, script: str) -> Path:
         """Make a shell script the agent of every role; it finds `scriptorium` on PATH."""
         path = write_script(self.root.parent / "agent", script)
-        self.configure(models=dict.fromkeys(ROLES, "script"), harnesses={"script": {"command": [str(path)]}})
+        self.configure(
+            models=dict.fromkeys(ROLES, "script"),
+            harnesses={"script": {"command": [str(path)]}},
+            environment=["FACTS"],  # where a script leaves what its test asks for
+        )
         return path
 
     def commit_plan(self, files: Mapping[str, str | None], message: str = "Edit the plan by hand") -> str:

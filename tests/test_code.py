@@ -188,7 +188,7 @@ def test_a_failing_agent_leaves_the_tail_of_its_errors_without_secrets(
     name = project.ticket("0001", state="in-progress")
     agent = project.agent("seq 100 >&2; echo using $API_KEY and $MY_TOKEN and sk-abcdefghijklmnopqrst >&2; exit 3")
     program = {"command": [str(agent)], "env": {"MY_TOKEN": "configured-secret"}}
-    project.configure(harnesses={"script": program})
+    project.configure(harnesses={"script": program}, environment=["API_KEY"])
     monkeypatch.setenv("API_KEY", "inherited-secret")
 
     assert project.run("code", name)[:2] == (1, "")

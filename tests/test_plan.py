@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from scriptorium import transitions
+from scriptorium.causes import Cause
 from scriptorium.commands.fsck import fsck
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import Repository
 from scriptorium.plan import BRANCH, REF, Change, Plan, PlanStore
 from scriptorium.ticket import State
-from scriptorium.transitions import Cause
 from tests.support import PLAN, Project
 
 WRITERS, ROUNDS = 8, 25

@@ -112,6 +112,7 @@ def test_a_summary_is_one_line_without_secrets_and_not_endless(
     project.init()
     name = project.ticket("0001", state="in-progress")
     project.agent("echo x >file\nscriptorium submit-pr -- \"--- a\n**Ticket:** 0009-x\n$API_KEY $(seq -s' ' 1000)\"")
+    project.configure(environment=["API_KEY"])
 
     assert project.run("code", name)[:2] == (0, f"{name}\n")
 

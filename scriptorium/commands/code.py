@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from scriptorium import agent, gate, locks, notices, process, transitions, worktrees
+from scriptorium.backends import Resting
+from scriptorium.causes import UNCOUNTED, Cause
 from scriptorium.cli import Command
 from scriptorium.commands.assign import unreadable
 from scriptorium.endpoint import Endpoint
@@ -22,7 +24,6 @@ from scriptorium.records import emit, tickets
 from scriptorium.redact import redact
 from scriptorium.submission import SubmitServer
 from scriptorium.ticket import State, Ticket
-from scriptorium.transitions import UNCOUNTED, Cause
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ def code(workspace: Workspace, wanted: str, endpoint: Endpoint | None = None) ->
             _in_progress(workspace.plan.snapshot(), name)
             return Coded(name, _Coding(workspace, name).work(endpoint))
     except ScriptoriumError as error:
-        if error.code is not ExitCode.LOCKED:
+        if error.code is not ExitCode.LOCKED or isinstance(error, Resting):
             raise
         log.warning("%s", error.message)
         return Coded(name, Result.SKIPPED)
@@ -132,10 +133,11 @@ class _Coding:
             if harness.wants_endpoint:
                 mcp = endpoint or stack.enter_context(Endpoint.local(sockets))
                 url = mcp.ready()
+            task = agent.resume(harness, task, self._continuation())
             task = _with_token(task, server.token, str(sockets), self.ticket, url)
             master = workspace.master_commit()
             try:
-                outcome = harness.run(task)
+                outcome = agent.run(workspace, harness, task)
             except Stopped:
                 self._stopped()
                 raise
@@ -165,6 +167,12 @@ class _Coding:
             ticket=ticket.name,
             text=ticket.text,
         )
+
+    def _continuation(self) -> str:
+        """Return what to say to an agent that remembers its earlier attempt."""
+        ticket, workspace = self.ticket, self.workspace
+        values = {"master": workspace.master, "gate": workspace.config.gate, "branch": ticket.branch}
+        return prompt("resume", ticket=ticket.name, text=ticket.text, **values)
 
     def submit(self, summary: str) -> str:
         """Enqueue the ticket, the agent's uncommitted work included, and return the reply to the agent.

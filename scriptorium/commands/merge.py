@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import NoReturn
 
 from scriptorium import gate, locks, notices, process, rescue, transitions, worktrees
+from scriptorium.causes import Cause
 from scriptorium.cli import Command
 from scriptorium.commands.health import MasterHealth, health
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
@@ -18,7 +19,6 @@ from scriptorium.landing import Landed, land
 from scriptorium.plan import REF, Change, Plan
 from scriptorium.records import emit, tickets
 from scriptorium.ticket import QueueItem, State, Ticket, TicketError
-from scriptorium.transitions import Cause
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)

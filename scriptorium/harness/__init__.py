@@ -1,25 +1,55 @@
 """Harnesses: how an agent program is called, and what its output means.
 
-A harness turns a `Task` into an `Outcome`. One file each, beside this one; the process itself is
-run by `scriptorium.process` for all of them alike.
+A harness turns a `Task` into an `Outcome`, and tells `Event`s meanwhile. One file each, beside this
+one; the process itself is run by `scriptorium.process` for all of them alike.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from scriptorium import process
-from scriptorium.config import Config, Limits
+from scriptorium.causes import Cause
+from scriptorium.config import Config, Limits, Price
 from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.harness.usage import NOTHING, Usage
 from scriptorium.output import next_log
 from scriptorium.process import Finished
+
+
+class Kind(StrEnum):
+    """What an event shows of an agent."""
+
+    THINKING = "thinking"
+    TOOL = "tool"
+    TEXT = "text"
+    NOTE = "note"  # a retry or a warning, which is no progress
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something an agent did, fit to be shown to a person."""
+
+    kind: Kind
+    text: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """A conversation that a backend has kept: its id, and what it has used so far."""
+
+    id: str
+    prompt: str
+    """What to say to it, in place of the whole prompt."""
+    spent: Usage = NOTHING
 
 
 @dataclass(frozen=True)
@@ -34,8 +64,14 @@ class Task:
     effort: str
     limits: Limits
     env: Mapping[str, str] = field(default_factory=dict)
+    """The whole environment of the run, but for what the harness adds."""
     endpoint: str = ""
-    """The URL of the MCP server with the submit tool, or '' for none."""
+    """The URL of the MCP server with the role's tools, or '' for none."""
+    session: Session | None = None
+    """The conversation to go on with; where that fails, a new one begins with the whole prompt."""
+    price: Price | None = None
+    read_only: bool = False
+    """Whether the run is to write nothing, where the program can be told so."""
 
 
 @dataclass
@@ -44,11 +80,15 @@ class Report:
 
     message: str = ""
     error: str = ""
+    status: int = 0
+    """The HTTP status of the failure, where the program tells it."""
+    cause: Cause | None = None
+    """Why it failed, where the harness is sure of it."""
     session: str = ""
-    tokens_in: int = 0
-    tokens_cached: int = 0
-    tokens_out: int = 0
-    cost_usd: float = 0.0
+    usage: Usage = NOTHING
+    """What the run has used, or unless ``total`` is set."""
+    total: Usage | None = None
+    """What the whole session has used so far, for a backend that counts so."""
     worked: bool = False
     """Whether the model has answered at all, so that a failure may be the ticket's."""
 
@@ -64,15 +104,7 @@ class Outcome:
 
     def trailers(self) -> dict[str, object]:
         """Return the facts of the run as commit trailers; what is not known is left out."""
-        report = self.report
-        return {
-            "Agent": self.agent,
-            "Tokens-In": report.tokens_in or "",
-            "Tokens-Cached": report.tokens_cached or "",
-            "Tokens-Out": report.tokens_out or "",
-            "Cost-USD": f"{report.cost_usd:.6f}" if report.cost_usd else "",
-            "Seconds": f"{self.finished.seconds:.1f}",
-        }
+        return {"Agent": self.agent, **self.report.usage.trailers(), "Seconds": f"{self.finished.seconds:.1f}"}
 
 
 class Harness(ABC):
@@ -81,18 +113,32 @@ class Harness(ABC):
     name: str
     wants_endpoint = False
     """Whether the agent is to be given the MCP endpoint."""
+    can_resume = False
+    needs: tuple[str, ...] = ()
+    """Patterns of the names in our environment that the program is given beside the usual ones."""
+
+    @abstractmethod
+    def program(self) -> str:
+        """Return the program's name or path."""
 
     @abstractmethod
     def argv(self, task: Task, last_message: Path, /) -> list[str]:
         """Return the command line; the prompt is on stdin."""
 
     @abstractmethod
-    def read(self, line: bytes, report: Report) -> bool:
-        """Learn from one line of output; tell whether it shows that the agent gets on."""
+    def read(self, line: bytes, report: Report) -> Iterator[Event]:
+        """Learn from one line of output, and yield what it shows."""
 
-    def settings(self) -> Mapping[str, str]:
-        """Return what the program needs in its environment."""
+    def label(self, model: str) -> str:
+        """Return how the agent is called in commits."""
+        return self.name if model == self.name else f"{self.name}/{model}"
+
+    def settings(self, _task: Task, /) -> Mapping[str, str]:
+        """Return what the program is given in its environment."""
         return {}
+
+    def remedy(self) -> str:
+        return "install it, or name another model in 'scriptorium.json'"
 
     def check(self) -> None:
         """Raise, with exit code 78, when the program cannot be started here."""
@@ -101,46 +147,89 @@ class Harness(ABC):
             what = "is not on PATH" if "/" not in program else "is not a program that can be run"
             raise ScriptoriumError(f"'{program}' {what}", self.remedy(), ExitCode.CONFIG)
 
-    @abstractmethod
-    def program(self) -> str: ...
+    def run(self, task: Task, on_event: Callable[[Event], None] | None = None) -> Outcome:
+        """Run the agent to its end; its raw output stays in ``<logs>/attempt-NN.jsonl``.
 
-    def remedy(self) -> str:
-        return "install it, or name another model in 'scriptorium.json'"
+        ``on_event`` is told what it does. A session that the backend does not know any more is
+        replaced by a new one.
+        """
+        if task.session is None or not self.can_resume:
+            return self._run(replace(task, session=None), task.prompt, on_event)
+        outcome = self._run(task, task.session.prompt, on_event)
+        if outcome.finished.ok or outcome.report.worked or outcome.report.cause:
+            return outcome
+        return self._run(replace(task, session=None), task.prompt, on_event)
 
-    def run(self, task: Task) -> Outcome:
-        """Run the agent to its end; its raw output stays in ``<logs>/attempt-NN.jsonl``."""
+    def _run(self, task: Task, prompt: str, on_event: Callable[[Event], None] | None) -> Outcome:
         task.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = next_log(task.logs, "attempt", ".jsonl")
-        prompt, last_message = log.with_suffix(".prompt.md"), log.with_suffix(".last.md")
-        prompt.write_text(task.prompt, errors="surrogateescape")
+        asked, last_message = log.with_suffix(".prompt.md"), log.with_suffix(".last.md")
+        asked.write_text(prompt, errors="surrogateescape")
         report = Report()
+
+        def watch(line: bytes) -> bool:
+            events = list(self.read(line, report))
+            if on_event:
+                for event in events:
+                    on_event(event)
+            return any(event.kind is not Kind.NOTE for event in events)
 
         finished = process.run(
             self.argv(task, last_message),
             cwd=task.directory,
-            env={**os.environ, **self.settings(), **task.env},
+            env={**task.env, **self.settings(task)},
             output=log,
             errors=log.with_suffix(".stderr"),
-            prompt=prompt,
+            prompt=asked,
             limits=task.limits,
-            watch=lambda line: self.read(line, report),
+            watch=watch,
             first_signal=signal.SIGINT,  # on which the known agents end their own commands
         )
         if last_message.exists():
             report.message = last_message.read_text(errors="replace")
-        outcome = Outcome(finished, report, log, f"{self.name}/{task.model}" if task.model != self.name else self.name)
-        log.with_suffix(".json").write_text(json.dumps({**outcome.trailers(), **asdict(report)}))
+        spent = task.session.spent if task.session else NOTHING
+        if report.total is not None:
+            report.usage = report.total - spent
+        elif task.session:
+            report.total = spent  # it was ended before it could tell; the next run of the session will
+        report.usage = report.usage.priced(task.price)
+        outcome = Outcome(finished, report, log, self.label(task.model))
+        log.with_suffix(".json").write_text(json.dumps({**asdict(report), "trailers": outcome.trailers()}))
         return outcome
 
 
-def last_trailers(logs: Path) -> dict[str, object]:
-    """Return the trailers of the newest finished run in a directory of logs; empty when there is none."""
-    files = sorted(logs.glob("attempt-*.json"))
+def parse_event(line: bytes) -> dict[str, Any]:
+    """Return a line's JSON object; empty for anything else."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _past(logs: Path) -> dict[str, object]:
+    """Return the facts of the newest finished run in a directory of logs; empty when there is none."""
+    files = sorted(logs.glob("attempt-*.json"), key=lambda file: (len(file.name), file.name))
     try:
         facts = json.loads(files[-1].read_text()) if files else {}
     except (OSError, ValueError):
         return {}
-    return {key: value for key, value in facts.items() if key[0].isupper()}
+    return facts if isinstance(facts, dict) else {}
+
+
+def last_trailers(logs: Path) -> dict[str, object]:
+    """Return the trailers of the newest finished run in a directory of logs; empty when there is none."""
+    trailers = _past(logs).get("trailers")
+    return trailers if isinstance(trailers, dict) else {}
+
+
+def last_session(logs: Path, agent: str, prompt: str) -> Session | None:
+    """Return the session of the newest finished run, if it was that agent's and can be gone on with."""
+    past = _past(logs)
+    trailers, session = last_trailers(logs), past.get("session")
+    if not session or not past.get("worked") or trailers.get("Agent") != agent or past.get("cause") == Cause.AGENT:
+        return None  # one that could not go on, as with its context full, would fail again
+    return Session(str(session), prompt, Usage.parse(past.get("total")))
 
 
 def choose(config: Config, role: str, root: Path) -> tuple[Harness, str]:
@@ -149,22 +238,30 @@ def choose(config: Config, role: str, root: Path) -> tuple[Harness, str]:
     ``root`` is the top of the repository, from which a relative program is meant.
     """
     model = config.model(role)
-    program = config.harnesses.get(model)
+    name = config.backends.get(role) or (model if model in config.harnesses else backend_of(model))
+    program = config.harnesses.get(name)
     if program is not None:
         from scriptorium.harness.command import Command
 
-        return Command(model, program, root), model
-    if model.startswith(("gpt-", "codex-")):
-        from scriptorium.harness.codex import Codex
+        return Command(name, program, root), model
+    match name:
+        case "codex":
+            from scriptorium.harness.codex import Codex
 
-        return Codex(), model
+            return Codex(), model
     from difflib import get_close_matches
 
-    backend = "claude-code" if model.startswith("claude-") else "typoi"
-    near = get_close_matches(model, config.harnesses, 1)
+    near = get_close_matches(name if role in config.backends else model, config.harnesses, 1)
     hint = "use a 'gpt-…' or 'codex-…' model, or name the program under 'harnesses'"
     raise ScriptoriumError(
-        f"model '{model}' of role '{role}' needs the backend '{backend}', which is not there yet",
+        f"model '{model}' of role '{role}' needs the backend '{name}', which is not there yet",
         f"did you mean '{near[0]}'?" if near else hint,
         ExitCode.CONFIG,
     )
+
+
+def backend_of(model: str) -> str:
+    """Return the backend that a model's prefix stands for, as in the original. Pure."""
+    if model.startswith(("gpt-", "codex-")):
+        return "codex"
+    return "claude-code" if model.startswith("claude-") else "typoi"

@@ -6,10 +6,13 @@ are often retries. Usage is the whole thread's so far, cached tokens included in
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from scriptorium.harness import Harness, Report, Task
+from scriptorium.causes import classify
+from scriptorium.harness import Event, Harness, Kind, Report, Task, parse_event
+from scriptorium.harness.usage import Usage, count
 
 
 class Codex(Harness):
@@ -17,6 +20,8 @@ class Codex(Harness):
 
     name = "codex"
     wants_endpoint = True
+    can_resume = True
+    needs = ("CODEX_*", "OPENAI_*")
 
     def argv(self, task: Task, last_message: Path) -> list[str]:
         # Options after `exec` that belong before it are dropped in silence, so all are exec's own.
@@ -32,6 +37,8 @@ class Codex(Harness):
                 'enabled=true,required=true,default_tools_approval_mode="approve"}'
             )
             argv += ["-c", f"mcp_servers.scriptorium={server}"]
+        if task.session:
+            argv += ["resume", task.session.id]
         return [*argv, "-"]
 
     def program(self) -> str:
@@ -40,39 +47,56 @@ class Codex(Harness):
     def remedy(self) -> str:
         return "install it with 'npm i -g @openai/codex', or name a program of your own under 'harnesses'"
 
-    def read(self, line: bytes, report: Report) -> bool:
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            return False
-        if not isinstance(event, dict):
-            return False
+    def read(self, line: bytes, report: Report) -> Iterator[Event]:
+        event = parse_event(line)
         match event.get("type"):
             case "thread.started":
                 report.session = str(event.get("thread_id", ""))
-            case "item.completed":
+            case "item.started" | "item.updated" | "item.completed" as when:
                 item = event.get("item")
-                report.worked |= isinstance(item, dict) and item.get("type") != "error"
-                if isinstance(item, dict) and item.get("type") == "agent_message":
-                    report.message = str(item.get("text", ""))
-                return not (isinstance(item, dict) and item.get("type") == "error")
+                if isinstance(item, dict):
+                    yield from _item(item, when, report)
             case "turn.completed":
                 usage = event.get("usage")
-                if isinstance(usage, dict):
-                    report.tokens_in = _count(usage, "input_tokens")
-                    report.tokens_cached = _count(usage, "cached_input_tokens")
-                    report.tokens_out = _count(usage, "output_tokens")
-                report.error = ""
+                report.total = Usage(
+                    tokens_in=count(usage, "input_tokens"),
+                    tokens_cached=count(usage, "cached_input_tokens"),
+                    tokens_out=count(usage, "output_tokens"),
+                    tokens_reasoning=count(usage, "reasoning_output_tokens"),
+                )
+                report.error, report.cause = "", None
             case "turn.failed":
                 error = event.get("error")
                 report.error = str(error.get("message", "")) if isinstance(error, dict) else str(error)
-                return False
+                report.cause = classify(0, report.error)
+                yield Event(Kind.NOTE, report.error)
             case "error":
                 report.error = str(event.get("message", ""))
-                return False
-        return True
+                report.cause = classify(0, report.error)
+                yield Event(Kind.NOTE, report.error)
 
 
-def _count(usage: dict[str, object], key: str) -> int:
-    value = usage.get(key)
-    return value if isinstance(value, int) and value > 0 else 0
+def _item(item: dict[str, Any], when: str, report: Report) -> Iterator[Event]:
+    """Learn from an item: a message, a thought, or a tool that is called."""
+    kind, done = item.get("type"), when == "item.completed"
+    if kind == "error":
+        yield Event(Kind.NOTE, str(item.get("message", "")))
+        return
+    report.worked = True
+    match kind:
+        case "agent_message":
+            if done:
+                report.message = str(item.get("text", ""))
+                yield Event(Kind.TEXT, report.message)
+        case "reasoning":
+            yield Event(Kind.THINKING, str(item.get("text", "")))
+        case "command_execution":
+            yield Event(Kind.TOOL, str(item.get("command", "")) if not done else "")
+        case "mcp_tool_call":
+            yield Event(Kind.TOOL, f"{item.get('server')}.{item.get('tool')}" if not done else "")
+        case "file_change":
+            changes = item.get("changes")
+            paths = [str(change.get("path")) for change in changes if isinstance(change, dict)] if changes else []
+            yield Event(Kind.TOOL, f"edit {', '.join(paths)}")
+        case _:
+            yield Event(Kind.TOOL, str(kind))

@@ -5,11 +5,11 @@ Whatever it prints is kept and counts as progress. It hands in by `scriptorium s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from scriptorium.config import Program
-from scriptorium.harness import Harness, Report, Task
+from scriptorium.harness import Event, Harness, Kind, Report, Task
 
 
 class Command(Harness):
@@ -23,7 +23,7 @@ class Command(Harness):
     def argv(self, _task: Task, _last_message: Path) -> list[str]:
         return [self.program(), *self._program.command[1:]]
 
-    def settings(self) -> Mapping[str, str]:
+    def settings(self, _task: Task) -> Mapping[str, str]:
         return self._program.env
 
     def program(self) -> str:
@@ -34,9 +34,9 @@ class Command(Harness):
     def remedy(self) -> str:
         return f"check 'harnesses.{self.name}.command' in 'scriptorium.json'"
 
-    def read(self, line: bytes, report: Report) -> bool:
+    def read(self, line: bytes, report: Report) -> Iterator[Event]:
         report.worked = True
         text = line.decode(errors="replace").strip()
         if text:
             report.message = text
-        return True
+        yield Event(Kind.TEXT, text)

@@ -1,0 +1,89 @@
+"""Backends that rest: one that refuses is left alone by every step for a while, not ticket by ticket.
+
+A file a backend, in the repository's own directory, says until when. It is a hint for the next try and
+nothing more: without it, the next run finds out again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from scriptorium.causes import BACKEND, Cause, retry_after
+from scriptorium.errors import ExitCode, ScriptoriumError
+
+FIRST = {Cause.RATE_LIMIT: 30.0, Cause.AUTH: 60.0, Cause.PROVIDER: 1.0, Cause.INFRASTRUCTURE: 1.0}
+"""Seconds of the first rest; each failure in a row doubles them."""
+
+MOST = 3600.0
+"""Seconds of the longest rest; one that ends later is from before the clock was set back."""
+
+
+@dataclass(frozen=True)
+class Rest:
+    """How long a backend is left alone, and why."""
+
+    backend: str
+    until: float
+    failures: int
+    cause: str
+    error: str
+
+    @property
+    def seconds(self) -> float:
+        return self.until - time.time()
+
+    def __str__(self) -> str:
+        end = time.strftime("%H:%M:%S", time.gmtime(self.until))
+        return f"backend '{self.backend}' rests until {end} UTC: {self.error}"
+
+
+class Resting(ScriptoriumError):
+    """A backend is not asked now."""
+
+    def __init__(self, rest: Rest, file: Path) -> None:
+        super().__init__(str(rest), f"it is tried again by itself; to try at once, remove '{file}'", ExitCode.LOCKED)
+        self.rest = rest
+
+
+def resting(directory: Path, backend: str) -> Rest | None:
+    """Return the rest of a backend that is not over."""
+    rest = _read(directory, backend)
+    return rest if rest and 0 < rest.seconds <= MOST else None
+
+
+def require(directory: Path, backend: str) -> None:
+    """Raise `Resting`, with exit code 75, while a backend rests."""
+    rest = resting(directory, backend)
+    if rest:
+        raise Resting(rest, _file(directory, backend))
+
+
+def note(directory: Path, backend: str, cause: Cause | None, error: str) -> None:
+    """Remember how a run of a backend went: ``cause`` is why it failed, None when it worked."""
+    file = _file(directory, backend)
+    if cause not in BACKEND:
+        with suppress(FileNotFoundError):
+            file.unlink()
+        return
+    before = _read(directory, backend)
+    failures = before.failures + 1 if before and before.cause == cause else 1
+    seconds = max(retry_after(error), FIRST[cause] * 2 ** min(failures - 1, 20))
+    rest = Rest(backend, time.time() + min(seconds, MOST), failures, cause, " ".join(error.split())[:300])
+    draft = file.with_suffix(".new")
+    draft.write_text(json.dumps(asdict(rest)))
+    draft.replace(file)
+
+
+def _file(directory: Path, backend: str) -> Path:
+    return directory / f"{backend.replace('/', '%')}.json"
+
+
+def _read(directory: Path, backend: str) -> Rest | None:
+    try:
+        return Rest(**json.loads(_file(directory, backend).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None

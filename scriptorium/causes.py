@@ -1,0 +1,79 @@
+"""Why an attempt at a ticket failed, and what a failure of an agent program says about that. Pure."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+
+class Cause(StrEnum):
+    """Why an attempt failed; those in UNCOUNTED say nothing about the ticket."""
+
+    NO_SUBMIT = "no-submit"
+    AGENT = "agent"
+    SILENCE = "silence"
+    TIMEOUT = "timeout"
+    CONFLICT = "conflict"
+    GATE = "gate"
+    LOST = "lost"
+    AUTH = "auth"
+    RATE_LIMIT = "rate-limit"
+    PROVIDER = "provider"
+    INFRASTRUCTURE = "infrastructure"
+    STOPPED = "stopped"
+
+
+BACKEND = frozenset({Cause.AUTH, Cause.RATE_LIMIT, Cause.PROVIDER, Cause.INFRASTRUCTURE})
+"""What keeps every run of a backend from working, so that the whole backend rests."""
+
+UNCOUNTED = BACKEND | {Cause.STOPPED}
+
+_STATUS = re.compile(r"(?:status|HTTP|API Error)\b\D{0,12}\b([45]\d\d)\b", re.IGNORECASE)
+
+# What the programs say, for want of a status or in spite of it. The first that matches counts.
+_WORDS = (
+    (Cause.AGENT, r"context.(?:window|length)|prompt is too long|too many (?:input )?tokens|maximum context"),
+    (Cause.RATE_LIMIT, r"rate.?limit|usage limit|quota|too many requests|credit balance|billing"),
+    (Cause.INFRASTRUCTURE, r"model\b.{0,80}\b(?:not supported|not found|does not exist|not exist)|mcp\b.{0,80}\bfail"),
+    (
+        Cause.AUTH,
+        r"not (?:logged|signed) in|(?:please|to) (?:run )?/?log ?in|log ?in again|unauthori[sz]ed|authenticat"
+        r"|api.key|missing environment variable|forbidden",
+    ),
+    (
+        Cause.PROVIDER,
+        r"overloaded|high demand|stream (?:disconnected|error|closed)|error sending request|unable to connect"
+        r"|connection (?:error|refused|reset|closed)|econnrefused|econnreset|server.error|timed? ?out|network",
+    ),
+)
+
+
+def classify(status: int, message: str) -> Cause | None:
+    """Return what an HTTP status and an error message say: whose failure it is; None when they do not tell.
+
+    ``status`` is 0 where the program does not give it apart; then it is looked for in the message.
+    """
+    found = _STATUS.search(message)
+    status = status or (int(found[1]) if found else 0)
+    match status:
+        case 401 | 403:
+            return Cause.AUTH
+        case 402 | 429:
+            return Cause.RATE_LIMIT
+        case 404:
+            return Cause.INFRASTRUCTURE  # the model is not there, whatever the ticket
+        case 408:
+            return Cause.PROVIDER
+        case _ if status >= 500:
+            return Cause.PROVIDER
+    words = next((cause for cause, form in _WORDS if re.search(form, message, re.IGNORECASE)), None)
+    return words or (Cause.AGENT if status else None)
+
+
+def retry_after(message: str) -> float:
+    """Return the seconds after which a message says to try again; 0 when it does not."""
+    found = re.search(r"(?:try again|retry) (?:in|after) (\d+(?:\.\d+)?) ?(ms|s|m|h)?", message, re.IGNORECASE)
+    if not found:
+        return 0
+    unit = {"ms": 0.001, "m": 60, "h": 3600}.get((found[2] or "s").lower(), 1)
+    return float(found[1]) * unit
