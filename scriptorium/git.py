@@ -546,8 +546,8 @@ class Repository:
         run("commit", "--quiet", "--no-verify", "--allow-empty", "--message", message, cwd=worktree)
         return run("rev-parse", "HEAD", cwd=worktree)[1].decode().strip()
 
-    def merge(self, worktree: Path, commit: str, message: str) -> list[str]:
-        """Merge a commit into a worktree's branch; return the conflicting paths, the merge undone then."""
+    def merge(self, worktree: Path, commit: str, message: str, *, undo: bool = True) -> list[str]:
+        """Merge a commit into a worktree's branch; return the conflicting paths, the merge undone then if asked."""
         status, _, err = run(
             "merge", "--quiet", "--no-edit", "--no-stat", "--no-verify", "-m", message, commit,
             cwd=worktree, accept=(0, 1, 2, 128),
@@ -555,7 +555,8 @@ class Repository:
         if status == 0:
             return []
         conflicts = self.unmerged(worktree)
-        run("merge", "--abort", cwd=worktree, accept=(0, 128))
+        if undo or not conflicts:
+            run("merge", "--abort", cwd=worktree, accept=(0, 128))
         if not conflicts:
             raise GitError(("merge",), status, err)
         return conflicts

@@ -224,6 +224,12 @@ def _set_bold_field(text: str, key: str, value: object) -> str:
     return f"{text[:at]}{gap}{line}\n{text[at:]}"
 
 
+def last_failure(text: str) -> str:
+    """Return the cause of the last attempt that a ticket's notes tell of, '' when there is none."""
+    found = re.findall(r"^## Attempt \d+ failed: (\S+)$", text, re.MULTILINE)
+    return found[-1] if found else ""
+
+
 def append_section(text: str, heading: str, body: str) -> str:
     """Return a ticket's text with a section added at its end."""
     return f"{text.rstrip()}\n\n## {heading}\n\n{body.strip()}\n"

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from scriptorium import locks, rescue
+from scriptorium.errors import ScriptoriumError
 from scriptorium.git import GitError, RefUpdate
 from scriptorium.plan import Plan
 from scriptorium.ticket import State, branch_of
@@ -83,21 +84,41 @@ def _clear_the_way(workspace: Workspace, path: Path, ticket: str) -> None:
         path.rename(path.with_name(f"{path.name}.found-{secrets.token_hex(3)}"))
 
 
+class Unresolved(ScriptoriumError):
+    """A worktree holds a merge that nobody has finished."""
+
+
 def settle(workspace: Workspace, ticket: str, message: str) -> str:
     """Commit whatever a run left uncommitted to the ticket's branch and return the branch's tip.
 
-    Raises GitError when the worktree is broken, or its HEAD is not on the ticket's branch.
+    Raises GitError when the worktree is broken, or its HEAD is not on the ticket's branch, and
+    `Unresolved` while a merge in it has conflicts.
     """
     path = workspace.paths.ticket_worktree(ticket)
     branch = branch_of(ticket)
     if not is_sound(workspace, path, branch):
         raise GitError(("status",), 1, f"error: the worktree '{path}' is not on branch '{branch}'")
     if workspace.repository.changes(path):
-        if workspace.repository.unmerged(path):
-            _put_aside(workspace, ticket, f"ticket '{ticket}' left a merge with conflicts")
-        else:
-            workspace.repository.commit_all(path, message)
+        marked = [name for name in workspace.repository.unmerged(path) if _has_markers(path / name)]
+        if marked:
+            raise Unresolved(f"'{marked[0]}' still holds conflict markers", "resolve it, then hand in again")
+        workspace.repository.commit_all(path, message)
     return workspace.repository.resolve(f"refs/heads/{branch}")
+
+
+def begin_merge(workspace: Workspace, ticket: str) -> list[str]:
+    """Merge master into a ticket's branch and return the conflicting paths, left in the worktree to be resolved."""
+    path = workspace.paths.ticket_worktree(ticket)
+    message = f"Merge branch '{workspace.master}' into {branch_of(ticket)}"
+    return workspace.repository.merge(path, workspace.master_commit(), message, undo=False)
+
+
+def _has_markers(file: Path) -> bool:
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError:
+        return False  # removed, which resolves it, or a directory
+    return any(line.startswith((b"<<<<<<< ", b">>>>>>> ")) for line in lines)
 
 
 def clear(workspace: Workspace, ticket: str) -> None:
@@ -109,7 +130,7 @@ def clear(workspace: Workspace, ticket: str) -> None:
     path = workspace.paths.ticket_worktree(ticket)
     unlock(path)
     if workspace.repository.changes(path):
-        _put_aside(workspace, ticket, f"the worktree of ticket '{ticket}' held changes that were not handed in")
+        put_aside(workspace, ticket, f"the worktree of ticket '{ticket}' held changes that were not handed in")
 
 
 def unlock(path: Path) -> None:
@@ -121,7 +142,8 @@ def unlock(path: Path) -> None:
         (git_directory(path) / "index.lock").unlink()
 
 
-def _put_aside(workspace: Workspace, ticket: str, why: str) -> None:
+def put_aside(workspace: Workspace, ticket: str, why: str) -> None:
+    """Take a ticket's worktree back to its branch; what it held beyond that is kept by a rescue ref."""
     path = workspace.paths.ticket_worktree(ticket)
     _, head = workspace.repository.head_of(path)
     rescue.keep(workspace, rescue.snapshot(path, head, why), ticket, why)

@@ -292,6 +292,31 @@ def test_an_agent_that_destroys_its_worktree_hurts_nobody_else(project: Project,
     assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "file\nother"
 
 
+def test_after_a_conflict_the_merge_is_begun_for_the_agent_who_need_only_resolve_it(
+    project: Project, facts: Path
+) -> None:
+    name = project.queued("0001", "echo agent >file")
+    project.commit({"file": "person\n"})
+    assert project.run("merge").out == f"{name}\treopened\n"
+    project.agent(
+        'cat >"$FACTS/prompt"; cp file "$FACTS/file"; scriptorium submit-pr early 2>"$FACTS/refused" || true;'
+        'printf "person\nagent\n" >file' + SUBMIT
+    )
+    assert project.run("assign").code == 0
+
+    assert project.run("code", name)[:2] == (0, f"{name}\n")
+
+    assert "These files hold conflict markers: `file`." in (facts / "prompt").read_text()
+    assert "<<<<<<< HEAD\nagent\n=======\nperson\n>>>>>>> " in (facts / "file").read_text()
+    assert (facts / "refused").read_text() == (
+        "scriptorium: 'file' still holds conflict markers\nhint: resolve it, then hand in again\n"
+    )
+    assert project.git("show", "scriptorium/ticket-0001:file") == "person\nagent"
+    assert project.git("merge-base", "--is-ancestor", "master", "scriptorium/ticket-0001") == ""
+    assert project.run("merge").out == f"{name}\tlanded\n"
+    assert project.refs("refs/scriptorium/rescue/") == {}
+
+
 def test_a_merge_left_with_conflicts_is_kept_and_undone(project: Project) -> None:
     name = project.ticket("0001", state="in-progress")
     project.agent(

@@ -23,7 +23,7 @@ from scriptorium.prompts import prompt
 from scriptorium.records import emit, tickets
 from scriptorium.redact import redact
 from scriptorium.submission import SubmitServer
-from scriptorium.ticket import State, Ticket
+from scriptorium.ticket import State, Ticket, last_failure
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -118,13 +118,18 @@ class _Coding:
         self.ticket = workspace.plan.snapshot().ticket(name, State.IN_PROGRESS)
         self.worktree = worktrees.ensure(workspace, name)
         self.submitted = False
+        self.merge = ""
+        """What the agent is told of a merge that was begun for it."""
 
     def work(self, endpoint: Endpoint | None) -> Result:
         workspace = self.workspace
-        harness, task = agent.task(workspace, "coding", self._prompt(), self.worktree, self.ticket.name)
+        harness, task = agent.task(workspace, "coding", "", self.worktree, self.ticket.name)
         if any(task.logs.iterdir()):
             process.end_leftovers(f"SCRIPTORIUM_WORKTREE={self.worktree}")
         worktrees.unlock(self.worktree)
+        if last_failure(self.ticket.text) == Cause.CONFLICT:
+            self._begin_merge()
+        task = agent.resume(harness, replace(task, prompt=self._prompt()), self._continuation())
         log.info("ticket '%s': attempt %d begins", self.ticket.name, self.ticket.attempts + 1)
         with ExitStack() as stack:
             sockets = workspace.paths.ensure(workspace.paths.sockets)
@@ -133,7 +138,6 @@ class _Coding:
             if harness.wants_endpoint:
                 mcp = endpoint or stack.enter_context(Endpoint.local(sockets))
                 url = mcp.ready()
-            task = agent.resume(harness, task, self._continuation())
             task = _with_token(task, server.token, str(sockets), self.ticket, url)
             master = workspace.master_commit()
             try:
@@ -153,26 +157,32 @@ class _Coding:
                 "'git log %s..%s'", self.workspace.master, now[:12], self.ticket.name, before[:12], now[:12],
             )  # fmt: skip
 
+    def _begin_merge(self) -> None:
+        """Begin the merge that failed, so that the agent need only resolve it; its sandbox may keep git from it."""
+        self._settle(f"Leave ticket {self.ticket.name} as it was found")
+        try:
+            conflicts = worktrees.begin_merge(self.workspace, self.ticket.name)
+        except GitError as error:
+            log.warning("ticket '%s': %s", self.ticket.name, error.message)
+            return
+        if conflicts:
+            self.merge = prompt(
+                "merge", master=self.workspace.master, files=", ".join(f"`{name}`" for name in conflicts)
+            )
+
     def _prompt(self) -> str:
-        ticket, workspace = self.ticket, self.workspace
-        attempt = ticket.attempts + 1
-        history = prompt("again", attempt=attempt, master=workspace.master) if attempt > 1 else ""
-        return prompt(
-            "coding",
-            repo=workspace.repository.root,
-            branch=ticket.branch,
-            master=workspace.master,
-            gate=workspace.config.gate,
-            history=history,
-            ticket=ticket.name,
-            text=ticket.text,
-        )
+        attempt = self.ticket.attempts + 1
+        again = prompt("again", attempt=attempt, master=self.workspace.master, merge=self.merge) if attempt > 1 else ""
+        return self._ask("coding", repo=self.workspace.repository.root, history=again)
 
     def _continuation(self) -> str:
         """Return what to say to an agent that remembers its earlier attempt."""
+        return self._ask("resume", merge=self.merge)
+
+    def _ask(self, name: str, **values: object) -> str:
         ticket, workspace = self.ticket, self.workspace
-        values = {"master": workspace.master, "gate": workspace.config.gate, "branch": ticket.branch}
-        return prompt("resume", ticket=ticket.name, text=ticket.text, **values)
+        known = {"branch": ticket.branch, "master": workspace.master, "gate": workspace.config.gate}
+        return prompt(name, ticket=ticket.name, text=ticket.text, **known, **values)
 
     def submit(self, summary: str) -> str:
         """Enqueue the ticket, the agent's uncommitted work included, and return the reply to the agent.
@@ -218,16 +228,23 @@ class _Coding:
         if self.submitted:
             return Result.SUBMITTED  # what it has left since is settled by the merge lane
         worktrees.unlock(self.worktree)  # the agent may have been ended in the middle of a commit
-        message = f"Leave attempt {self.ticket.attempts + 1} of ticket {self.ticket.name} as it stands"
-        try:
-            worktrees.settle(self.workspace, self.ticket.name, message)
-        except GitError as error:
-            log.warning("ticket '%s': %s", self.ticket.name, error.message)
+        self._settle(f"Leave attempt {self.ticket.attempts + 1} of ticket {self.ticket.name} as it stands")
         cause, reason = agent.failure(outcome, task)
         errors = tail(outcome.log.with_suffix(".stderr"), *self.workspace.config.environments)
         words = errors or self._redact(outcome.report.message)[-1500:]
         self._reopen(cause, reason, words, outcome.trailers())
         return Result.UNTRIED if cause in UNCOUNTED else Result.FAILED
+
+    def _settle(self, message: str) -> None:
+        """Commit what lies in the worktree, or keep by a rescue ref what cannot be committed."""
+        try:
+            worktrees.settle(self.workspace, self.ticket.name, message)
+        except worktrees.Unresolved:
+            worktrees.put_aside(
+                self.workspace, self.ticket.name, f"ticket '{self.ticket.name}' left a merge with conflicts"
+            )
+        except GitError as error:
+            log.warning("ticket '%s': %s", self.ticket.name, error.message)
 
     def _stopped(self) -> None:
         if not self.submitted:
