@@ -1,4 +1,4 @@
-"""The scripted model itself, proved against the real codex."""
+"""The scripted model itself, proved against the real codex and the real claude."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -14,75 +14,183 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.scripted_model import Fault, Item, Request, ScriptedModel, Shell, Text, codex_config
+from tests.scripted_model import (
+    Answer,
+    ContextOverflow,
+    Cut,
+    EndsEarly,
+    ErrorEvent,
+    Fault,
+    Item,
+    Malformed,
+    NoAnswer,
+    Overloaded,
+    Reply,
+    Request,
+    ScriptedModel,
+    Shell,
+    Stall,
+    Text,
+    Think,
+    Usage,
+    Write,
+    claude_environment,
+    codex_config,
+)
 
-Run = Callable[..., tuple[int, list[dict[str, Any]]]]
+
+@dataclass(frozen=True)
+class Run:
+    """How a program came out: its exit code, its events, and the requests it made."""
+
+    status: int
+    events: list[dict[str, Any]]
+    requests: list[Request]
+
+    @property
+    def error(self) -> str:
+        """What the program's last event says of the failure."""
+        last = self.events[-1]
+        return str(last["error"]["message"] if last["type"] == "turn.failed" else last["is_error"] and last["result"])
+
+
+class Program:
+    """An agent program by itself, in an empty directory, with a home of its own."""
+
+    def __init__(self, name: str, home: Path) -> None:
+        binary = shutil.which(name)
+        assert binary, f"'{name}' is not on PATH\nhint: make integration-test"
+        self.name, self.binary, self.home, self.work = name, binary, home, home / "work"
+        self.work.mkdir(parents=True)
+
+    def argv(self, model: str) -> list[str]:
+        if self.name == "codex":
+            argv = ["exec", "--json", "--cd", str(self.work), "--model", model or "gpt-5.5", "--skip-git-repo-check"]
+            return [self.binary, *argv, "--dangerously-bypass-approvals-and-sandbox", "-"]
+        argv = ["--print", "--output-format", "stream-json", "--verbose", "--model", model or "claude-opus-5-5"]
+        return [self.binary, *argv, "--permission-mode", "bypassPermissions"]
+
+    def environment(self, model: ScriptedModel) -> dict[str, str]:
+        own = {"PATH": os.environ["PATH"], "HOME": str(self.home)}
+        if self.name == "codex":
+            (self.home / "config.toml").write_text(codex_config(model.url))
+            return {**own, "CODEX_HOME": str(self.home)}
+        limits = {"CLAUDE_CODE_MAX_RETRIES": "0", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "IS_SANDBOX": "1"}
+        return {**own, **limits, **claude_environment(model.root, str(self.home))}
+
+    def run(self, model: ScriptedModel, name: str = "", timeout: float = 60, **env: str) -> Run:
+        done = subprocess.run(
+            self.argv(name),
+            input="do the ticket",
+            cwd=self.work,
+            env={**self.environment(model), **env},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Run(done.returncode, [json.loads(line) for line in done.stdout.splitlines()], model.requests)
+
+
+@pytest.fixture(params=["codex", "claude"])
+def program(request: pytest.FixtureRequest, tmp_path: Path) -> Program:
+    return Program(request.param, tmp_path / "agent")
 
 
 @pytest.fixture
-def codex(tmp_path: Path) -> Run:
-    """Run codex with our harness's flags in an empty directory; returns its exit code and its events."""
-    binary = shutil.which("codex")
-    assert binary, "'codex' is not on PATH\nhint: make integration-test"
-    home, work = tmp_path / "codex", tmp_path / "work"
-    home.mkdir()
-    work.mkdir()
-
-    def run(url: str, model: str = "gpt-5.5") -> tuple[int, list[dict[str, Any]]]:
-        (home / "config.toml").write_text(codex_config(url))
-        argv = [binary, "exec", "--json", "--cd", str(work), "--model", model, "--skip-git-repo-check"]
-        done = subprocess.run(
-            [*argv, "--dangerously-bypass-approvals-and-sandbox", "-"],
-            input="do the ticket",
-            env={"PATH": os.environ["PATH"], "HOME": str(home), "CODEX_HOME": str(home)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
-
-    return run
+def codex(tmp_path: Path) -> Program:
+    return Program("codex", tmp_path / "agent")
 
 
-@pytest.mark.parametrize("model", ["gpt-5.1-codex-mini", "gpt-5.5", "gpt-6.1-sol"])
-def test_a_shell_call_is_obeyed_and_its_output_comes_back(codex: Run, tmp_path: Path, model: str) -> None:
+@pytest.fixture
+def claude(tmp_path: Path) -> Program:
+    return Program("claude", tmp_path / "agent")
+
+
+def obeyed(program: Program, model: str = "") -> None:
     with ScriptedModel(lambda asked: Text("done") if asked.turn else Shell("echo ink > page; echo wrote")) as scripted:
-        status, events = codex(scripted.url, model)
-    assert status == 0
-    assert events[-1]["usage"]["input_tokens"] == 200
-    assert (tmp_path / "work" / "page").read_text() == "ink\n"
-    first, last = scripted.requests
-    assert first.model == model
-    assert "do the ticket" in first.prompt
+        run = program.run(scripted, model)
+    assert run.status == 0
+    assert run.events[-1]["usage"]["input_tokens"] == 200
+    assert (program.work / "page").read_text() == "ink\n"
+    first, last = run.requests
+    assert not model or first.model == model
+    assert "do the ticket" in first.latest
     assert "authorization" not in first.headers
-    assert [text.endswith("wrote\n") for text in last.tool_outputs.values()] == [True]
+    assert [text.rstrip().endswith("wrote") for text in last.tool_outputs.values()] == [True]
 
 
-def test_every_item_of_one_reply_happens(codex: Run, tmp_path: Path) -> None:
-    reply: list[Item] = [Text("two steps"), Shell("echo 1 > first"), Shell("echo 2 > second")]
-    with ScriptedModel(lambda asked: Text("done") if asked.turn == 2 else reply) as scripted:
-        status, _ = codex(scripted.url)
-    assert (status, len(scripted.requests)) == (0, 2)
-    work = tmp_path / "work"  # codex runs the commands of one reply side by side, in no order
-    assert ((work / "first").read_text(), (work / "second").read_text()) == ("1\n", "2\n")
+def test_a_shell_call_is_obeyed_and_its_output_comes_back(program: Program) -> None:
+    obeyed(program)
 
 
-@pytest.mark.parametrize("fault", [Fault(400), Fault(401), Fault(429, {"Retry-After": "3600"}), Fault(503)])
-def test_a_fault_ends_the_run_after_one_request(codex: Run, fault: Fault) -> None:
+@pytest.mark.parametrize("model", ["gpt-5.1-codex-mini", "gpt-6.1-sol"])
+def test_other_models_of_codex_obey_the_same_script(codex: Program, model: str) -> None:
+    obeyed(codex, model)
+
+
+def test_every_item_of_one_reply_happens(program: Program) -> None:
+    reply: list[Item] = [Think("hm"), Text("go"), Shell("echo 1 > first"), Shell("echo 2 > second"), Write("w", "3\n")]
+    with ScriptedModel(lambda asked: Text("done") if asked.turn else reply) as scripted:
+        run = program.run(scripted)
+    assert (run.status, [asked.turn for asked in run.requests]) == (0, [0, 3])
+    # codex runs the commands of one reply side by side, in no order
+    assert [(program.work / name).read_text() for name in ("first", "second", "w")] == ["1\n", "2\n", "3\n"]
+
+
+def test_usage_is_as_scripted(program: Program) -> None:
+    with ScriptedModel(lambda _: Answer([Text("done")], Usage(1000, 800, 50, 20))) as scripted:
+        usage = program.run(scripted).events[-1]["usage"]
+    if program.name == "codex":
+        cached = usage["cached_input_tokens"]
+        counts = (usage["input_tokens"], cached, usage["output_tokens"], usage["reasoning_output_tokens"])
+    else:
+        cached = usage["cache_read_input_tokens"]
+        thinking = usage["output_tokens_details"]["thinking_tokens"]
+        counts = (usage["input_tokens"] + cached, cached, usage["output_tokens"], thinking)
+    assert counts == (1000, 800, 50, 20)
+
+
+FAULTS: list[tuple[Reply, str, str]] = [
+    (Fault(400), "Invalid request", "Invalid request"),
+    (Fault(401), "401 Unauthorized", "Invalid API key"),
+    (Fault(403), "403 Forbidden", "API Error: 403"),
+    (Fault(429), "429 Too Many Requests", "Request rejected (429)"),
+    (Fault(429, {"Retry-After": "3600"}), "429 Too Many Requests", "Request rejected (429)"),
+    (Fault(500), "high demand", "API Error: 500"),
+    (Fault(503, body="<html>"), "", "503"),
+    (Overloaded(), "at capacity", "API Error: 529 Overloaded"),
+    (ContextOverflow(), "ran out of room", "Prompt is too long"),
+    (Cut(), "stream disconnected", "Connection to the API was lost"),
+    (EndsEarly(), "stream closed before response.completed", "API Error: JSON Parse error"),
+    (Malformed(), "stream closed before response.completed", "API Error: JSON Parse error"),
+    (ErrorEvent(), "had an error while processing your request", "API Error: 500"),
+]
+
+
+@pytest.mark.parametrize(("fault", "to_codex", "to_claude"), FAULTS, ids=[repr(fault[0]) for fault in FAULTS])
+def test_a_fault_ends_the_run_and_is_told(program: Program, fault: Reply, to_codex: str, to_claude: str) -> None:
     with ScriptedModel(lambda _: fault) as scripted:
-        status, events = codex(scripted.url)
-    assert (status, len(scripted.requests)) == (1, 1)
-    assert events[-1]["type"] == "turn.failed"
+        run = program.run(scripted)
+    assert run.status == 1
+    assert (to_codex if program.name == "codex" else to_claude) in run.error
 
 
-def test_an_error_in_the_script_is_raised_when_it_closes(codex: Run) -> None:
+@pytest.mark.parametrize("fault", [NoAnswer(), Stall()], ids=repr)
+def test_a_model_that_says_no_more_keeps_the_program_waiting(program: Program, fault: Reply) -> None:
+    with ScriptedModel(lambda _: fault) as scripted:
+        with pytest.raises(subprocess.TimeoutExpired):
+            program.run(scripted, timeout=5)
+        assert len(scripted.requests) == 1
+
+
+def test_an_error_in_the_script_is_raised_when_it_closes(program: Program) -> None:
     def script(asked: Request) -> Text:
-        raise AssertionError(f"unexpected prompt of {asked.model}")
+        raise AssertionError(f"unexpected prompt by {asked.wire}")
 
     scripted = ScriptedModel(script)
-    with pytest.raises(AssertionError, match=r"unexpected prompt of gpt-5\.5"), scripted:
-        assert codex(scripted.url)[0] == 1
+    with pytest.raises(AssertionError, match=r"unexpected prompt by (responses|messages)"), scripted:
+        assert program.run(scripted).status == 1
 
 
 def test_a_websocket_is_refused_with_426() -> None:
