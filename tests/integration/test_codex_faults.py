@@ -7,33 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.integration.conftest import Codex
-from tests.integration.test_codex import REQUEST, steps, submit
+from tests.integration.test_codex import steps
 from tests.scripted_model import Fault, Item, Reply, Request, Shell, Text
-
-
-def test_work_without_a_submit_is_reopened_and_continued(codex: Codex) -> None:
-    project = codex.project
-    project.ticket("0001-greet", body=REQUEST)
-    prompts: list[str] = []
-
-    def forgetful(request: Request) -> Reply:
-        if request.turn == 0:
-            prompts.append(request.prompt)
-        if "This is attempt 2" in request.prompt:
-            return steps(request, submit("What the first attempt wrote"), Text("Done."))
-        return steps(request, Shell("echo 'Hello, world' > greeting.txt"), Text("I wrote it."))
-
-    with codex.answering(forgetful):
-        project.commit_plan({"spec.md": "# Spec\n\nA greeting\n", "planned": ""})
-        project.run("assign")
-        first = project.run("code", "0001-greet")
-        assert first.code == 1
-        assert "Attempt 1 failed: no-submit" in project.plan_files()["tickets/open/0001-greet.md"]
-        project.run("assign")
-        assert project.run("code", "0001-greet").code == 0
-        assert project.run("merge").out == "0001-greet\tlanded\n"
-    assert len(prompts) == 2
-    assert project.git("show", "master:greeting.txt") == "Hello, world"
 
 
 def test_a_provider_that_fails_uses_up_no_attempt(codex: Codex) -> None:
