@@ -84,9 +84,11 @@ def code(workspace: Workspace, wanted: str, endpoint: Endpoint | None = None) ->
     """Run the coding agent on one ticket and record what came of it.
 
     ``endpoint`` is the MCP server of a surrounding `scriptorium run`; without it, a harness that
-    wants one gets its own. Raises `Stopped` after reopening the ticket when a signal arrives.
+    wants one gets its own. Raises `Stopped` after reopening the ticket when a signal arrives, and
+    `Resting`, the ticket left as it is, while the backend rests.
     """
     name = _in_progress(workspace.plan.snapshot(), wanted)
+    agent.ready(workspace, "coding")
     lock = workspace.paths.ensure(workspace.paths.ticket_lock(name).parent) / f"{name}.lock"
     try:
         with locks.hold(lock, name), process.stoppable():

@@ -1,0 +1,112 @@
+"""A backend that refuses rests as a whole, and no ticket pays for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scriptorium import backends
+from scriptorium.backends import MOST, Resting
+from scriptorium.causes import Cause
+from tests.support import PLAN, ROLES, Project, write_script
+
+LIMIT = '{"type":"turn.failed","error":{"message":"exceeded retry limit, last status: 429 Too Many Requests"}}'
+
+
+def test_a_rest_doubles_with_each_failure_and_ends_with_a_run_that_works(tmp_path: Path) -> None:
+    rests = []
+    for _ in range(3):
+        backends.note(tmp_path, "codex", Cause.RATE_LIMIT, "too many")
+        rest = backends.resting(tmp_path, "codex")
+        assert rest
+        rests.append(rest.seconds)
+    assert [round(seconds / 30) for seconds in rests] == [1, 2, 4]
+    with pytest.raises(Resting) as caught:
+        backends.require(tmp_path, "codex")
+    assert caught.value.code == 75
+    assert "backend 'codex' rests until " in caught.value.message
+
+    backends.note(tmp_path, "codex", Cause.GATE, "the ticket's own")
+    backends.require(tmp_path, "codex")
+
+
+def test_a_provider_that_says_when_is_believed_within_limits(tmp_path: Path) -> None:
+    backends.note(tmp_path, "a", Cause.RATE_LIMIT, "try again in 10m")
+    backends.note(tmp_path, "b", Cause.RATE_LIMIT, "try again in 1000h")
+    for name, seconds in (("a", 600), ("b", MOST)):
+        rest = backends.resting(tmp_path, name)
+        assert rest
+        assert seconds - 60 < rest.seconds <= seconds
+    backends.require(tmp_path, "c")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"until": "soon"}', '{"backend": "codex"}'])
+def test_a_torn_file_and_a_clock_that_was_set_back_hold_nobody_up(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "codex.json"
+    file.write_text(text)
+    backends.require(tmp_path, "codex")
+    backends.note(tmp_path, "codex", Cause.AUTH, "no key")
+    facts = json.loads(file.read_text())
+    file.write_text(json.dumps(facts | {"until": facts["until"] + 10 * MOST}))
+    backends.require(tmp_path, "codex")
+
+
+def fake_codex(project: Project, monkeypatch: pytest.MonkeyPatch, *events: str) -> Path:
+    """Put a fake codex on PATH, for all roles, that prints events, counts its runs and exits with 1."""
+    runs = project.root.parent / "runs"
+    directory = project.root.parent / "fake-bin"
+    directory.mkdir()
+    lines = "\n".join(f"echo '{event}'" for event in events)
+    write_script(directory / "codex", f"echo run >>{runs}\n{lines}\nexit 1")
+    monkeypatch.setenv("PATH", str(directory), prepend=":")
+    project.configure(endpoints={"local": "http://127.0.0.1:0"}, models=dict.fromkeys(ROLES, "gpt-5.5"))
+    return runs
+
+
+def test_a_rate_limit_costs_no_ticket_an_attempt_and_holds_all_of_them_up(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.init()
+    first, second = (project.ticket(id, state="in-progress") for id in ("0001", "0002"))
+    runs = fake_codex(project, monkeypatch, LIMIT)
+
+    coded = project.run("code", first)
+
+    assert (coded.code, coded.out) == (1, "")
+    assert "attempt failed: The provider's limit is reached: exceeded retry limit, last status: 429" in coded.err
+    assert "Cause: rate-limit" in project.git("log", "-1", "--format=%B", PLAN)
+    assert "attempts: 0" not in project.plan_files()[f"tickets/open/{first}.md"]
+    before = project.refs()
+
+    held = project.run("code", second)
+
+    assert (held.code, held.out) == (75, "")
+    assert "scriptorium: backend 'codex' rests until " in held.err
+    assert "hint: it is tried again by itself; to try at once, remove '" in held.err
+    assert project.refs() == before
+    assert runs.read_text() == "run\n"
+    Path(held.err.rpartition("remove '")[2].strip().removesuffix("'")).unlink()
+    assert project.run("code", second).code == 1
+    assert runs.read_text() == "run\nrun\n"
+
+
+def test_a_run_leaves_a_resting_backend_alone_assigns_nothing_and_says_so_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.init()
+    project.ticket("0001")
+    project.commit_plan({"spec.md": "# A tool\n"})
+    runs = fake_codex(project, monkeypatch, LIMIT.replace("429 Too Many Requests", "429: try again in 50m"))
+
+    ran = project.run("run", "--until-idle")
+
+    assert ran.code == 1, ran.out
+    assert runs.read_text() == "run\n"  # the Architect's
+    assert ran.out.count("architect: the provider's limit is reached: ") == 1
+    assert "tickets/open/0001-thing.md" in project.plan_files()
+    again = project.run("run", "--once")
+    assert again.code == 1
+    assert again.out.count("backend 'codex' rests until") == 1
+    assert runs.read_text() == "run\n"
