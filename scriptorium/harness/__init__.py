@@ -249,10 +249,14 @@ def choose(config: Config, role: str, root: Path) -> tuple[Harness, str]:
             from scriptorium.harness.codex import Codex
 
             return Codex(), model
+        case "claude-code":
+            from scriptorium.harness.claude_code import ClaudeCode
+
+            return ClaudeCode(), model
     from difflib import get_close_matches
 
     near = get_close_matches(name if role in config.backends else model, config.harnesses, 1)
-    hint = "use a 'gpt-…' or 'codex-…' model, or name the program under 'harnesses'"
+    hint = "use a 'gpt-…', 'codex-…' or 'claude-…' model, or name the program under 'harnesses'"
     raise ScriptoriumError(
         f"model '{model}' of role '{role}' needs the backend '{name}', which is not there yet",
         f"did you mean '{near[0]}'?" if near else hint,

@@ -1,0 +1,161 @@
+"""Anthropic's Claude Code CLI, by `claude --print --output-format stream-json`.
+
+One JSON object a line; the last is of type `result`, and tells an error of the API by `is_error`
+while its subtype is `success`. A message's own usage is a first guess, the result's is right.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from scriptorium.causes import Cause, classify
+from scriptorium.harness import Event, Harness, Kind, Report, Task, parse_event
+from scriptorium.harness.usage import Usage, amount, count
+
+# Edits outside its directory and whatever else would ask a person are refused; a shell can do more than all of these.
+ALLOWED = "Bash,Read,WebFetch,WebSearch,mcp__scriptorium"
+READING = "Read,Grep,Glob"
+
+
+class ClaudeCode(Harness):
+    """The `claude` on PATH, with the user's own sign-in and configuration."""
+
+    name = "claude-code"
+    wants_endpoint = True
+    can_resume = True
+    needs = ("ANTHROPIC_*", "CLAUDE_*", "API_TIMEOUT_MS", "BASH_*_TIMEOUT_MS", "MAX_*_TOKENS")
+
+    def argv(self, task: Task, _last_message: Path) -> list[str]:
+        argv = ["claude", "--print", "--output-format", "stream-json", "--verbose", "--model", task.model]
+        argv += ["--strict-mcp-config"]  # a project's own servers would ask a person first
+        if task.endpoint:
+            headers = {"Authorization": "Bearer ${SCRIPTORIUM_TOKEN}"}  # filled in by claude, so not to be seen in ps
+            server = {"type": "http", "url": task.endpoint, "headers": headers}
+            argv += ["--mcp-config", json.dumps({"mcpServers": {"scriptorium": server}})]
+        if task.read_only:
+            argv += ["--tools", READING, "--permission-mode", "dontAsk"]
+            argv += ["--allowed-tools", f"{READING},mcp__scriptorium"]
+        else:
+            argv += ["--permission-mode", "acceptEdits", "--allowed-tools", ALLOWED]
+        if task.effort:
+            argv += ["--effort", "low" if task.effort == "minimal" else task.effort]
+        if task.session:
+            argv += ["--resume", task.session.id]
+        return argv
+
+    def settings(self, task: Task) -> Mapping[str, str]:
+        ours = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
+        # A few quick tries: what lasts longer makes the whole backend rest. What the user has set goes before.
+        ours["CLAUDE_CODE_MAX_RETRIES"] = "2"
+        if task.limits.no_output:
+            # so that it speaks of a model that does not answer before it is ended for being silent itself
+            half = str(int(task.limits.no_output * 500))
+            ours |= {"API_TIMEOUT_MS": half, "CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS": half}
+        return {name: value for name, value in ours.items() if name not in task.env}
+
+    def program(self) -> str:
+        return "claude"
+
+    def remedy(self) -> str:
+        return "install it with 'npm i -g @anthropic-ai/claude-code', or name a program of your own under 'harnesses'"
+
+    def read(self, line: bytes, report: Report) -> Iterator[Event]:
+        event = parse_event(line)
+        match event.get("type"), event.get("subtype"):
+            case "system", "init":
+                report.session = str(event.get("session_id", ""))
+                yield from _servers(event.get("mcp_servers"), report)
+            case "system", "api_retry":
+                report.status = count(event, "error_status")
+                report.error = f"{event.get('error') or 'no answer'}, try {event.get('attempt')} failed"
+                report.cause = classify(report.status, report.error) or Cause.PROVIDER
+                yield Event(Kind.NOTE, f"{report.error} ({report.status or 'no status'})")
+            case "system", "thinking_tokens":
+                yield Event(Kind.THINKING, "")
+            case "assistant" | "user" as role, _:
+                message = event.get("message")
+                if isinstance(message, dict) and message.get("model") != "<synthetic>":  # an error in its words
+                    yield from _message(message, role, bool(event.get("parent_tool_use_id")), report)
+            case "result", _:
+                yield from _result(event, report)
+
+
+def _servers(servers: object, report: Report) -> Iterator[Event]:
+    """Note when our MCP server could not be reached: claude goes on without it, and says so nowhere else."""
+    for server in servers if isinstance(servers, list) else []:
+        if isinstance(server, dict) and server.get("name") == "scriptorium" and server.get("status") == "failed":
+            report.cause, report.error = Cause.INFRASTRUCTURE, "the MCP server 'scriptorium' could not be reached"
+            yield Event(Kind.NOTE, report.error)
+
+
+def _message(message: dict[str, Any], role: str, of_helper: bool, report: Report) -> Iterator[Event]:
+    """Learn from a message of the model, or from what its tools have answered."""
+    if role == "assistant":
+        report.worked = True
+        _forget_retries(report)
+    content = message.get("content")
+    for block in content if isinstance(content, list) else []:
+        match block:
+            case {"type": "text", "text": str(text)} if role == "assistant":
+                if not of_helper:
+                    report.message = text
+                yield Event(Kind.TEXT, text)
+            case {"type": "thinking", "thinking": str(text)}:
+                yield Event(Kind.THINKING, text)
+            case {"type": "tool_use", "name": str(name)}:
+                yield Event(Kind.TOOL, f"{name} {_argument(block.get('input'))}".rstrip())
+            case {"type": "tool_result"}:
+                yield Event(Kind.TOOL, "")
+
+
+def _argument(arguments: object) -> str:
+    """Return what says most of a tool's call: its first argument that is a text, as a command or a path."""
+    values = arguments.values() if isinstance(arguments, dict) else []
+    return next((" ".join(value.split()) for value in values if isinstance(value, str)), "")
+
+
+def _result(event: dict[str, Any], report: Report) -> Iterator[Event]:
+    report.usage = _usage(event)
+    denied = event.get("permission_denials")
+    for refused in denied if isinstance(denied, list) else []:
+        if isinstance(refused, dict):
+            what = f"{refused.get('tool_name')} {_argument(refused.get('tool_input'))}"
+            yield Event(Kind.NOTE, f"refused: {what.rstrip()}")
+    if not event.get("is_error"):
+        _forget_retries(report)
+        report.message = str(event.get("result") or report.message)
+        return
+    errors = event.get("errors")
+    words = event.get("result") or "; ".join(map(str, errors if isinstance(errors, list) else []))
+    status = count(event, "api_error_status")
+    cause = classify(status, str(words))
+    if cause is None and event.get("terminal_reason") == "api_error":
+        cause = Cause.PROVIDER  # as for an answer that makes no sense
+    if cause or not report.cause:  # ended from outside amid retries, it says nothing of them
+        report.cause, report.status, report.error = cause, status, str(words)
+    yield Event(Kind.NOTE, str(words))
+
+
+def _forget_retries(report: Report) -> None:
+    if report.cause is not Cause.INFRASTRUCTURE:
+        report.cause, report.status, report.error = None, 0, ""
+
+
+def _usage(event: dict[str, Any]) -> Usage:
+    """Return what the run has used, by all models and helpers of it."""
+    # Older versions lack it, and begin their total anew with each run; newer ones go on counting in a session.
+    models = event.get("model_usage_since_last_result")
+    if isinstance(models, dict) and models:
+        parts = list(models.values())
+        cached = sum(count(part, "cacheReadInputTokens") for part in parts)
+        fresh = sum(count(part, "inputTokens") + count(part, "cacheCreationInputTokens") for part in parts)
+        out = sum(count(part, "outputTokens") for part in parts)
+        thought = sum(count(part, "thinkingTokens") for part in parts)
+        return Usage(fresh + cached, cached, out, thought, sum(amount(part, "costUSD") for part in parts))
+    usage = event.get("usage")
+    cached = count(usage, "cache_read_input_tokens")
+    fresh = count(usage, "input_tokens") + count(usage, "cache_creation_input_tokens")
+    return Usage(fresh + cached, cached, count(usage, "output_tokens"), cost_usd=amount(event, "total_cost_usd"))
