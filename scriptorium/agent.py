@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -12,10 +13,12 @@ from shlex import quote
 import scriptorium
 from scriptorium import backends
 from scriptorium.causes import BACKEND, Cause
+from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
 from scriptorium.git import IDENTITY
 from scriptorium.harness import Event, Harness, Outcome, Task, choose, last_session
 from scriptorium.process import OUTPUT_MOST, End
+from scriptorium.submission import SubmitServer, Tools
 from scriptorium.workspace import Workspace
 
 
@@ -65,6 +68,25 @@ def resume(harness: Harness, task: Task, prompt: str) -> Task:
     if not harness.can_resume:
         return task
     return replace(task, session=last_session(task.logs, harness.label(task.model), prompt))
+
+
+@contextmanager
+def answering(
+    workspace: Workspace, harness: Harness, task: Task, tools: Tools, endpoint: Endpoint | None, *, role: str = ""
+) -> Iterator[Task]:
+    """Answer an agent's tool calls for the length of a block; yields the task with what it needs to call.
+
+    ``endpoint`` is the MCP server of a surrounding `scriptorium run`; without it, a harness that
+    wants one gets its own. ``role`` chooses the tools that it lists, those of coding agents by default.
+    """
+    sockets = workspace.paths.ensure(workspace.paths.sockets)
+    with ExitStack() as stack:
+        server = stack.enter_context(SubmitServer(sockets, tools))
+        url = ""
+        if harness.wants_endpoint:
+            url = (endpoint or stack.enter_context(Endpoint.local(sockets))).ready(role)
+        own = {"SCRIPTORIUM_TOKEN": server.token, "SCRIPTORIUM_SOCKETS": str(sockets)}
+        yield replace(task, env={**task.env, **own}, endpoint=url)
 
 
 def launcher(workspace: Workspace) -> Path:

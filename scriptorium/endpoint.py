@@ -53,8 +53,8 @@ class Endpoint:
         if self._server is not None:
             process.end_helper(self._server)
 
-    def ready(self) -> str:
-        """Start the server if it does not run, and return the URL for agents."""
+    def ready(self, role: str = "") -> str:
+        """Start the server if it does not run, and return the URL for agents: that of coding agents, or of a role."""
         with self._starting:
             if self._server is None or self._server.poll() is not None:
                 descriptor = self._listener.fileno()
@@ -70,7 +70,7 @@ class Endpoint:
                     ],
                     inherited=[descriptor],
                 )
-        return f"{self.address}/mcp"
+        return f"{self.address}/mcp/{role}" if role else f"{self.address}/mcp"
 
     def answer_callers(self) -> None:
         """Start the server when somebody calls, however long that takes."""

@@ -1,19 +1,24 @@
-"""Serves the MCP tool `submit_pr` to all running agents, in a process of its own.
+"""Serves the MCP tools to all running agents, in a process of its own.
 
-The listening socket is inherited from its parent; the directory of sockets holds one for each run, see
-submit_client. The process keeps no state and knows no ticket: the bearer token of a call says whose run it
-is. It lives as long as the pipe on its stdin, so it ends with the daemon, however that ends.
+Each role has a path with its own tools, so that no agent is offered what is not its to call. The listening
+socket is inherited from the parent; the directory of sockets holds one for each run, see submit_client. The
+process keeps no state and knows no ticket: the bearer token of a call says whose run it is, and that run
+judges it. It lives as long as the pipe on its stdin, so it ends with the daemon, however that ends.
 """
 
 import os
 import socket
 import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.transport_security import TransportSecuritySettings
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.applications import Starlette
 
 from scriptorium.submit_client import SubmitError, submit
 
@@ -25,31 +30,99 @@ LOOPBACK_ONLY = TransportSecuritySettings(
 )
 
 
-def serve(listener: socket.socket, sockets_dir: str) -> None:
-    """Serve submit_pr on a listening socket until stdin ends."""
-    threading.Thread(target=exit_at_end_of_stdin, daemon=True).start()
-    # Stateless: a restarted endpoint knows as much as the first one.
-    app = build_server(sockets_dir).streamable_http_app(
-        stateless_http=True, json_response=True, transport_security=LOOPBACK_ONLY
-    )
-    config = uvicorn.Config(app, access_log=False, log_level="warning", ws="none")
-    uvicorn.Server(config).run(sockets=[listener])
+class Ticket(BaseModel):
+    """A ticket to be; a field that is not here is refused, not lost."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(description="short, by which other tickets of this batch can depend on it")
+    title: str = Field(description="what is to be done, as one line")
+    body: str = Field(description="what exactly, where, and how one can see that it is done; Markdown")
+    depends: list[str | int] = Field([], description="names of tickets of yours, or ids of tickets that exist")
+    priority: int = Field(0, description="higher goes first; 0 is usual")
 
 
-def build_server(sockets_dir: str) -> MCPServer:
-    """Return the MCP server that relays `submit_pr` to the sockets in a directory."""
-    server = MCPServer("scriptorium", log_level="WARNING")
+class Area(BaseModel):
+    """An area to be."""
 
-    # Not async, so it runs in a thread: one slow answer does not hold up the other agents.
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(description="short, lower case, words joined by dashes")
+    text: str = Field(description="what it covers, what not, and how one can see that it is done; Markdown")
+
+
+Call = Callable[[Context[Any, Any], str, dict[str, Any]], str]
+"""Relays a tool call to the run that it belongs to."""
+
+
+# Not async, so they run in threads: one slow answer does not hold up the other agents.
+
+
+def coding_tools(server: MCPServer, call: Call) -> None:
+    """Add what coding agents may call."""
+
     @server.tool()
     def submit_pr(summary: str, ctx: Context[Any, Any]) -> str:
         """Hand in the finished ticket. Call once, when done; the summary says what changed and why."""
+        return call(ctx, "submit_pr", {"summary": summary})
+
+
+def manager_tools(server: MCPServer, call: Call) -> None:
+    """Add what the Manager may call."""
+
+    @server.tool()
+    def submit_tickets(tickets: list[Ticket], ctx: Context[Any, Any]) -> str:
+        """Hand in tickets. All are taken or none; the reply names their ids. A name used again replaces the ticket."""
+        return call(ctx, "submit_tickets", {"tickets": [ticket.model_dump() for ticket in tickets]})
+
+
+def architect_tools(server: MCPServer, call: Call) -> None:
+    """Add what the Architect may call while it divides the spec."""
+
+    @server.tool()
+    def submit_areas(areas: list[Area], ctx: Context[Any, Any], remove: list[str] | None = None) -> str:
+        """Hand in areas that are new or changed, and name those to remove; all other areas stay as they are."""
+        return call(ctx, "submit_areas", {"areas": [area.model_dump() for area in areas], "remove": remove or []})
+
+
+PATHS = {"/mcp": coding_tools, "/mcp/manager": manager_tools, "/mcp/architect": architect_tools}
+
+
+def serve(listener: socket.socket, sockets_dir: str) -> None:
+    """Serve the tools on a listening socket until stdin ends."""
+    threading.Thread(target=exit_at_end_of_stdin, daemon=True).start()
+    config = uvicorn.Config(build_app(sockets_dir), access_log=False, log_level="warning", ws="none")
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def build_app(sockets_dir: str) -> Starlette:
+    """Return the application that relays tool calls to the sockets in a directory."""
+
+    def call(ctx: Context[Any, Any], tool: str, arguments: dict[str, Any]) -> str:
         try:
-            return submit(sockets_dir, bearer_token(ctx), summary)
+            return submit(sockets_dir, bearer_token(ctx), tool, arguments)
         except SubmitError as error:
             raise ToolError(str(error)) from error
 
-    return server
+    apps = []
+    for path, add_tools in PATHS.items():
+        server = MCPServer("scriptorium", log_level="WARNING")
+        add_tools(server, call)
+        # Stateless: a restarted endpoint knows as much as the first one.
+        apps.append(
+            server.streamable_http_app(
+                streamable_http_path=path, stateless_http=True, json_response=True, transport_security=LOOPBACK_ONLY
+            )
+        )
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for app in apps:
+                await stack.enter_async_context(app.router.lifespan_context(app))
+            yield
+
+    return Starlette(routes=[route for app in apps for route in app.routes], lifespan=lifespan)
 
 
 def bearer_token(ctx: Context[Any, Any]) -> str:

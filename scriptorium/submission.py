@@ -1,8 +1,8 @@
-"""Handing in a ticket: the socket on which a run of the coding step waits for its agent.
+"""Handing in: the socket on which a run waits for its agent, and the tools that it answers to.
 
 Each run has a socket of its own, named by the hash of an unguessable token that only its agent
-has. The command `scriptorium submit-pr` and the MCP tool `submit_pr` both speak to it, so a
-submit can only be that run's, whatever the model says.
+has. The command `scriptorium submit-pr` and the MCP tools both speak to it, so a submit can only
+be that run's, whatever the model says.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from scriptorium.errors import ScriptoriumError
 from scriptorium.submit_client import OPEN_DESCRIPTORS, socket_name
 
 LINE_LIMIT = 1024 * 1024
-"""Bytes of one submit; a summary is a sentence or two."""
+"""Bytes of one submit; a summary is a sentence or two, a batch of tickets some pages."""
+
+Tools = Mapping[str, Callable[[dict[str, Any]], str]]
+"""What a run answers to: by name of the tool, what turns its arguments into a reply."""
 
 
 def discard_stale(sockets: Path) -> None:
@@ -38,15 +42,15 @@ def discard_stale(sockets: Path) -> None:
 
 
 class SubmitServer:
-    """Answers submits of one run until the block is left; ``handle`` turns a summary into a reply.
+    """Answers the tool calls of one run until the block is left.
 
-    ``handle`` runs in a thread of the server, one call at a time; a ScriptoriumError it raises is
-    told to the agent.
+    A tool runs in a thread of the server, one call at a time; a ScriptoriumError it raises is told
+    to the agent.
     """
 
-    def __init__(self, sockets: Path, handle: Callable[[str], str]) -> None:
+    def __init__(self, sockets: Path, tools: Tools) -> None:
         self.token = secrets.token_urlsafe(32)
-        self._handle = handle
+        self._tools = tools
         self._path = sockets / socket_name(self.token)
         self._socket = socket.socket(socket.AF_UNIX)
         self._bind()
@@ -87,20 +91,34 @@ class SubmitServer:
         with connection.makefile("rb") as reader:
             line = reader.readline(LINE_LIMIT)
         try:
-            request = json.loads(line)
-            token, summary = request["token"], request["summary"]
+            request = _clean(json.loads(line))
+            token, tool, arguments = request["token"], request["tool"], dict(request["arguments"])
+            call = self._tools.get(tool)
         except (ValueError, KeyError, TypeError, RecursionError):
-            return {"ok": False, "message": "that is not a submit"}
+            long = len(line) == LINE_LIMIT
+            return {
+                "ok": False,
+                "message": "that is too long, hand in less at once" if long else "that is not a submit",
+            }
         if not isinstance(token, str) or not hmac.compare_digest(token.encode(errors="replace"), self.token.encode()):
             return {"ok": False, "message": "this run is over or its token is unknown"}
+        if call is None:
+            return {"ok": False, "message": f"this run has no tool '{tool}', only {', '.join(self._tools)}"}
         try:
-            return {"ok": True, "message": self._handle(_clean(str(summary)))}
+            return {"ok": True, "message": call(arguments)}
         except ScriptoriumError as error:
             return {"ok": False, "message": str(error)}
         except Exception as error:  # noqa: BLE001 - the agent must hear of it, and the thread must live
             return {"ok": False, "message": f"this is a bug: {type(error).__name__}: {error}"}
 
 
-def _clean(text: str) -> str:
-    """Return a text that git and files can hold: without half characters and NUL."""
-    return text.encode(errors="replace").decode().replace("\0", "?")
+def _clean(value: Any) -> Any:
+    """Return parsed JSON with texts that git and files can hold: without half characters and NUL."""
+    match value:
+        case str():
+            return value.encode(errors="replace").decode().replace("\0", "?")
+        case list():
+            return [_clean(item) for item in value]
+        case dict():
+            return {key: _clean(item) for key, item in value.items()}
+    return value

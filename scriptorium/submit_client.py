@@ -1,8 +1,8 @@
-"""Hands in a ticket through the unix socket of the run that the agent belongs to.
+"""Hands in an agent's work through the unix socket of the run that it belongs to.
 
 The socket is `<first 32 hex digits of sha256(token)>.sock` in the sockets directory; one JSON line goes each
-way: `{"token": str, "summary": str}` and `{"ok": bool, "message": str}`. Imports are lazy: this also serves a
-command that must start in a few tens of milliseconds.
+way: `{"token": str, "tool": str, "arguments": {...}}` and `{"ok": bool, "message": str}`. Imports are lazy: this
+also serves a command that must start in a few tens of milliseconds.
 """
 
 import os
@@ -10,6 +10,7 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself costs as much as all the rest
     import socket
+    from collections.abc import Mapping
 
 # A directory of open descriptors whose entries resolve as paths, as on Linux.
 OPEN_DESCRIPTORS = "/proc/self/fd"
@@ -19,8 +20,8 @@ class SubmitError(Exception):
     """A submission was not accepted; the message is meant for the agent."""
 
 
-def submit(sockets_dir: str, token: str, summary: str, timeout: float = 30.0) -> str:
-    """Submit the ticket of the run that holds `token` and return the reply.
+def submit(sockets_dir: str, token: str, tool: str, arguments: "Mapping[str, object]", timeout: float = 30.0) -> str:
+    """Call a tool of the run that holds `token` and return the reply.
 
     `timeout` is in seconds and holds for each step. Raises SubmitError if the run is unknown,
     refuses, or it does not answer.
@@ -37,7 +38,7 @@ def submit(sockets_dir: str, token: str, summary: str, timeout: float = 30.0) ->
         except OSError as error:
             raise SubmitError(f"the run is not reachable: {error.strerror or error}") from error
         try:
-            connection.sendall(json.dumps({"token": token, "summary": summary}).encode() + b"\n")
+            connection.sendall(json.dumps({"token": token, "tool": tool, "arguments": arguments}).encode() + b"\n")
             with connection.makefile("rb") as answers:
                 line = answers.readline()
         except TimeoutError:

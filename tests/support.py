@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from scriptorium.paths import Paths
+from scriptorium.submission import Tools
 from scriptorium.watchdog import members
 from scriptorium.workspace import Workspace
 
@@ -104,6 +105,30 @@ def write_script(path: Path, text: str) -> Path:
     path.write_text(f"#!/bin/sh\nset -e\n{text}\n")
     path.chmod(0o755)
     return path
+
+
+def submit_pr(take: Callable[[str], str]) -> Tools:
+    """Return the tools of a coding run that turns a summary into a reply."""
+    return {"submit_pr": lambda given: take(given["summary"])}
+
+
+def mcp_call(url: str, headers: Mapping[str, str], tool: str, arguments: Mapping[str, Any]) -> tuple[bool, str]:
+    """Call an MCP tool by the official client; return whether it is an error, and its text."""
+    import asyncio
+
+    import httpx2
+    from mcp.client import Client
+    from mcp.client.streamable_http import streamable_http_client
+
+    async def call() -> tuple[bool, str]:
+        async with (
+            httpx2.AsyncClient(headers=dict(headers), timeout=30) as http,
+            Client(streamable_http_client(url, http_client=http)) as client,
+        ):
+            result = await client.call_tool(tool, dict(arguments))
+        return bool(result.is_error), "".join(getattr(part, "text", "") for part in result.content)
+
+    return asyncio.run(call())
 
 
 class Started:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
-import httpx2
 import pytest
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
@@ -23,6 +22,7 @@ from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ScriptoriumError
 from scriptorium.submission import SubmitServer
 from scriptorium.submit_client import SubmitError, socket_name, submit
+from tests.support import mcp_call, submit_pr
 
 UNKNOWN_RUN = "this run is over or its token is unknown"
 TOOL_ERROR = "Error executing tool submit_pr: "  # put before every tool error by the mcp package
@@ -46,16 +46,17 @@ def endpoint(sockets: Path) -> Iterator[Endpoint]:
 
 def call_tool(address: str, headers: dict[str, str], summary: str = "a page") -> tuple[bool, str]:
     """Call submit_pr by the official client; return whether it is an error, and its text."""
+    return mcp_call(f"{address}/mcp", headers, "submit_pr", {"summary": summary})
 
-    async def call() -> tuple[bool, str]:
-        async with (
-            httpx2.AsyncClient(headers=headers, timeout=30) as http,
-            Client(streamable_http_client(f"{address}/mcp", http_client=http)) as client,
-        ):
-            result = await client.call_tool("submit_pr", {"summary": summary})
-        return bool(result.is_error), "".join(getattr(part, "text", "") for part in result.content)
 
-    return asyncio.run(call())
+def tools_at(url: str) -> list[str]:
+    """Return the tools that an address lists."""
+
+    async def ask() -> list[str]:
+        async with Client(streamable_http_client(url)) as client:
+            return [tool.name for tool in (await client.list_tools()).tools]
+
+    return asyncio.run(ask())
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -70,16 +71,39 @@ def test_a_submit_reaches_the_run_of_its_token_and_no_other(endpoint: Endpoint, 
         return reply
 
     with (
-        SubmitServer(sockets, lambda summary: take(first, "one", summary)) as one,
-        SubmitServer(sockets, lambda summary: take(second, "two", summary)) as two,
+        SubmitServer(sockets, submit_pr(lambda summary: take(first, "one", summary))) as one,
+        SubmitServer(sockets, submit_pr(lambda summary: take(second, "two", summary))) as two,
     ):
         assert call_tool(endpoint.address, bearer(two.token), "ein Ö\nzwei") == (False, "two")
         assert call_tool(endpoint.address, bearer(one.token)) == (False, "one")
     assert (first, second) == (["a page"], ["ein Ö\nzwei"])
 
 
+def test_each_role_is_offered_its_own_tools_alone(endpoint: Endpoint) -> None:
+    assert tools_at(endpoint.ready()) == ["submit_pr"]
+    assert tools_at(endpoint.ready("manager")) == ["submit_tickets"]
+    assert tools_at(endpoint.ready("architect")) == ["submit_areas"]
+
+
+def test_a_tool_that_the_run_does_not_have_is_refused_in_words(endpoint: Endpoint, sockets: Path) -> None:
+    with SubmitServer(sockets, submit_pr(lambda _: "taken")) as server:
+        told = mcp_call(endpoint.ready("manager"), bearer(server.token), "submit_tickets", {"tickets": []})
+    error = "Error executing tool submit_tickets: this run has no tool 'submit_tickets', only submit_pr"
+    assert told == (True, error)
+
+
+def test_a_field_that_tickets_do_not_have_is_told_to_the_agent(endpoint: Endpoint, sockets: Path) -> None:
+    ticket = {"name": "a", "title": "A", "body": "b", "depends_on": ["c"]}
+    with SubmitServer(sockets, {"submit_tickets": lambda _: "taken"}) as server:
+        failed, text = mcp_call(
+            endpoint.ready("manager"), bearer(server.token), "submit_tickets", {"tickets": [ticket]}
+        )
+    assert failed
+    assert "tickets.0.depends_on" in text
+
+
 def test_wrong_and_missing_tokens_are_tool_errors(endpoint: Endpoint, sockets: Path) -> None:
-    with SubmitServer(sockets, lambda _: "taken"):
+    with SubmitServer(sockets, submit_pr(lambda _: "taken")):
         assert call_tool(endpoint.address, bearer("guess")) == (True, TOOL_ERROR + UNKNOWN_RUN)
         for headers in ({}, {"Authorization": "Bearer"}, {"Authorization": "Basic dDpw"}):
             assert call_tool(endpoint.address, headers) == (True, TOOL_ERROR + "the request carries no bearer token")
@@ -89,7 +113,7 @@ def test_a_refusal_is_told_to_the_agent(endpoint: Endpoint, sockets: Path) -> No
     def refuse(_: str) -> str:
         raise ScriptoriumError("there is no change to hand in", "make one")
 
-    with SubmitServer(sockets, refuse) as server:
+    with SubmitServer(sockets, submit_pr(refuse)) as server:
         failed, text = call_tool(endpoint.address, bearer(server.token))
     assert failed
     assert "there is no change to hand in" in text
@@ -117,7 +141,7 @@ def post(port: int, headers: dict[str, str]) -> int:
 
 
 def test_an_endpoint_that_died_is_started_again_on_the_same_address(sockets: Path) -> None:
-    with Endpoint.local(sockets) as endpoint, SubmitServer(sockets, lambda _: "taken") as server:
+    with Endpoint.local(sockets) as endpoint, SubmitServer(sockets, submit_pr(lambda _: "taken")) as server:
         endpoint.ready()
         assert call_tool(endpoint.address, bearer(server.token)) == (False, "taken")
         assert endpoint._server is not None
@@ -167,15 +191,15 @@ def silent(sockets: Path, token: str) -> Iterator[socket.socket]:
 
 def test_a_silent_run_ends_the_submit_at_its_limit(sockets: Path) -> None:
     with silent(sockets, "t0ken"), pytest.raises(SubmitError, match=r"no answer within 0\.05 s"):
-        submit(str(sockets), "t0ken", "a page", timeout=0.05)
+        submit(str(sockets), "t0ken", "submit_pr", {"summary": "a page"}, timeout=0.05)
 
 
 def test_an_ended_run_refuses_the_submit(sockets: Path, tmp_path: Path) -> None:
-    with SubmitServer(sockets, lambda _: "taken") as server:
+    with SubmitServer(sockets, submit_pr(lambda _: "taken")) as server:
         token = server.token
     for directory in (sockets, tmp_path / "gone"):
         with pytest.raises(SubmitError, match=UNKNOWN_RUN):
-            submit(str(directory), token, "a page")
+            submit(str(directory), token, "submit_pr", {"summary": "a page"})
     assert list(sockets.iterdir()) == []
 
 
@@ -184,19 +208,21 @@ LONE = b'{"token": "\\ud800", "summary": "x"}\n'
 
 
 def test_half_characters_in_a_summary_are_replaced(sockets: Path) -> None:
-    with SubmitServer(sockets, lambda summary: summary) as server:
-        assert submit(str(sockets), server.token, "a\ud800b\0c") == "a?b?c"
+    with SubmitServer(sockets, submit_pr(lambda summary: summary)) as server:
+        assert submit(str(sockets), server.token, "submit_pr", {"summary": "a\ud800b\0c"}) == "a?b?c"
 
 
 def test_malformed_submits_are_refused_and_the_run_goes_on(sockets: Path) -> None:
-    with SubmitServer(sockets, lambda summary: f"took {summary}") as server:
+    with SubmitServer(sockets, submit_pr(lambda summary: f"took {summary}")) as server:
         path = f"/proc/self/fd/{os.open(sockets, os.O_RDONLY)}/{socket_name(server.token)}"
         for line in (
             b"",
             b"\n",
             b"{\n",
             b"[]\n",
-            b'{"token": 3, "summary": "x"}\n',
+            b'{"token": 3, "tool": "submit_pr", "arguments": {"summary": "x"}}\n',
+            b'{"token": "x", "tool": [], "arguments": {}}\n',
+            b'{"token": "x", "tool": "submit_pr", "arguments": "abc"}\n',
             b"\xff\xfe\n",
             b'{"token": "x"}\n',
         ):
@@ -205,14 +231,14 @@ def test_malformed_submits_are_refused_and_the_run_goes_on(sockets: Path) -> Non
                 client.sendall(line)
                 client.shutdown(socket.SHUT_WR)
                 assert json.loads(client.makefile().readline())["ok"] is False
-        assert submit(str(sockets), server.token, "it") == "took it"
+        assert submit(str(sockets), server.token, "submit_pr", {"summary": "it"}) == "took it"
 
 
 def test_without_proc_the_socket_is_reached_and_the_directory_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with SubmitServer(tmp_path, lambda _: "taken") as server:
+    with SubmitServer(tmp_path, submit_pr(lambda _: "taken")) as server:
         monkeypatch.setattr(submit_client, "OPEN_DESCRIPTORS", "/nonexistent")
         before = Path.cwd()
-        assert submit(str(tmp_path), server.token, "a page") == "taken"
+        assert submit(str(tmp_path), server.token, "submit_pr", {"summary": "a page"}) == "taken"
         assert Path.cwd() == before

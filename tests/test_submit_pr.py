@@ -12,7 +12,7 @@ import pytest
 from scriptorium.errors import ScriptoriumError
 from scriptorium.submission import LINE_LIMIT, SubmitServer, discard_stale
 from scriptorium.submit_client import SubmitError, socket_name, submit
-from tests.support import PLAN, Project, until
+from tests.support import PLAN, Project, submit_pr, until
 
 UNKNOWN = "scriptorium: this run is over or its token is unknown\n"
 
@@ -125,36 +125,38 @@ def test_a_summary_is_one_line_without_secrets_and_not_endless(
 
 
 def test_nonsense_on_the_socket_is_answered_and_hurts_nobody(sockets: Path) -> None:
-    with SubmitServer(sockets, lambda summary: f"took {summary}") as server:
-        for nonsense in (b"", b"GET / HTTP/1.1\r\n\r\n", b"[]\n", b'{"token": "x"}\n', b"{" * (LINE_LIMIT + 9)):
+    with SubmitServer(sockets, submit_pr(lambda summary: f"took {summary}")) as server:
+        for nonsense in (b"", b"GET / HTTP/1.1\r\n\r\n", b"[]\n", b'{"token": "x"}\n'):
             assert raw(sockets, server.token, nonsense)["message"] == "that is not a submit"
+        endless = raw(sockets, server.token, b"{" * (LINE_LIMIT + 9))
+        assert endless == {"ok": False, "message": "that is too long, hand in less at once"}
         for token in ("", "wrong", 7, None, server.token + "x"):
-            request = json.dumps({"token": token, "summary": "x"}).encode() + b"\n"
-            answer = raw(sockets, server.token, request)
+            request = {"token": token, "tool": "submit_pr", "arguments": {"summary": "x"}}
+            answer = raw(sockets, server.token, json.dumps(request).encode() + b"\n")
             assert answer == {"ok": False, "message": "this run is over or its token is unknown"}
 
-        assert submit(str(sockets), server.token, "it") == "took it"
+        assert submit(str(sockets), server.token, "submit_pr", {"summary": "it"}) == "took it"
 
     with pytest.raises(SubmitError, match="this run is over or its token is unknown"):
-        submit(str(sockets), server.token, "it")
+        submit(str(sockets), server.token, "submit_pr", {"summary": "it"})
 
 
 def test_a_refusal_and_a_bug_are_told_to_the_agent(sockets: Path) -> None:
     def handle(summary: str) -> str:
         raise {"no": ScriptoriumError("refused", "do better"), "bug": KeyError("x")}[summary]
 
-    with SubmitServer(sockets, handle) as server:
+    with SubmitServer(sockets, submit_pr(handle)) as server:
         with pytest.raises(SubmitError, match=r"^refused\nhint: do better$"):
-            submit(str(sockets), server.token, "no")
+            submit(str(sockets), server.token, "submit_pr", {"summary": "no"})
         with pytest.raises(SubmitError, match=r"^this is a bug: KeyError: 'x'$"):
-            submit(str(sockets), server.token, "bug")
+            submit(str(sockets), server.token, "submit_pr", {"summary": "bug"})
 
 
 def test_sockets_of_killed_runs_are_discarded_and_those_in_use_are_not(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "left.sock"))
-    with SubmitServer(tmp_path, str.upper) as server:
+    with SubmitServer(tmp_path, submit_pr(str.upper)) as server:
         discard_stale(tmp_path)
 
         assert [path.name for path in tmp_path.glob("*.sock")] == [socket_name(server.token)]
-        until(lambda: submit(str(tmp_path), server.token, "x") == "X")
+        until(lambda: submit(str(tmp_path), server.token, "submit_pr", {"summary": "x"}) == "X")

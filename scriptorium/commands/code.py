@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -22,8 +21,7 @@ from scriptorium.plan import Change, Plan
 from scriptorium.prompts import prompt
 from scriptorium.records import emit, tickets
 from scriptorium.redact import redact
-from scriptorium.submission import SubmitServer
-from scriptorium.ticket import State, Ticket, last_failure
+from scriptorium.ticket import State
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -133,14 +131,12 @@ class _Coding:
             self._begin_merge()
         task = agent.resume(harness, replace(task, prompt=self._prompt()), self._continuation())
         log.info("ticket '%s': attempt %d begins", self.ticket.name, self.ticket.attempts + 1)
-        with ExitStack() as stack:
-            sockets = workspace.paths.ensure(workspace.paths.sockets)
-            server = stack.enter_context(SubmitServer(sockets, self.submit))
-            url = ""
-            if harness.wants_endpoint:
-                mcp = endpoint or stack.enter_context(Endpoint.local(sockets))
-                url = mcp.ready()
-            task = _with_token(task, server.token, str(sockets), self.ticket, url)
+        task = replace(
+            task, env={**task.env, "SCRIPTORIUM_TICKET": self.ticket.name, "SCRIPTORIUM_AREA": self.ticket.area}
+        )
+        task = agent.resume(harness, task, self._continuation())
+        tools = {"submit_pr": lambda given: self.submit(str(given.get("summary", "")))}
+        with agent.answering(workspace, harness, task, tools, endpoint) as task:
             master = workspace.master_commit()
             try:
                 outcome = agent.run(workspace, harness, task)
@@ -270,16 +266,6 @@ class _Coding:
 
     def _redact(self, text: str) -> str:
         return redact(text, *self.workspace.config.environments)
-
-
-def _with_token(task: Task, token: str, sockets: str, ticket: Ticket, url: str) -> Task:
-    own = {
-        "SCRIPTORIUM_TICKET": ticket.name,
-        "SCRIPTORIUM_AREA": ticket.area,
-        "SCRIPTORIUM_TOKEN": token,
-        "SCRIPTORIUM_SOCKETS": sockets,
-    }
-    return replace(task, env={**task.env, **own}, endpoint=url)
 
 
 main = Code.launch

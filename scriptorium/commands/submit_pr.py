@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
             ExitCode.USAGE,
         )
     try:
-        reply = submit(sockets, token, " ".join(words))
+        reply = submit(sockets, token, "submit_pr", {"summary": " ".join(words)})
     except SubmitError as error:
         raise ScriptoriumError(str(error)) from error
     print(reply, file=sys.stderr)

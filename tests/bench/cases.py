@@ -16,7 +16,7 @@ from scriptorium.submission import SubmitServer
 from scriptorium.ticket import State, ticket_path
 from tests.bench.measure import Row, Usage, alternate, call, compare, milliseconds
 from tests.bench.projects import MANY, git_processes, logs, name, project
-from tests.support import DATE, Project
+from tests.support import DATE, Project, submit_pr
 
 SCRIPTORIUM = (sys.executable, "-m", "scriptorium")
 PYTHON = (sys.executable, "-c", "pass")
@@ -79,7 +79,7 @@ def starts(scratch: Path) -> list[Row]:
     many.git("switch", "--quiet", "--create", "a-branch")  # on which the hook has nothing to do
     sockets = scratch / "sockets"
     sockets.mkdir()
-    with SubmitServer(sockets, lambda summary: summary) as server:
+    with SubmitServer(sockets, submit_pr(lambda summary: summary)) as server:
         known = {"SCRIPTORIUM_TOKEN": server.token, "SCRIPTORIUM_SOCKETS": str(sockets)}
         python, plumbum, status, version, submit, shell, hook = alternate(
             STARTS,
