@@ -174,7 +174,7 @@ class Driver:
             self._tell("health", red)
         return found.green
 
-    def _plan(self, name: str, step: Callable[[Workspace], list[str]], due: bool) -> bool:
+    def _plan(self, name: str, step: Callable[[Workspace, Endpoint], list[str]], due: bool) -> bool:
         if not due:
             return False
         plan = self.workspace.plan.snapshot()
@@ -183,7 +183,7 @@ class Driver:
             self.standing = Standing.FAILING
             return False
         try:
-            step(self.workspace)
+            step(self.workspace, self.endpoint)
         except Resting as error:
             self._rest(name, error)
             return False

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from scriptorium import agent, locks, process, rescue
+from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git import GitError
 from scriptorium.harness import Outcome
 from scriptorium.plan import Plan
 from scriptorium.redact import redact
+from scriptorium.submission import Tools
 from scriptorium.workspace import Workspace
 
 
@@ -52,16 +54,26 @@ def run(
     may_write: Callable[[str], bool],
     *,
     area: str = "",
+    tools: Callable[[Plan, Path], Tools] | None = None,
+    endpoint: Endpoint | None = None,
 ) -> Edits:
     """Run a planning agent on the newest plan and return what it edited; the lock must be held.
 
-    Raises when the agent fails; whatever it had written is kept by a rescue ref then, too.
+    ``tools`` makes the tools that the agent may call, for a checkout of a plan; what they are given
+    they write there, so that it is taken as if the agent had written it. ``endpoint`` is the MCP
+    server of a surrounding `scriptorium run`. Raises when the agent fails; whatever it had written
+    is kept by a rescue ref then, too.
     """
     plan = workspace.plan.snapshot()
     worktree = _checkout(workspace, plan)
     harness, task = agent.task(workspace, role, prompt, worktree, subject)
     process.end_leftovers(f"SCRIPTORIUM_WORKTREE={worktree}")
-    outcome = agent.run(workspace, harness, replace(task, env={**task.env, "SCRIPTORIUM_AREA": area}))
+    task = replace(task, env={**task.env, "SCRIPTORIUM_AREA": area})
+    with ExitStack() as stack:
+        if tools:
+            given = tools(plan, worktree)
+            task = stack.enter_context(agent.answering(workspace, harness, task, given, endpoint, role=role))
+        outcome = agent.run(workspace, harness, task)
     edits = _collect(workspace, plan, worktree, outcome, may_write, subject)
     if not outcome.finished.ok:
         _, reason = agent.failure(outcome, task)
@@ -70,6 +82,17 @@ def run(
             f"see '{outcome.log}'",
         )
     return edits
+
+
+def put(worktree: Path, path: str, data: bytes) -> None:
+    """Write a file into a worktree whose agent may be kept from writing elsewhere, and so must not lead us there."""
+    target = worktree / path
+    if target.parent.resolve() != worktree.resolve() / PurePath(path).parent:
+        raise ScriptoriumError(f"'{PurePath(path).parent}' is a link", "make it a directory")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{secrets.token_hex(8)}")
+    draft.write_bytes(data)
+    draft.replace(target)  # a link in its place is replaced as well
 
 
 def _checkout(workspace: Workspace, plan: Plan) -> Path:

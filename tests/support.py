@@ -264,6 +264,22 @@ class Project:
         )
         return path
 
+    def calling(self, *calls: tuple[str, Mapping[str, Any]], then: str = "", **env: str) -> None:
+        """Make an agent of every role that calls tools, one after the other, and leaves what it was told.
+
+        With $URL in ``env`` it calls by the official MCP client, else by the run's socket.
+        """
+        (self.root.parent / "calls.json").write_text(json.dumps(calls))
+        path = self.agent(f'cd "$SCRIPTORIUM_WORKTREE"; {shlex.quote(sys.executable)} -c {shlex.quote(_CALLS)}\n{then}')
+        keys = {"FACTS": str(self.root.parent), "PYTHONPATH": str(CHECKOUT), **env}
+        self.configure(harnesses={"script": {"command": [str(path)], "env": keys}})
+
+    @property
+    def told(self) -> list[str]:
+        """What the tools replied to the agent, refusals with a '!' before them."""
+        replies = (self.root.parent / "told.json").read_text().splitlines()
+        return [json.loads(line) for line in replies]
+
     def commit_plan(self, files: Mapping[str, str | None], message: str = "Edit the plan by hand") -> str:
         """Commit files to the plan branch as a person would, None removes one; return the commit."""
         stream = [f"feature done\ncommit refs/heads/{PLAN}\nmark :1\ncommitter Person <person@example.com> {DATE}\n"]
@@ -324,3 +340,23 @@ class Project:
         result = self.run("code", name)
         assert (result.code, result.out) == (0, f"{name}\n"), result.err
         return name
+
+
+_CALLS = """
+import json, os
+from pathlib import Path
+from scriptorium.submit_client import SubmitError, submit
+facts, token = Path(os.environ["FACTS"]), os.environ["SCRIPTORIUM_TOKEN"]
+for tool, arguments in json.loads((facts / "calls.json").read_text()):
+    try:
+        if "URL" in os.environ:
+            from tests.support import mcp_call
+            failed, text = mcp_call(os.environ["URL"], {"Authorization": f"Bearer {token}"}, tool, arguments)
+            text = f"!{text}" if failed else text
+        else:
+            text = submit(os.environ["SCRIPTORIUM_SOCKETS"], token, tool, arguments)
+    except SubmitError as error:
+        text = f"!{error}"
+    with (facts / "told.json").open("a") as told:
+        told.write(json.dumps(text) + "\\n")
+"""

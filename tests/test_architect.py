@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
+from scriptorium.commands import architect
+from scriptorium.endpoint import Endpoint
 from tests.support import PLAN, Project
 
 WAITING = "scriptorium: WAITING: no spec — run 'scriptorium plan'\n"
@@ -133,3 +137,49 @@ def test_prompt_holds_the_spec_word_for_word(project: Project) -> None:
     (file,) = (project.root.parent / "root").glob("*/worktrees/prompt")
     assert file.read_text().endswith("--- spec.md ---\n# Tool {{x}} $repo ${spec}\n\n")
     assert f"the project in {project.root}." in file.read_text()
+
+
+# -- by the tool ----------------------------------------------------------------------------------------
+
+
+def hand_in(*names: str, remove: Sequence[str] = ()) -> tuple[str, dict[str, object]]:
+    areas = [{"name": name, "text": f"All of {name}."} for name in names]
+    return "submit_areas", {"areas": areas, "remove": remove}
+
+
+def test_areas_handed_in_by_mcp_are_those_of_the_plan(project: Project) -> None:
+    project.commit_plan({"spec.md": "# Tool\n", "areas/old.md": "# Old\n", "areas/stays.md": "# Stays\n"})
+    workspace = project.workspace
+    with Endpoint.local(workspace.paths.ensure(workspace.paths.sockets)) as endpoint:
+        project.calling(hand_in("core", "cli", remove=["old"]), URL=endpoint.ready("architect"))
+        assert architect.architect(workspace, endpoint) == ["cli", "core", "old"]
+    assert project.told == ["The areas are cli, core, stays."]
+    files = project.plan_files()
+    assert {path: text for path, text in files.items() if path.endswith(".md") and path.startswith("areas/")} == {
+        "areas/cli.md": "All of cli.\n",
+        "areas/core.md": "All of core.\n",
+        "areas/stays.md": "# Stays\n",
+    }
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        (hand_in("core", "../core"), "'../core' is no name for an area"),
+        (hand_in(""), "'' is no name for an area"),
+        (hand_in("core", remove=["gone"]), "there is no area 'gone' to remove, only stays"),
+        (hand_in("core", "core"), "area 'core' is there twice"),
+        (hand_in("stays", remove=["stays"]), "area 'stays' is there twice"),
+    ],
+)
+def test_areas_that_cannot_be_taken_are_refused_at_once_and_can_be_mended(
+    project: Project, call: tuple[str, dict[str, object]], why: str
+) -> None:
+    project.commit_plan({"spec.md": "# Tool\n", "areas/stays.md": "# Stays\n"})
+    project.calling(call, hand_in("more"))
+    assert project.run("architect").out == "more\n"
+    assert project.told == [
+        f"!{why}\nhint: none of them is taken: mend it, and hand them all in again",
+        "The areas are more, stays.",
+    ]
+    assert project.refs("refs/scriptorium/") == {}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from scriptorium.commands import manager
+from scriptorium.endpoint import Endpoint
 from tests.support import PLAN, Project
 
 COUNTS = 'echo "$SCRIPTORIUM_AREA" >> "$(dirname "$0")/runs"; '
@@ -260,4 +263,123 @@ def test_prompt_lists_the_newest_of_very_many_done_tickets(project: Project, mon
         "(1 older ones are in tickets/done/)",
         "0002-thing (done)",
         "0003-thing (done)",
+    ]
+
+
+# -- by the tool ----------------------------------------------------------------------------------------
+
+
+def ticket(name: str, *depends: str | int, **more: object) -> dict[str, object]:
+    return {"name": name, "title": "Do it", "body": "So.\n", "depends": depends, **more}
+
+
+def hand_in(*tickets: dict[str, object]) -> tuple[str, dict[str, object]]:
+    return "submit_tickets", {"tickets": tickets}
+
+
+MEND = "\nhint: none of them is taken: mend it, and hand them all in again"
+AGAIN = "To change one, hand it in again by its name."
+
+
+def test_tickets_handed_in_by_mcp_are_those_of_the_plan_with_the_ids_that_were_told(project: Project) -> None:
+    project.ticket("0007", state="done")
+    workspace = project.workspace
+    with Endpoint.local(workspace.paths.ensure(workspace.paths.sockets)) as endpoint:
+        first = ticket("write-docs", "Count words", 7, priority=2, title="Write\nthem")
+        project.calling(hand_in(first, ticket("Count words")), URL=endpoint.ready("manager"))
+        created = manager.manager(workspace, endpoint)
+    assert project.told == [f"The tickets so far are 0008-write-docs, 0009-count-words. {AGAIN}"]
+    assert created == ["0008-write-docs", "0009-count-words"]
+    assert open_tickets(project) == {
+        "0008-write-docs": "---\narea: core\ndepends: [0009, 0007]\npriority: 2\n---\n# Write them\n\nSo.\n",
+        "0009-count-words": "---\narea: core\ndepends: []\npriority: 0\n---\n# Do it\n\nSo.\n",
+    }
+    assert project.plan_log()[-1] == "scriptorium: create tickets from area core"
+    assert project.refs("refs/scriptorium/") == {}
+
+
+@pytest.mark.parametrize(
+    ("tickets", "why"),
+    [
+        ([ticket("a"), ticket("b", "nowhere")], "ticket '0003-b': it depends on 'nowhere', which does not exist"),
+        ([ticket("b", "tickets/open/0044-x.md")], "ticket '0002-b': it depends on '0044-x', which does not exist"),
+        ([ticket("b", "a: ]")], "ticket '0002-b': it depends on 'a', which does not exist"),
+        ([ticket("a", "b"), ticket("b", "a")], "ticket '0002-a': it depends on itself: 0002 -> 0003 -> 0002"),
+        ([ticket("a b"), ticket("A, b")], "ticket 'a-b': two of them have this name"),
+    ],
+)
+def test_tickets_that_cannot_be_taken_are_refused_at_once_and_can_be_mended(
+    project: Project, tickets: list[dict[str, object]], why: str
+) -> None:
+    project.ticket("0001", state="done")
+    project.calling(hand_in(*tickets), hand_in(ticket("a")), hand_in(ticket("b", "a")))
+
+    assert project.run("manager").out == "0002-a\n0003-b\n"
+
+    assert project.told == [
+        f"!{why}{MEND}",
+        f"The tickets so far are 0002-a. {AGAIN}",
+        f"The tickets so far are 0002-a, 0003-b. {AGAIN}",
+    ]
+    assert "depends: [0002]\n" in open_tickets(project)["0003-b"]
+    assert project.refs("refs/scriptorium/") == {}
+
+
+def test_a_ticket_handed_in_again_replaces_the_first_and_keeps_its_number(project: Project) -> None:
+    project.calling(
+        hand_in(ticket("zebra"), ticket("ant")), hand_in(ticket("Zebra", body="Better."), ticket("more", 1))
+    )
+    assert project.run("manager").out == "0001-zebra\n0002-ant\n0003-more\n"
+    assert project.told[1].startswith("The tickets so far are 0001-zebra, 0002-ant, 0003-more.")
+    assert open_tickets(project)["0001-zebra"].endswith("\n\nBetter.\n")
+    assert "depends: [0001]\n" in open_tickets(project)["0003-more"]
+
+
+def test_files_and_the_tool_go_together(project: Project) -> None:
+    project.calling(
+        hand_in(ticket("second", "by-hand")),
+        hand_in(ticket("third")),
+        then="echo '# By hand' > tickets/open/by-hand.md",
+    )
+    assert project.run("manager").out == "0001-third\n0002-by-hand\n"
+    assert "'by-hand', which does not exist" in project.told[0]
+
+
+def test_tickets_that_moved_since_the_checkout_are_not_taken_for_new_ones(project: Project) -> None:
+    project.ticket("0001")
+    project.ticket("0002")
+    project.calling(hand_in(ticket("a", 1)))
+    script = project.root.parent / "agent"
+    assign = f"(cd {project.root}; scriptorium assign) >/dev/null"
+    script.write_text(script.read_text().replace("cd ", f"{assign}; cd ", 1))
+    assert project.run("manager").out == "0003-a\n"
+    assert list(open_tickets(project)) == ["0002-thing", "0003-a"]
+    assert project.git("for-each-ref", "refs/scriptorium/rescue/") == ""
+
+
+def test_what_the_tool_wrote_of_an_agent_that_fails_is_kept(project: Project) -> None:
+    project.calling(hand_in(ticket("a")), then="exit 3")
+    before = project.git("rev-parse", PLAN)
+    assert project.run("manager").code == 1
+    assert project.git("rev-parse", PLAN) == before
+    assert project.git("show", f"{kept(project)}:tickets/open/0001-a.md").startswith("---\narea: core\n")
+
+
+def test_a_manager_cannot_be_led_out_of_its_checkout_by_a_link(project: Project, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    project.calling(hand_in(ticket("a")))
+    script = project.root.parent / "agent"
+    link = f"mkdir -p tickets; rm -r tickets/open 2>/dev/null || true; ln -s {elsewhere} tickets/open; "
+    script.write_text(script.read_text().replace("cd ", f"{link}cd ", 1))
+    project.run("manager")
+    assert project.told == ["!'tickets/open' is a link\nhint: make it a directory"]
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_manager_has_no_other_tool(project: Project) -> None:
+    project.calling(("submit_pr", {"summary": "done"}), ("submit_areas", {"areas": []}))
+    assert project.run("manager").code == 0
+    assert project.told == [
+        f"!this run has no tool '{tool}', only submit_tickets" for tool in ("submit_pr", "submit_areas")
     ]

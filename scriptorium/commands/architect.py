@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from scriptorium import planning, rescue
 from scriptorium.cli import Command
+from scriptorium.endpoint import Endpoint
+from scriptorium.errors import ScriptoriumError
 from scriptorium.notices import WAITING
 from scriptorium.plan import PLANNED, Change, Plan
 from scriptorium.prompts import prompt
 from scriptorium.records import emit
+from scriptorium.submission import Tools
 from scriptorium.ticket import State, Ticket, TicketError
 from scriptorium.workspace import Workspace
 
@@ -35,8 +42,11 @@ def due(plan: Plan) -> bool:
     return plan.has_spec and plan.planned.get("spec.md") != plan.blob("spec.md")
 
 
-def architect(workspace: Workspace) -> list[str]:
-    """Bring the areas up to date with the spec and return those that changed; no agent runs when they are."""
+def architect(workspace: Workspace, endpoint: Endpoint | None = None) -> list[str]:
+    """Bring the areas up to date with the spec and return those that changed; no agent runs when they are.
+
+    ``endpoint`` is the MCP server of a surrounding `scriptorium run`.
+    """
     if not due(workspace.plan.snapshot()):
         return []
     changed: list[str] = []
@@ -47,12 +57,46 @@ def architect(workspace: Workspace) -> list[str]:
                 _adopt(workspace)
                 continue
             text = prompt("architect", repo=workspace.repository.root, spec=plan.spec.decode(errors="replace"))
-            changed += _record(workspace, planning.run(workspace, "architect", "architect", text, _may_write))
+            edits = planning.run(workspace, "architect", "architect", text, _may_write, tools=_tools, endpoint=endpoint)
+            changed += _record(workspace, edits)
     return list(dict.fromkeys(changed))
 
 
 def _may_write(path: str) -> bool:
-    return path.startswith("areas/") and path.count("/") == 1 and path.endswith(".md")
+    return re.fullmatch(r"areas/[^/.][^/]*\.md", path) is not None
+
+
+def _tools(_base: Plan, worktree: Path) -> Tools:
+    return {"submit_areas": lambda given: _hand_in(worktree, given["areas"], given.get("remove", []))}
+
+
+def _hand_in(worktree: Path, areas: Iterable[Mapping[str, Any]], remove: Iterable[str]) -> str:
+    """Write areas, each ``{name, text}``, into a checkout of the plan, all or none, and return the reply."""
+    files = [(str(area["name"]), f"{str(area['text']).strip()}\n") for area in areas]
+    gone = [str(name) for name in remove]
+    _check([name for name, _ in files], gone, _names(worktree))
+    for name, text in files:
+        planning.put(worktree, _path(name), text.encode())
+    for name in gone:
+        (worktree / _path(name)).unlink()
+    return f"The areas are {', '.join(_names(worktree)) or 'none'}."
+
+
+def _check(new: list[str], gone: list[str], known: list[str]) -> None:
+    """Raise, for the Architect to read, when areas of these names cannot be taken. Pure."""
+    wrong = [f"'{name}' is no name for an area" for name in new if not _may_write(_path(name))]
+    wrong += [f"there is no area '{name}' to remove, only {', '.join(known)}" for name in gone if name not in known]
+    wrong += [f"area '{name}' is there twice" for name in new if (new + gone).count(name) > 1]
+    if wrong:
+        raise ScriptoriumError(wrong[0], "none of them is taken: mend it, and hand them all in again")
+
+
+def _path(area: str) -> str:
+    return f"areas/{area}.md"
+
+
+def _names(worktree: Path) -> list[str]:
+    return sorted(file.stem for file in (worktree / "areas").glob("*.md"))
 
 
 def _record(workspace: Workspace, edits: planning.Edits) -> list[str]:

@@ -1,0 +1,156 @@
+"""Tickets as the Manager hands them in, by files or by its tool, before they have ids."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scriptorium import planning
+from scriptorium.commands.assign import find_circle
+from scriptorium.errors import ScriptoriumError
+from scriptorium.plan import Plan
+from scriptorium.ticket import (
+    State,
+    TicketError,
+    bold_fields,
+    load_yaml,
+    parse_ticket,
+    set_field,
+    slug,
+    split_front_matter,
+    ticket_id,
+)
+
+OPEN = "tickets/open/"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A ticket as the Manager wrote it, under the name it chose."""
+
+    path: str
+    text: str
+    depends: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: str, data: bytes, area: str) -> Draft:
+        text = data.decode(errors="surrogateescape")
+        try:
+            parts = split_front_matter(text)
+            fields: Mapping[str, Any] = load_yaml(parts[0]) if parts else bold_fields(text)
+            if parts is None and not fields.get("area"):
+                text = f"---\narea: {area}\n---\n{text}"
+            elif parts is not None and not fields.get("area"):
+                text = set_field(text, "area", area)
+        except ValueError as error:
+            raise TicketError(_stem(path), str(error)) from error
+        return cls(path, text, _words(fields.get("depends")))
+
+    @property
+    def stem(self) -> str:
+        return _stem(self.path)
+
+    @property
+    def label(self) -> str:
+        """The name without the number that an agent may have given it."""
+        return re.sub(r"^\d+-", "", self.stem)
+
+
+def _stem(path: str) -> str:
+    return path.removeprefix(OPEN).removesuffix(".md").replace("/", "-")
+
+
+def _words(value: object) -> tuple[str, ...]:
+    items = value if isinstance(value, list) else re.split(r"[,\s]+", str(value or ""))
+    words = [str(item).strip().removesuffix(".md").rpartition("/")[2] for item in items]
+    return tuple(word for word in words if word.lower() not in ("", "-", "none", "null"))
+
+
+def number(plan: Plan, drafts: list[Draft]) -> dict[str, bytes]:
+    """Give ids to drafts, resolve what they depend on, and return the files by ticket name. Pure.
+
+    A dependency names another draft of the same batch, by file name or by the number it has there,
+    or else a ticket that exists. Raises TicketError for one that names neither, and for circles.
+    """
+    first = plan.next_id()
+    ids = {draft.stem: f"{first + n:04d}" for n, draft in enumerate(drafts)}
+    names = {draft.stem: f"{ids[draft.stem]}-{slug(draft.label)}" for draft in drafts}
+    local = {draft.label: ids[draft.stem] for draft in drafts} | ids
+    local |= {ticket_id(draft.stem): ids[draft.stem] for draft in drafts if ticket_id(draft.stem)}
+    known = set().union(*plan.ids.values())
+    depends: dict[str, tuple[str, ...]] = {}
+    files: dict[str, bytes] = {}
+    for draft in drafts:
+        found = []
+        for word in draft.depends:
+            wanted = local.get(word) or (local.get(ticket_id(word)) if word.isdigit() else None) or ticket_id(word)
+            if wanted not in known and wanted not in ids.values():
+                raise TicketError(draft.stem, f"it depends on '{word}', which does not exist")
+            found.append(wanted)
+        depends[ids[draft.stem]] = tuple(found)
+        text = draft.text
+        try:
+            if found:
+                text = set_field(text, "depends", f"[{', '.join(found)}]")
+        except ValueError as error:
+            raise TicketError(draft.stem, str(error)) from error
+        data = text.encode(errors="surrogateescape")
+        parse_ticket(names[draft.stem], State.OPEN, data)
+        files[names[draft.stem]] = data
+    for draft in drafts:
+        circle = find_circle(ids[draft.stem], depends)
+        if circle:
+            raise TicketError(draft.stem, f"it depends on itself: {' -> '.join(circle)}")
+    return files
+
+
+def hand_in(plan: Plan, worktree: Path, area: str, tickets: Iterable[Mapping[str, Any]]) -> str:
+    """Write tickets as files into a checkout of the plan, all or none, and return the reply to the Manager.
+
+    A ticket is ``{name, title, body, depends, priority}``. Its file has the number that it will
+    get, so that the numbers in the reply hold whatever is handed in after it. Raises, for the
+    Manager to read, where the files could not be taken in the end.
+    """
+    try:
+        known = {slug(draft.label): draft for draft in _written(plan, worktree, area)}
+        batch = _batch(plan, known, area, tickets)
+        every = sorted({**known, **batch}.values(), key=lambda draft: draft.path)
+        names = number(plan, every)
+    except TicketError as error:
+        raise ScriptoriumError(error.message, "none of them is taken: mend it, and hand them all in again") from error
+    for draft in batch.values():
+        planning.put(worktree, draft.path, draft.text.encode())
+    return f"The tickets so far are {', '.join(names)}. To change one, hand it in again by its name."
+
+
+def _written(plan: Plan, worktree: Path, area: str) -> list[Draft]:
+    """Return the drafts that are in a checkout of the plan already."""
+    files = {f"{OPEN}{file.name}": file for file in (worktree / OPEN).glob("*.md")}
+    return [Draft.read(path, file.read_bytes(), area) for path, file in files.items() if not plan.blob(path)]
+
+
+def _batch(plan: Plan, known: Mapping[str, Draft], area: str, tickets: Iterable[Mapping[str, Any]]) -> dict[str, Draft]:
+    """Return tickets as drafts by name: in the file of that name, or with the next free number. Pure."""
+    taken = [int(ticket_id(draft.stem) or 0) for draft in known.values()]
+    free = max(plan.next_id() - 1, *taken, 0) + 1
+    batch: dict[str, Draft] = {}
+    for ticket in tickets:
+        name = slug(str(ticket["name"]))
+        if name in batch:
+            raise TicketError(name, "two of them have this name")
+        path = known[name].path if name in known else f"{OPEN}{free:04d}-{name}.md"
+        free += name not in known
+        batch[name] = Draft.read(path, _text(ticket, area).encode(), area)
+    return batch
+
+
+def _text(ticket: Mapping[str, Any], area: str) -> str:
+    """Return a ticket's file."""
+    # as JSON, which is YAML, so that any word gets through to where it is judged
+    depends = json.dumps([slug(word) for word in _words(list(ticket.get("depends", [])))])
+    fields = f"area: {area}\ndepends: {depends}\npriority: {ticket.get('priority', 0)}"
+    return f"---\n{fields}\n---\n# {' '.join(str(ticket['title']).split())}\n\n{str(ticket['body']).strip()}\n"
