@@ -21,7 +21,7 @@ from scriptorium.plan import Change, Plan
 from scriptorium.prompts import prompt
 from scriptorium.records import emit, tickets
 from scriptorium.redact import redact
-from scriptorium.ticket import State
+from scriptorium.ticket import State, last_failure
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -129,12 +129,10 @@ class _Coding:
         worktrees.unlock(self.worktree)
         if last_failure(self.ticket.text) == Cause.CONFLICT:
             self._begin_merge()
-        task = agent.resume(harness, replace(task, prompt=self._prompt()), self._continuation())
-        log.info("ticket '%s': attempt %d begins", self.ticket.name, self.ticket.attempts + 1)
-        task = replace(
-            task, env={**task.env, "SCRIPTORIUM_TICKET": self.ticket.name, "SCRIPTORIUM_AREA": self.ticket.area}
-        )
+        own = {"SCRIPTORIUM_TICKET": self.ticket.name, "SCRIPTORIUM_AREA": self.ticket.area}
+        task = replace(task, prompt=self._prompt(), env={**task.env, **own})
         task = agent.resume(harness, task, self._continuation())
+        log.info("ticket '%s': attempt %d begins", self.ticket.name, self.ticket.attempts + 1)
         tools = {"submit_pr": lambda given: self.submit(str(given.get("summary", "")))}
         with agent.answering(workspace, harness, task, tools, endpoint) as task:
             master = workspace.master_commit()
