@@ -53,7 +53,7 @@ def run(workspace: Workspace, harness: Harness, task: Task, on_event: Callable[[
     backends.require(directory, harness.name)
     outcome = harness.run(task, on_event)
     cause, reason = failure(outcome, task)
-    backends.note(directory, harness.name, cause if not outcome.finished.ok else None, reason)
+    backends.note(directory, harness.name, cause, reason)
     return outcome
 
 

@@ -62,8 +62,8 @@ def require(directory: Path, backend: str) -> None:
         raise Resting(rest, _file(directory, backend))
 
 
-def note(directory: Path, backend: str, cause: Cause | None, error: str) -> None:
-    """Remember how a run of a backend went: ``cause`` is why it failed, None when it worked."""
+def note(directory: Path, backend: str, cause: Cause, error: str) -> None:
+    """Remember what a run says of its backend; a cause that is the ticket's own says that the backend works."""
     file = _file(directory, backend)
     if cause not in BACKEND:
         with suppress(FileNotFoundError):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
+import re
+from collections.abc import Callable, Iterable, Mapping
 
 from scriptorium.redact import is_secret
 
@@ -30,13 +30,15 @@ NO_SECRET = ("GIT_CONFIG_KEY_*",)  # a key of git's configuration, without which
 
 def allowed(environ: Mapping[str, str], needs: Iterable[str] = (), more: Iterable[str] = ()) -> dict[str, str]:
     """Return what an agent gets: the usual, what its program ``needs``, and ``more`` that the user has named."""
-    named = (*needs, *more)
+    usual, no_secret, named = _form(USUAL), _form(NO_SECRET), _form((*needs, *more))
     return {
         name: value
         for name, value in environ.items()
-        if _matches(name, named) or (_matches(name, USUAL) and (not is_secret(name) or _matches(name, NO_SECRET)))
+        if named(name) or (usual(name) and (not is_secret(name) or no_secret(name)))
     }
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+def _form(patterns: Iterable[str]) -> Callable[[str], object]:
+    """Return what matches names by any of the patterns, in which ``*`` stands for anything."""
+    # one expression for all: fnmatch, name by name and pattern by pattern, takes longer than to start git
+    return re.compile("|".join(re.escape(pattern).replace(r"\*", ".*") for pattern in patterns) or "(?!)").fullmatch
