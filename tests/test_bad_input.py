@@ -252,9 +252,9 @@ def test_agent_program_that_is_missing(project: Project) -> None:
 
 def test_model_without_a_backend(project: Project) -> None:
     project.init()
-    project.configure(models={"architect": "claude-opus"})
+    project.configure(models={"architect": "llama-4"})
     result = project.run("run")
-    message = "model 'claude-opus' of role 'architect' needs the backend 'claude-code', which is not there yet"
+    message = "model 'llama-4' of role 'architect' needs the backend 'typoi', which is not there yet"
     refused(result, 78, message, "name the program under 'harnesses'")
 
 

@@ -1,71 +1,143 @@
-"""The real codex, with a home of its own and a scripted model behind it, or with a real model.
+"""The real agent programs, with homes of their own and a scripted model behind them, or with a real model.
 
-With SCRIPTORIUM_TEST_MODEL naming a model, the tests that make sense with a real one run against
-it, with the key in the environment (OPENAI_API_KEY, CODEX_API_KEY) or codex's own sign-in
-(CODEX_AUTH_FILE, or auth.json in the user's codex home).
+With SCRIPTORIUM_TEST_MODEL naming a model, the tests that make sense with a real one run against it, by the
+program that its name stands for, with the key in the environment (OPENAI_API_KEY, CODEX_API_KEY, ANTHROPIC_API_KEY,
+CLAUDE_CODE_OAUTH_TOKEN) or codex's own sign-in (CODEX_AUTH_FILE, or auth.json in the user's codex home).
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from tests.scripted_model import Reply, Request, ScriptedModel, codex_config
+from scriptorium.harness import backend_of
+from tests.scripted_model import Reply, Request, ScriptedModel, claude_environment, codex_config
 from tests.support import Project
 
 REAL_MODEL = os.environ.get("SCRIPTORIUM_TEST_MODEL", "")
-KEYS = {name: os.environ[name] for name in ("OPENAI_API_KEY", "CODEX_API_KEY") if name in os.environ}
+KEYS = {
+    name: os.environ[name]
+    for name in ("OPENAI_API_KEY", "CODEX_API_KEY", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
+    if name in os.environ
+}
 AUTH = Path(
     os.environ.get("CODEX_AUTH_FILE")
     or Path(os.environ.get("CODEX_HOME") or Path(os.environ.get("HOME", "/"), ".codex"), "auth.json")
 )
+ROLES = ("architect", "manager", "coding")
 
-collect_ignore = ["test_codex_faults.py", "test_scripted_model.py"] if REAL_MODEL else []
+collect_ignore = ["test_codex_faults.py", "test_faults.py", "test_resume.py", "test_scripted_model.py"]
+collect_ignore = collect_ignore if REAL_MODEL else []
 
 
-@dataclass
-class Codex:
-    """The real codex, and how the tests script the model behind it; ``real`` when a vendor's answers instead."""
+class Backend(ABC):
+    """A real agent program for all roles of a project, and how the tests script the model behind it."""
 
-    home: Path
-    project: Project
-    real: bool
+    name: ClassVar[str]
+    program: ClassVar[str]
+    model: ClassVar[str]
+    """The one that it is asked for by name, unless a real one is."""
+
+    def __init__(self, home: Path, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert shutil.which(self.program), f"'{self.program}' is not on PATH\nhint: make integration-test"
+        self.home, self.project, self.monkeypatch = home, project, monkeypatch
+        self.real = bool(REAL_MODEL)
+        home.mkdir()
+        self.settle()
+        for name, value in KEYS.items() if self.real else ():
+            monkeypatch.setenv(name, value)
+        project.configure(
+            models=dict.fromkeys(ROLES, REAL_MODEL or self.model),
+            reasoning_effort=dict.fromkeys(ROLES, "medium"),
+            endpoints={"local": "http://127.0.0.1:0"},
+        )
+        project.init()
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Give the program a home of its own, without the user's settings."""
+
+    @abstractmethod
+    def point_at(self, root: str) -> None:
+        """Let the program ask the model at an address, and try once only."""
 
     @contextmanager
     def answering(self, script: Callable[[Request], Reply]) -> Iterator[list[Request]]:
-        """Put a script behind codex for a block; yields the requests it sees, none with a real model."""
+        """Put a script behind the program for a block; yields the requests it sees, none with a real model."""
         if self.real:
             yield []
             return
         with ScriptedModel(script) as model:
-            (self.home / "config.toml").write_text(codex_config(model.url))
+            self.point_at(model.root)
             yield model.requests
+
+    @contextmanager
+    def refused(self) -> Iterator[None]:
+        """Let nobody listen where the program asks for the model."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # and not listening
+            self.point_at(f"http://127.0.0.1:{taken.getsockname()[1]}")
+            yield
+
+
+class Codex(Backend):
+    name, program, model = "codex", "codex", "gpt-5.5"
+
+    def settle(self) -> None:
+        self.monkeypatch.setenv("CODEX_HOME", str(self.home))
+        if self.real:
+            if AUTH.exists():
+                shutil.copy(AUTH, self.home / "auth.json")
+            assert KEYS or AUTH.exists(), "a real model needs OPENAI_API_KEY, CODEX_API_KEY or codex's sign-in"
+
+    def point_at(self, root: str) -> None:
+        (self.home / "config.toml").write_text(codex_config(f"{root}/v1"))
+
+
+class Claude(Backend):
+    name, program, model = "claude-code", "claude", "claude-opus-5-5"
+
+    def settle(self) -> None:
+        for name in list(os.environ):
+            if name.startswith(("ANTHROPIC_", "CLAUDE")):
+                self.monkeypatch.delenv(name)
+        self.monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(self.home))
+        assert KEYS or not self.real, "a real model needs ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN"
+
+    def point_at(self, root: str) -> None:
+        for name, value in claude_environment(root, str(self.home)).items():
+            self.monkeypatch.setenv(name, value)
+        self.monkeypatch.setenv("CLAUDE_CODE_MAX_RETRIES", "0")
+
+
+BACKENDS: tuple[type[Backend], ...] = (Codex, Claude)
+USED = [kind for kind in BACKENDS if not REAL_MODEL or backend_of(REAL_MODEL) == kind.name]
+
+
+@pytest.fixture(params=USED, ids=[kind.name for kind in USED])
+def backend(
+    request: pytest.FixtureRequest, tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> Backend:
+    """Each agent program in turn."""
+    made: Backend = request.param(tmp_path / "agent", project, monkeypatch)
+    return made
 
 
 @pytest.fixture
 def codex(tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch) -> Codex:
-    """The codex on PATH, for all roles of a project with its plan branch made."""
-    assert shutil.which("codex"), "'codex' is not on PATH\nhint: make integration-test"
-    home = tmp_path / "codex"
-    home.mkdir()
-    monkeypatch.setenv("CODEX_HOME", str(home))
-    model = REAL_MODEL or "gpt-5.5"
-    if REAL_MODEL:
-        for name, value in KEYS.items():
-            monkeypatch.setenv(name, value)
-        if AUTH.exists():
-            shutil.copy(AUTH, home / "auth.json")
-        assert KEYS or AUTH.exists(), "a real model needs OPENAI_API_KEY, CODEX_API_KEY or codex's sign-in"
-    project.configure(
-        models=dict.fromkeys(("architect", "manager", "coding"), model),
-        reasoning_effort=dict.fromkeys(("architect", "manager", "coding"), "medium"),
-        endpoints={"local": "http://127.0.0.1:0"},
-    )
-    project.init()
-    return Codex(home, project, bool(REAL_MODEL))
+    """The codex on PATH."""
+    return Codex(tmp_path / "agent", project, monkeypatch)
+
+
+@pytest.fixture
+def claude(tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch) -> Claude:
+    """The claude on PATH."""
+    return Claude(tmp_path / "agent", project, monkeypatch)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.integration.conftest import Codex
-from tests.integration.test_codex import steps
+from tests.integration.test_flow import steps
 from tests.scripted_model import Fault, Item, Reply, Request, Shell, Text
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
-from tests.integration.conftest import Codex
-from tests.integration.test_codex import REQUEST, steps, submit
+import pytest
+
+from tests.integration.conftest import Backend
+from tests.integration.test_flow import REQUEST, steps, submit
 from tests.scripted_model import Reply, Request, Shell, Text
 from tests.support import PLAN, Project
 
@@ -19,17 +21,18 @@ def tokens(project: Project, verb: str) -> list[str]:
     return [line for line in lines if line.startswith("Tokens-")]
 
 
-def test_a_second_attempt_goes_on_with_the_session_of_the_first(codex: Codex) -> None:
-    project = codex.project
+@pytest.mark.behaviour("a second attempt goes on with the session")
+def test_a_second_attempt_goes_on_with_the_session_of_the_first(backend: Backend) -> None:
+    project = backend.project
     project.ticket(TICKET, body=REQUEST)
-    project.configure(prices={"gpt-5.5": {"input": 1.0, "output": 10.0}})
+    project.configure(prices={"gpt-5.5": {"input": 1.0, "output": 10.0}})  # Claude Code tells its own
 
     def forgetful(request: Request) -> Reply:
         if "you go on with it now" in request.prompt:
             return steps(request, submit("What the first attempt wrote"), Text("Done."))
         return steps(request, Shell("echo 'Hello, world' > greeting.txt"), Text("I wrote it."))
 
-    with codex.answering(forgetful) as requests:
+    with backend.answering(forgetful) as requests:
         project.run("assign")
         assert project.run("code", TICKET).code == 1
         assert "Attempt 1 failed: no-submit" in project.plan_files()[f"tickets/open/{TICKET}.md"]
@@ -40,16 +43,18 @@ def test_a_second_attempt_goes_on_with_the_session_of_the_first(codex: Codex) ->
 
     assert [request.prompt.count("You are the coding agent") for request in requests] == [1, 1, 1, 1]
     assert ["Attempt 1 failed: no-submit" in request.prompt for request in requests] == [False, False, True, True]
-    # of the thread's 400 and 40 the first attempt has used half
+    # of the session's 400 and 40 the first attempt has used half
     assert tokens(project, "reopen") == tokens(project, "complete") == ["Tokens-In: 200", "Tokens-Out: 20"]
-    assert "Cost-USD: 0.000400" in project.git("log", "-1", "--format=%B", "--grep=complete ticket", PLAN)
+    cost = {"codex": 0.0004, "claude-code": 0.0012}[backend.name]
+    assert f"Cost-USD: {cost:.6f}" in project.git("log", "-1", "--format=%B", "--grep=complete ticket", PLAN)
 
 
-def test_a_session_that_codex_has_lost_is_replaced_by_a_new_one(codex: Codex) -> None:
-    project = codex.project
+@pytest.mark.behaviour("a lost session is replaced by a new one")
+def test_a_session_that_is_lost_is_replaced_by_a_new_one(backend: Backend) -> None:
+    project = backend.project
     project.ticket(TICKET, body=REQUEST)
 
-    with codex.answering(lambda _: Text("I have no idea.")) as requests:
+    with backend.answering(lambda _: Text("I have no idea.")) as requests:
         project.run("assign")
         assert project.run("code", TICKET).code == 1
         [log] = project.root.parent.glob(f"root/*/logs/{TICKET}/attempt-01.json")
