@@ -60,6 +60,8 @@ class Config:
     environment: tuple[str, ...] = ()
     """Patterns of names in our environment that agents are given beside the usual ones."""
     prices: Mapping[str, Price] = field(default_factory=dict)
+    sandbox: str = "auto"
+    """Whether agents run in their program's own sandbox: 'auto' where that works, or 'off'."""
     endpoint: tuple[str, int] = ("127.0.0.1", 8097)
     branch: str = ""
     gate: str = "make test"
@@ -71,6 +73,15 @@ class Config:
 
     def model(self, role: str) -> str:
         return self.models.get(role, DEFAULT_MODEL)
+
+    def backend(self, role: str) -> str:
+        """Return the name of the backend for a role: by name, else by the model's prefix, as in the original."""
+        model = self.model(role)
+        if role in self.backends or model in self.harnesses:
+            return self.backends.get(role, model)
+        if model.startswith(("gpt-", "codex-")):
+            return "codex"
+        return "claude-code" if model.startswith("claude-") else "typoi"
 
     def effort(self, role: str) -> str:
         return self.reasoning_effort.get(role, "")
@@ -123,6 +134,7 @@ def parse(text: str) -> Config:
         backends=backends,
         environment=_words(top, "environment"),
         prices=_prices(top.section("prices")),
+        sandbox=_sandbox(top),
         endpoint=_endpoint(top.section("endpoints")),
         branch=top.text("branch", ""),
         gate=top.text("gate", "make test"),
@@ -268,6 +280,13 @@ def _prices(section: _Reader) -> dict[str, Price]:
         prices[model] = Price(fresh, price.number("cached", fresh), price.number("output", 0))
         price.finish()
     return prices
+
+
+def _sandbox(top: _Reader) -> str:
+    wanted = top.text("sandbox", "auto")
+    if wanted not in ("auto", "off"):
+        raise ConfigError(f"'sandbox' is '{wanted}'", "one of: auto, off")
+    return wanted
 
 
 def _efforts(section: _Reader) -> dict[str, str]:

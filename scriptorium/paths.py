@@ -84,6 +84,16 @@ class Paths:
         return self.home / "backends"
 
     @property
+    def sandboxes(self) -> Path:
+        """What is known of each backend's sandbox."""
+        return self.home / "sandboxes"
+
+    @property
+    def temporary(self) -> Path:
+        """Temporary directories of agents; nothing in there outlives its run."""
+        return self.home / "tmp"
+
+    @property
     def sockets(self) -> Path:
         return self.home / "sockets"
 

@@ -11,6 +11,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -254,6 +255,30 @@ def _watch(
         if limits.no_progress and now - progressed > limits.no_progress:
             return End.NO_PROGRESS
     return End.EXIT
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a program had to say to a question; ``complaint`` is one line on why it failed, '' when it did not."""
+
+    out: str
+    complaint: str
+
+
+def ask(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], seconds: float) -> Answer:
+    """Run a program that answers by itself within a time limit; its output goes by way of ``cwd`` and does not stay."""
+    with tempfile.TemporaryDirectory(dir=cwd) as directory:
+        output, errors = Path(directory, "stdout"), Path(directory, "stderr")
+        limits = Limits(hard=seconds, no_output=0, no_progress=0)
+        finished = run(argv, cwd=cwd, env=env, output=output, errors=errors, limits=limits)
+        out, err = (file.read_text(errors="replace") for file in (output, errors))
+    if finished.ok:
+        return Answer(out, "")
+    if finished.end is not End.EXIT:
+        return Answer(out, f"'{argv[0]}' gave no answer within {seconds:g} seconds")
+    said = (line.strip() for line in (*err.splitlines(), *out.splitlines()))
+    words = next((line for line in said if line and not line.startswith("WARNING")), "")
+    return Answer(out, words[:300] or f"'{argv[0]}' ended with exit code {finished.status}")
 
 
 def foreground(argv: Sequence[str], directory: Path) -> int:

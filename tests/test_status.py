@@ -48,6 +48,7 @@ def test_tickets_are_counted_by_state_and_the_queue_is_shown(project: Project) -
         "stuck": ["0007-thing"],
         "queue": ["0003-thing"],
         "master": {"branch": "master", "commit": project.git("rev-parse", "master"), "health": "green"},
+        "sandbox": {},
         "spec": True,
         "running": False,
         "plan": project.git("rev-parse", PLAN),

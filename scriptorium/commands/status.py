@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from scriptorium import locks
+from scriptorium import locks, sandbox
+from scriptorium.config import ROLES
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import scrub_environment
 from scriptorium.notices import WAITING
@@ -69,6 +70,7 @@ def gather(workspace: Workspace, plan: Plan) -> dict[str, object]:
         "stuck": plan.tickets(State.STUCK),
         "queue": queue,
         "master": _master(workspace),
+        "sandbox": _sandboxes(workspace),
         "spec": plan.has_spec,
         "running": locks.is_held(paths.lock("run")),
         "plan": plan.commit,
@@ -86,9 +88,20 @@ def _master(workspace: Workspace) -> dict[str, str]:
     return {"branch": workspace.master, "commit": commit, "health": str(health)}
 
 
+def _sandboxes(workspace: Workspace) -> dict[str, dict[str, str]]:
+    """Return what held the last agent of each backend in use; one that has had none is left out."""
+    try:
+        backends = sorted({workspace.config.backend(role) for role in ROLES})
+        found = {backend: sandbox.remembered(workspace, backend) for backend in backends}
+    except ScriptoriumError:
+        return {}
+    return {backend: {"name": one.name, "reason": one.reason} for backend, one in found.items() if one}
+
+
 def _lines(facts: dict[str, object]) -> list[str]:
     counts, active, queue, master = facts["counts"], facts["active"], facts["queue"], facts["master"]
-    stuck = facts["stuck"]
+    stuck, sandboxes = facts["stuck"], facts["sandbox"]
+    assert isinstance(sandboxes, dict)
     assert isinstance(stuck, list)
     assert isinstance(counts, dict)
     assert isinstance(active, list)
@@ -107,6 +120,7 @@ def _lines(facts: dict[str, object]) -> list[str]:
     if queue:
         lines.append(f"Merge Queue: {', '.join(queue)}")
     lines.append(f"Master: {master['health']} {master['commit'][:12]}".rstrip())
+    lines += [f"Sandbox: {backend}: {sandbox.Sandbox(**one)}" for backend, one in sandboxes.items()]
     if not facts["spec"]:
         lines.append(WAITING)
     return lines

@@ -10,7 +10,7 @@ import json
 import shutil
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -72,6 +72,10 @@ class Task:
     price: Price | None = None
     read_only: bool = False
     """Whether the run is to write nothing, where the program can be told so."""
+    sandboxed: bool = False
+    """Whether the program's own sandbox is to hold it: nothing is writable but ``directory`` and TMPDIR."""
+    git_dir: Path = Path()
+    """The repository's git directory, of which a sandbox leaves nothing writable; set with ``sandboxed``."""
 
 
 @dataclass
@@ -136,6 +140,10 @@ class Harness(ABC):
     def settings(self, _task: Task, /) -> Mapping[str, str]:
         """Return what the program is given in its environment."""
         return {}
+
+    def probe(self) -> Sequence[str]:
+        """Return a command that succeeds where the program's own sandbox works; empty when it has none."""
+        return ()
 
     def remedy(self) -> str:
         return "install it, or name another model in 'scriptorium.json'"
@@ -238,7 +246,7 @@ def choose(config: Config, role: str, root: Path) -> tuple[Harness, str]:
     ``root`` is the top of the repository, from which a relative program is meant.
     """
     model = config.model(role)
-    name = config.backends.get(role) or (model if model in config.harnesses else backend_of(model))
+    name = config.backend(role)
     program = config.harnesses.get(name)
     if program is not None:
         from scriptorium.harness.command import Command
@@ -262,10 +270,3 @@ def choose(config: Config, role: str, root: Path) -> tuple[Harness, str]:
         f"did you mean '{near[0]}'?" if near else hint,
         ExitCode.CONFIG,
     )
-
-
-def backend_of(model: str) -> str:
-    """Return the backend that a model's prefix stands for, as in the original. Pure."""
-    if model.startswith(("gpt-", "codex-")):
-        return "codex"
-    return "claude-code" if model.startswith("claude-") else "typoi"

@@ -6,7 +6,7 @@ are often retries. Usage is the whole thread's so far, cached tokens included in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Codex(Harness):
         # Options after `exec` that belong before it are dropped in silence, so all are exec's own.
         argv = ["codex", "exec", "--json", "--skip-git-repo-check"]
         argv += ["--output-last-message", str(last_message), "--cd", str(task.directory), "--model", task.model]
-        argv += ["--dangerously-bypass-approvals-and-sandbox"]
+        argv += _confinement(task)
         if task.effort:
             argv += ["-c", f'model_reasoning_effort="{task.effort}"']
         if task.endpoint:
@@ -43,6 +43,9 @@ class Codex(Harness):
 
     def program(self) -> str:
         return "codex"
+
+    def probe(self) -> Sequence[str]:
+        return ("codex", "sandbox", "-c", 'sandbox_mode="workspace-write"', "--", "true")
 
     def remedy(self) -> str:
         return "install it with 'npm i -g @openai/codex', or name a program of your own under 'harnesses'"
@@ -74,6 +77,18 @@ class Codex(Harness):
                 report.error = str(event.get("message", ""))
                 report.cause = classify(0, report.error)
                 yield Event(Kind.NOTE, report.error)
+
+
+def _confinement(task: Task) -> list[str]:
+    """Return the options for codex's sandbox, in which .git is read-only and the shell has no network.
+
+    /tmp is left out of what is writable, because the other worktrees are in there; TMPDIR is the run's own.
+    """
+    if not task.sandboxed:
+        return ["--dangerously-bypass-approvals-and-sandbox"]
+    if task.read_only:
+        return ["--sandbox", "read-only"]
+    return ["--sandbox", "workspace-write", "-c", "sandbox_workspace_write.exclude_slash_tmp=true"]
 
 
 def _item(item: dict[str, Any], when: str, report: Report) -> Iterator[Event]:

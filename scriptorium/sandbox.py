@@ -1,0 +1,140 @@
+"""The sandboxes of the agents' own programs: whether one works on this host, and what holds an agent.
+
+A program says how to try its sandbox out (`Harness.probe`). The answer is kept in the repository's
+own directory with all that it depends on, so that one ticket after the other does not ask again
+and `status` can tell without starting anything. In force, only the agent's directory and a
+temporary one of its own are writable: no ref, no hook and no other worktree is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scriptorium.errors import ScriptoriumError
+from scriptorium.workspace import Workspace
+
+if TYPE_CHECKING:
+    from scriptorium.harness import Harness, Task
+
+log = logging.getLogger(__name__)
+
+WRITE, READ = "workspace-write", "read-only"
+
+LIMIT = 20.0
+"""Seconds in which a probe has to answer; codex takes a quarter of one."""
+
+NO_FOR = 600.0
+"""Seconds for which a no stands: what was missing may be mended in a way that no key shows."""
+
+TELLING = (
+    "user/max_user_namespaces",
+    "kernel/unprivileged_userns_clone",
+    "kernel/apparmor_restrict_unprivileged_userns",
+)
+"""Settings of Linux, below /proc/sys, that decide whether a sandbox works."""
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """What holds the agents of a program: the sandbox's name, or '' and why there is none."""
+
+    name: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return self.name or f"none ({self.reason})"
+
+
+OFF = Sandbox("", "switched off in 'scriptorium.json'")
+
+
+@contextmanager
+def confined(workspace: Workspace, harness: Harness, task: Task) -> Iterator[Task]:
+    """Give a task as it is to be run, in the program's sandbox where that works, and say what holds it."""
+    found = find(workspace, harness, task.env)
+    level = logging.INFO if harness.probe() else logging.DEBUG  # that a program never had one is no news
+    log.log(level, "sandbox: %s", READ if found.name and task.read_only else found)
+    if not found.name:
+        yield task
+        return
+    # short, because programs make sockets in there; nobody else is at this subject now
+    temporary = workspace.paths.temporary / task.logs.name[:16]
+    shutil.rmtree(temporary, ignore_errors=True)
+    env = {**task.env, "TMPDIR": str(workspace.paths.ensure(temporary))}
+    try:
+        yield replace(task, sandboxed=True, git_dir=workspace.repository.common_dir, env=env)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def find(workspace: Workspace, harness: Harness, env: Mapping[str, str], *, anew: bool = False) -> Sandbox:
+    """Return what holds a program's agents here; starts the program when it is not known or asked ``anew``."""
+    if workspace.config.sandbox == "off":
+        return OFF
+    key = _key(harness)
+    file = _file(workspace, harness.name)
+    found = None if anew else _read(file, key)
+    if found is None or (not found.name and time.time() - file.stat().st_mtime > NO_FOR):
+        found = _try(workspace, harness, env)
+        draft = workspace.paths.ensure(file.parent) / f".{os.getpid()}"
+        draft.write_text(json.dumps({"key": key, "name": found.name, "reason": found.reason}))
+        draft.replace(file)
+    return found
+
+
+def remembered(workspace: Workspace, backend: str) -> Sandbox | None:
+    """Return what held the last agent of a backend, None when there was none; starts nothing."""
+    return OFF if workspace.config.sandbox == "off" else _read(_file(workspace, backend))
+
+
+def _file(workspace: Workspace, backend: str) -> Path:
+    return workspace.paths.sandboxes / f"{backend.replace('/', '%')}.json"
+
+
+def _read(file: Path, key: str = "") -> Sandbox | None:
+    try:
+        facts = json.loads(file.read_text())
+        return Sandbox(facts["name"], facts["reason"]) if key in ("", facts["key"]) else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _key(harness: Harness) -> str:
+    """Return all that the answer depends on, as one short word."""
+    facts: list[object] = [list(harness.probe()), os.geteuid(), *os.uname()]
+    for name in (harness.program(), "bwrap", "socat"):
+        path = shutil.which(name) or ""
+        facts += [path, os.stat(path).st_mtime_ns if path else 0]  # noqa: PTH116
+    facts += [_setting(name) for name in TELLING]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _setting(name: str) -> str:
+    try:
+        return Path("/proc/sys", name).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _try(workspace: Workspace, harness: Harness, env: Mapping[str, str]) -> Sandbox:
+    """Run a program's probe and return what it shows."""
+    from scriptorium import process  # late: `status` only looks answers up
+
+    argv = harness.probe()
+    if not argv:
+        return Sandbox("", f"'{harness.name}' has none of its own")
+    try:
+        tried = process.ask(argv, cwd=workspace.paths.ensure(workspace.paths.temporary), env=env, seconds=LIMIT)
+    except ScriptoriumError as error:
+        return Sandbox("", error.message)
+    return Sandbox("", tried.complaint) if tried.complaint else Sandbox(WRITE)
