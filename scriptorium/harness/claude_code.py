@@ -7,7 +7,8 @@ while its subtype is `success`. A message's own usage is a first guess, the resu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ class ClaudeCode(Harness):
             argv += ["--allowed-tools", f"{READING},mcp__scriptorium"]
         else:
             argv += ["--permission-mode", "acceptEdits", "--allowed-tools", ALLOWED]
+        if task.sandboxed:
+            argv += ["--settings", json.dumps({"sandbox": _confinement(task)})]
         if task.effort:
             argv += ["--effort", "low" if task.effort == "minimal" else task.effort]
         if task.session:
@@ -58,6 +61,12 @@ class ClaudeCode(Harness):
 
     def program(self) -> str:
         return "claude"
+
+    def probe(self) -> Sequence[str]:
+        if sys.platform == "darwin":
+            return ("sandbox-exec", "-p", "(version 1) (allow default)", "true")
+        # what it is made of; its own 'sandbox status' does not notice that there are no user namespaces
+        return ("sh", "-c", _TRIAL)
 
     def remedy(self) -> str:
         return "install it with 'npm i -g @anthropic-ai/claude-code', or name a program of your own under 'harnesses'"
@@ -81,6 +90,27 @@ class ClaudeCode(Harness):
                     yield from _message(message, role, bool(event.get("parent_tool_use_id")), report)
             case "result", _:
                 yield from _result(event, report)
+
+
+_TRIAL = """
+for program in bwrap socat; do
+    command -v $program >/dev/null || { echo "'$program' is not on PATH" >&2; exit 1; }
+done
+exec bwrap --unshare-user --unshare-net --unshare-pid --ro-bind / / --dev /dev --proc /proc -- true
+"""
+
+
+def _confinement(task: Task) -> dict[str, object]:
+    """Return the settings of the sandbox in which its shell runs; its other tools are held by permissions.
+
+    On its own it leaves most of the git directory writable, because a worktree's commits go there.
+    """
+    return {
+        "enabled": True,
+        "failIfUnavailable": True,
+        "allowUnsandboxedCommands": False,
+        "filesystem": {"denyWrite": [str(task.git_dir)]},
+    }
 
 
 def _servers(servers: object, report: Report) -> Iterator[Event]:
