@@ -77,11 +77,7 @@ class Config:
     def backend(self, role: str) -> str:
         """Return the name of the backend for a role: by name, else by the model's prefix, as in the original."""
         model = self.model(role)
-        if role in self.backends or model in self.harnesses:
-            return self.backends.get(role, model)
-        if model.startswith(("gpt-", "codex-")):
-            return "codex"
-        return "claude-code" if model.startswith("claude-") else "typoi"
+        return self.backends.get(role) or (model if model in self.harnesses else backend_of(model))
 
     def effort(self, role: str) -> str:
         return self.reasoning_effort.get(role, "")
@@ -90,6 +86,13 @@ class Config:
     def environments(self) -> list[Mapping[str, str]]:
         """What the agents find in their environment by configuration; it may hold secrets."""
         return [program.env for program in self.harnesses.values()]
+
+
+def backend_of(model: str) -> str:
+    """Return the backend that a model's prefix stands for, as in the original."""
+    if model.startswith(("gpt-", "codex-")):
+        return "codex"
+    return "claude-code" if model.startswith("claude-") else "typoi"
 
 
 class ConfigError(ScriptoriumError):

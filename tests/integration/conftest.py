@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import pytest
 
-from scriptorium.harness import backend_of
+from scriptorium.config import backend_of
 from tests.scripted_model import Reply, Request, ScriptedModel, claude_environment, codex_config
 from tests.support import Project
 
