@@ -90,9 +90,9 @@ class Report:
     """Why it failed, where the harness is sure of it."""
     session: str = ""
     usage: Usage = NOTHING
-    """What the run has used, or unless ``total`` is set."""
+    """What the run has used, as far as the program tells that."""
     total: Usage | None = None
-    """What the whole session has used so far, for a backend that counts so."""
+    """What the whole session has used so far, in the figures that the program tells so."""
     worked: bool = False
     """Whether the model has answered at all, so that a failure may be the ticket's."""
 
@@ -197,7 +197,7 @@ class Harness(ABC):
             report.message = last_message.read_text(errors="replace")
         spent = task.session.spent if task.session else NOTHING
         if report.total is not None:
-            report.usage = report.total - spent
+            report.usage = report.usage | (report.total - spent)
         elif task.session:
             report.total = spent  # it was ended before it could tell; the next run of the session will
         report.usage = report.usage.priced(task.price)

@@ -23,6 +23,10 @@ class Usage:
         names = [field.name for field in fields(self)]
         return Usage(**{name: max(0, getattr(self, name) - getattr(earlier, name)) for name in names})
 
+    def __or__(self, other: Usage) -> Usage:
+        """Return it, and what it leaves at nothing from another."""
+        return Usage(**{field.name: getattr(self, field.name) or getattr(other, field.name) for field in fields(self)})
+
     def priced(self, price: Price | None) -> Usage:
         """Return it with the cost by a price table, unless the backend has told its own."""
         if price is None or self.cost_usd:
