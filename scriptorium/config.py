@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from scriptorium.errors import ExitCode, ScriptoriumError
 
 FILE = "scriptorium.json"
+PROTOCOLS = ("acp",)
 ROLES = ("architect", "manager", "coding", "reviewer")
 EFFORTS = ("minimal", "low", "medium", "high", "xhigh")
 DEFAULT_MODEL = "gpt-5.1-codex-mini"
@@ -37,6 +38,11 @@ class Program:
 
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+    protocol: str = ""
+    """How it is spoken to: 'acp', or '' for a prompt on stdin and nothing else."""
+    model: str = ""
+    """The model to choose in it where the role names none, '' for its own choice; so is ``mode``."""
+    mode: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,8 @@ class Config:
     file_log_level: str = "DEBUG"
 
     def model(self, role: str) -> str:
-        return self.models.get(role, DEFAULT_MODEL)
+        named = self.backends.get(role, "")
+        return self.models.get(role) or (named if named in self.harnesses else DEFAULT_MODEL)
 
     def backend(self, role: str) -> str:
         """Return the name of the backend for a role: by name, else by the model's prefix, as in the original."""
@@ -262,8 +269,13 @@ def _harnesses(top: _Reader) -> dict[str, Program]:
         env = program.take("env", dict, {})
         if not all(isinstance(value, str) and "\0" not in key + value and "=" not in key for key, value in env.items()):
             raise ConfigError(f"'harnesses.{name}.env' should hold strings")
+        protocol = program.text("protocol", "")
+        if protocol not in ("", *PROTOCOLS):
+            hint = f"one of: {', '.join(PROTOCOLS)}; none for a program that takes its prompt on stdin"
+            raise ConfigError(f"'harnesses.{name}.protocol' is '{protocol}'", hint)
+        model, mode = (program.text("model", ""), program.text("mode", "")) if protocol else ("", "")
         program.finish()
-        harnesses[name] = Program(command, env)
+        harnesses[name] = Program(command, env, protocol, model, mode)
     return harnesses
 
 

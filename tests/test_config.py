@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,13 @@ def test_a_program_can_be_a_harness() -> None:
     assert config.harnesses == {"mine": Program(("./agent", "-x"), {"KEY": "value"})}
 
 
+def test_an_agent_that_speaks_a_protocol_may_name_a_model_and_a_mode() -> None:
+    program = {"protocol": "acp", "command": ["opencode", "acp"], "model": "a/b", "mode": "build"}
+    config = parse(json.dumps({"harnesses": {"opencode": program}, "agents": {"coding": {"harness": "opencode"}}}))
+    assert config.harnesses == {"opencode": Program(("opencode", "acp"), {}, "acp", "a/b", "build")}
+    assert (config.model("coding"), config.model("manager")) == ("opencode", "gpt-5.1-codex-mini")
+
+
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
@@ -113,6 +121,8 @@ def test_a_program_can_be_a_harness() -> None:
         ('{"harnesses": {"x": {"command": "a"}}}', "'harnesses.x.command' is a string, and should be a list", "edit"),
         ('{"harnesses": {"x": {"command": ["a"], "env": {"A": 1}}}}', "'harnesses.x.env' should hold strings", "edit"),
         ('{"harnesses": {"x": {"command": ["a"], "cwd": "."}}}', "unknown key 'harnesses.x.cwd'", "known here: "),
+        ('{"harnesses": {"x": {"command": ["a"], "model": "m"}}}', "unknown key 'harnesses.x.model'", "known here: "),
+        ('{"harnesses": {"x": {"command": ["a"], "protocol": "apc"}}}', "'harnesses.x.protocol' is 'apc'", "one of"),
         ('{"harnesses": {"x": "a"}}', "'harnesses.x' is a string, and should be an object", "edit"),
     ],
 )  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import Project
 
-SLOW = {"sh", "filelock", "ruamel", "mcp", "colorlog"}
+SLOW = {"sh", "filelock", "ruamel", "mcp", "acp", "pydantic", "colorlog"}
 
 
 def imported(project: Project, *argv: str) -> set[str]:

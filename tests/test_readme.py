@@ -266,7 +266,7 @@ def test_the_configuration_table_has_the_keys_that_are_accepted_and_no_others(
         return take(reader, key, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(config._Reader, "take", note)
-    config.parse('{"harnesses": {"<name>": {"command": ["x"]}}}')
+    config.parse('{"harnesses": {"<name>": {"command": ["x"], "protocol": "acp"}}}')
     keys = {key for key in taken if not any(other.startswith(f"{key}.") for other in taken)}
     listed = first_column(section("Configuration"))
     roles = [role for role in listed if "<role>" in role]

@@ -248,6 +248,10 @@ def choose(config: Config, role: str, root: Path) -> tuple[Harness, str]:
     model = config.model(role)
     name = config.backend(role)
     program = config.harnesses.get(name)
+    if program is not None and program.protocol == "acp":
+        from scriptorium.harness.acp import Acp
+
+        return Acp(name, program, root), model
     if program is not None:
         from scriptorium.harness.command import Command
 

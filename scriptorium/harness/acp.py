@@ -1,0 +1,99 @@
+"""Any agent that speaks the Agent Client Protocol, such as opencode and gemini, by configuration alone.
+
+The program in between, `scriptorium.acp_client`, holds the conversation and tells of it in lines of its own,
+which are described there. Tokens are of one run, the cost is of the whole session.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import scriptorium
+from scriptorium.causes import Cause, classify
+from scriptorium.harness import Event, Kind, Report, Task, parse_event
+from scriptorium.harness.command import Command
+from scriptorium.harness.usage import Usage, amount, count
+
+AUTH_REQUIRED = -32000
+"""The protocol's error code for an agent that is not signed in."""
+
+
+class Acp(Command):
+    """A program named in the configuration, with the protocol `acp`."""
+
+    wants_endpoint = True
+    can_resume = True
+
+    def argv(self, task: Task, _last_message: Path) -> list[str]:
+        options = {
+            "endpoint": task.endpoint,
+            "model": self._model(task.model),
+            "mode": self._program.mode,
+            "effort": task.effort,
+            "session": task.session.id if task.session else "",
+            "read_only": task.read_only,
+        }
+        source = str(Path(scriptorium.__path__[0]).parent)
+        # -P and the path: the scriptorium that runs now, whatever the agent's directory holds
+        return [sys.executable, "-P", "-c", _START, source, json.dumps(options), *super().argv(task, _last_message)]
+
+    def label(self, model: str) -> str:
+        return super().label(self._model(model) or self.name)
+
+    def _model(self, model: str) -> str:
+        """Return the model to choose: the role's, unless that is just the name of this program."""
+        return model if model != self.name else self._program.model
+
+    def read(self, line: bytes, report: Report) -> Iterator[Event]:
+        event = parse_event(line)
+        text = str(event.get("text", ""))
+        kind = event.get("type")
+        report.worked |= kind in ("text", "thinking", "plan", "tool", "permission")
+        match kind:
+            case "session":
+                report.session = str(event.get("id", ""))
+            case "text":
+                report.message = text if event.get("new") else report.message + text
+                yield Event(Kind.TEXT, text)
+            case "thinking" | "plan":
+                yield Event(Kind.THINKING, text)
+            case "tool":
+                yield Event(Kind.TOOL, str(event.get("title", "")))
+            case "permission":
+                yield Event(Kind.TOOL, "" if event.get("allowed") else f"refused: {event.get('title')}")
+            case "note":
+                yield Event(Kind.NOTE, text)
+            case "cost":
+                report.total = Usage(cost_usd=amount(event, "usd"))
+            case "end":
+                used = event.get("usage")
+                tokens = {f"tokens_{name}": count(used, name) for name in ("in", "cached", "out", "reasoning")}
+                report.usage = Usage(**tokens)
+            case "error":
+                report.error = str(event.get("message", ""))
+                report.cause = _cause(event, report.error)
+                yield Event(Kind.NOTE, report.error)
+
+
+def _cause(error: dict[str, Any], message: str) -> Cause | None:
+    """Return whose failure an error is; None leaves it open, as where a session is not known any more."""
+    if error.get("code") == AUTH_REQUIRED:
+        return Cause.AUTH
+    match error.get("at"):
+        case "resume":
+            return None
+        case "turn":
+            return classify(0, message)
+    return classify(0, message) or Cause.INFRASTRUCTURE
+
+
+_START = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from scriptorium.acp_client import main
+sys.exit(main(sys.argv[1:]))
+"""
