@@ -250,12 +250,38 @@ def test_agent_program_that_is_missing(project: Project) -> None:
     assert picture(project) == before
 
 
-def test_model_without_a_backend(project: Project) -> None:
+@pytest.mark.parametrize(
+    ("backend", "hint"),
+    [
+        ("claude", "did you mean 'claude-code'?"),
+        ("scrip", "did you mean 'script'?"),
+        ("zzz", "one of: codex, claude-code, typoi, script"),
+    ],
+)
+def test_backend_that_there_is_not(project: Project, backend: str, hint: str) -> None:
     project.init()
-    project.configure(models={"architect": "llama-4"})
+    project.agent("true")
+    project.configure(agents={"architect": {"harness": backend}})
     result = project.run("run")
-    message = "model 'llama-4' of role 'architect' needs the backend 'typoi', which is not there yet"
-    refused(result, 78, message, "name the program under 'harnesses'")
+    refused(result, 78, f"role 'architect' names the backend '{backend}', which there is not", hint)
+
+
+@pytest.mark.parametrize(
+    ("model", "hint"),
+    [
+        ("scirpt", "model 'scirpt' is typoi's, as it is nobody else's; did you mean 'script'?"),
+        (
+            "llama-5",
+            "model 'llama-5' is typoi's, as it is nobody else's; "
+            "others: 'gpt-…' and 'codex-…' (codex), 'claude-…' (claude-code), 'script'",
+        ),
+    ],
+)
+def test_model_of_typoi_where_that_is_not_installed(project: Project, model: str, hint: str) -> None:
+    project.init()
+    project.agent("true")
+    project.configure(models={"architect": model})
+    refused(project.run("run"), 78, "'typoi' is not on PATH", hint)
 
 
 # -- git ------------------------------------------------------------------------------------------------

@@ -24,6 +24,9 @@ from scriptorium.harness.usage import NOTHING, Usage
 from scriptorium.output import next_log
 from scriptorium.process import Finished
 
+BACKENDS = ("codex", "claude-code", "typoi")
+"""The backends that are there without configuration."""
+
 
 class Kind(StrEnum):
     """What an event shows of an agent."""
@@ -265,12 +268,16 @@ def choose(config: Config, role: str, root: Path) -> tuple[Harness, str]:
             from scriptorium.harness.claude_code import ClaudeCode
 
             return ClaudeCode(), model
+        case "typoi":
+            from scriptorium.harness.typoi import Typoi
+
+            return Typoi(model, config.harnesses), model
     from difflib import get_close_matches
 
-    near = get_close_matches(name if role in config.backends else model, config.harnesses, 1)
-    hint = "use a 'gpt-…', 'codex-…' or 'claude-…' model, or name the program under 'harnesses'"
+    known = (*BACKENDS, *config.harnesses)
+    near = get_close_matches(name, known, 1)
     raise ScriptoriumError(
-        f"model '{model}' of role '{role}' needs the backend '{name}', which is not there yet",
-        f"did you mean '{near[0]}'?" if near else hint,
+        f"role '{role}' names the backend '{name}', which there is not",
+        f"did you mean '{near[0]}'?" if near else f"one of: {', '.join(known)}",
         ExitCode.CONFIG,
     )

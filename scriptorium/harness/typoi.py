@@ -1,0 +1,79 @@
+"""Typoi, the original's own agent: every model that no other backend claims.
+
+No public copy of the program exists, so what follows is assumed and shown with a stand-in only:
+
+- it is called as ``typoi --model MODEL`` in the directory to work in, with the prompt on stdin, and it exits
+  with 0 when it is done;
+- a line of its output is plain text, or a JSON object with a ``type``: ``text`` and ``thinking`` with a
+  ``text``, ``tool`` with a ``name``, ``error`` with a ``message``, ``usage`` with ``input_tokens``,
+  ``cached_tokens``, ``output_tokens``, ``reasoning_tokens`` and ``cost_usd``; any other type is only progress;
+- it has no MCP, and hands in by ``scriptorium submit-pr``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+from scriptorium.causes import classify
+from scriptorium.harness import Event, Harness, Kind, Report, Task, parse_event
+from scriptorium.harness.usage import Usage, amount, count
+
+
+class Typoi(Harness):
+    """The `typoi` on PATH; ``others`` are the harnesses that the configuration names."""
+
+    name = "typoi"
+    needs = ("TYPOI_*", "OPENAI_*")
+
+    def __init__(self, model: str, others: Collection[str]) -> None:
+        self._model = model
+        self._others = others
+
+    def argv(self, task: Task, _last_message: Path) -> list[str]:
+        return ["typoi", "--model", task.model]
+
+    def program(self) -> str:
+        return "typoi"
+
+    def remedy(self) -> str:
+        """Return what else was meant, since few have the program."""
+        near = get_close_matches(self._model, self._others, 1)
+        if near:
+            return f"model '{self._model}' is typoi's, as it is nobody else's; did you mean '{near[0]}'?"
+        named = "".join(f", '{name}'" for name in sorted(self._others))
+        known = f"'gpt-…' and 'codex-…' (codex), 'claude-…' (claude-code){named}"
+        return f"model '{self._model}' is typoi's, as it is nobody else's; others: {known}"
+
+    def read(self, line: bytes, report: Report) -> Iterator[Event]:
+        event = parse_event(line)
+        kind = event.get("type")
+        if kind == "error":
+            report.error = str(event.get("message", ""))
+            report.cause = classify(0, report.error)
+            yield Event(Kind.NOTE, report.error)
+        elif kind == "usage":
+            report.usage = Usage(
+                count(event, "input_tokens"),
+                count(event, "cached_tokens"),
+                count(event, "output_tokens"),
+                count(event, "reasoning_tokens"),
+                amount(event, "cost_usd"),
+            )
+        else:
+            report.worked = True
+            yield _shown(line, event, report)
+
+
+def _shown(line: bytes, event: dict[str, object], report: Report) -> Event:
+    """Return what a line shows of the agent's work."""
+    match event.get("type"):
+        case "thinking":
+            return Event(Kind.THINKING, str(event.get("text", "")))
+        case "tool":
+            return Event(Kind.TOOL, str(event.get("name", "")))
+        case None | "text":
+            report.message = str(event["text"]) if "text" in event else line.decode(errors="replace").strip()
+            return Event(Kind.TEXT, report.message)
+    return Event(Kind.TOOL, "")
