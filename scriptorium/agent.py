@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 
 import scriptorium
-from scriptorium import backends, sandbox
+from scriptorium import backends, sandbox, tripwire
 from scriptorium.causes import BACKEND, Cause
 from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
@@ -51,7 +51,8 @@ def run(workspace: Workspace, harness: Harness, task: Task, on_event: Callable[[
     """
     directory = workspace.paths.ensure(workspace.paths.backends)
     backends.require(directory, harness.name)
-    with sandbox.confined(workspace, harness, task) as confined:
+    watching = tripwire.watching(workspace, task.directory, task.role, task.env["SCRIPTORIUM_TICKET"])
+    with sandbox.confined(workspace, harness, task) as confined, watching:
         outcome = harness.run(confined, on_event)
     cause, reason = failure(outcome, task)
     backends.note(directory, harness.name, cause, reason)

@@ -479,7 +479,8 @@ def test_an_agent_that_commits_on_master_is_told_of(project: Project) -> None:
 
     commit = project.git("rev-parse", "master")
     assert result.code == 1
-    assert f"'master' moved to {commit[:12]} while the agent of ticket '{name}' ran" in result.err
+    assert f"while the agent of ticket '{name}' ran, these moved: 'refs/heads/master' " in result.err
+    assert f" -> {commit[:12]}, '.git/index'; " in result.err
     assert project.git("log", "-1", "--format=%s", "master") == "stray"
 
 

@@ -6,14 +6,13 @@ import logging
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from scriptorium import agent, gate, locks, notices, process, transitions, worktrees
+from scriptorium import agent, locks, notices, process, transitions, worktrees
 from scriptorium.backends import Resting
 from scriptorium.causes import UNCOUNTED, Cause
 from scriptorium.cli import Command
 from scriptorium.commands.assign import unreadable
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
-from scriptorium.gate import Colour
 from scriptorium.git import GitError
 from scriptorium.harness import Outcome, Task
 from scriptorium.output import tail
@@ -135,23 +134,12 @@ class _Coding:
         log.info("ticket '%s': attempt %d begins", self.ticket.name, self.ticket.attempts + 1)
         tools = {"submit_pr": lambda given: self.submit(str(given.get("summary", "")))}
         with agent.answering(workspace, harness, task, tools, endpoint) as task:
-            master = workspace.master_commit()
             try:
                 outcome = agent.run(workspace, harness, task)
             except Stopped:
                 self._stopped()
                 raise
-        self._tell_of_master(master)
         return self._conclude(outcome, task)
-
-    def _tell_of_master(self, before: str) -> None:
-        """Say that master moved past the gate while the agent ran: it may have committed there itself."""
-        now = self.workspace.master_commit()
-        if now != before and gate.recall(self.workspace, self.workspace.repository.tree_of(now)) is not Colour.GREEN:
-            log.warning(
-                "'%s' moved to %s while the agent of ticket '%s' ran, and not by the merge queue: look at "
-                "'git log %s..%s'", self.workspace.master, now[:12], self.ticket.name, before[:12], now[:12],
-            )  # fmt: skip
 
     def _begin_merge(self) -> None:
         """Begin the merge that failed, so that the agent need only resolve it; its sandbox may keep git from it."""

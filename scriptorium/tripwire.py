@@ -1,0 +1,205 @@
+"""Tells when something moved while an agent ran that no agent should move.
+
+Looked at before and after a run: refs, the HEAD and the index of the user's checkout, the repository's
+configuration and hooks, and the run's own worktree. Read from git's own files (gitrepository-layout,
+gitformat-index), because a run is to cost no further git process; what is kept in reftables is asked of
+git. What our own steps move is left out. A person may have moved the rest, so it is told and never undone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium import gate, worktrees
+from scriptorium.errors import ScriptoriumError
+from scriptorium.gate import Colour
+from scriptorium.git import Repository
+from scriptorium.plan import REF, Plan
+from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, ticket_path
+from scriptorium.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+OTHERS = ("refs/scriptorium/", "refs/bisect/", "refs/worktree/", "refs/rewritten/")
+"""Refs that are ours to move, or that git moves in the midst of a command."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a look has found: refs and HEAD by name, files by path; the values only tell whether they moved."""
+
+    refs: Mapping[str, str]
+    files: Mapping[str, str]
+
+
+@contextmanager
+def watching(workspace: Workspace, worktree: Path, role: str, ticket: str = "") -> Iterator[None]:
+    """Warn, after a block in which an agent runs, of all that moved meanwhile and should not have."""
+    who = f"agent of ticket '{ticket}'" if ticket else f"{role} agent"
+    before = look(workspace.repository)
+    try:
+        yield
+    finally:
+        try:
+            moved = _moved(workspace, before, look(workspace.repository)) + _strayed(workspace, worktree, ticket)
+            if moved:
+                hint = "nothing of it is undone: look whether it was you"
+                log.warning("while the %s ran, these moved: %s; %s", who, ", ".join(moved), hint)
+        except ScriptoriumError as error:
+            log.warning("what moved while the %s ran cannot be told: %s", who, error.message)
+
+
+def look(repository: Repository) -> Sight:
+    """Return how everything stands now."""
+    common = repository.common_dir
+    reftable = (common / "reftable").is_dir()
+    refs = refs_by_git(repository) if reftable else refs_in_files(common)
+    watched = [
+        common / "config",
+        common / "config.worktree",
+        *(common / "hooks").glob("*"),
+        *(common / "info").glob("*"),
+    ]
+    files = {os.path.relpath(file, repository.root): _digest(_read(file)) for file in watched}
+    if repository.root != common:
+        raw = len(next((oid for oid in refs.values() if re.fullmatch(r"[0-9a-f]{40,64}", oid)), "0" * 40)) // 2
+        files[os.path.relpath(common / "index", repository.root)] = _digest(_staged(_read(common / "index"), raw))
+    return Sight({ref: oid for ref, oid in refs.items() if not ref.startswith(OTHERS)}, files)
+
+
+def refs_in_files(common: Path) -> dict[str, str]:
+    """Return HEAD and all refs as their files have them: an object id, or the ref that one stands for."""
+    found = {"HEAD": _read(common / "HEAD").decode(errors="replace").removeprefix("ref: ").strip()}
+    for directory, _, names in os.walk(common / "refs"):
+        for name in names:
+            file = Path(directory, name)
+            if text := _read(file).decode(errors="replace").removeprefix("ref: ").strip():
+                found[os.path.relpath(file, common)] = text
+    # after the loose ones, or a ref that is packed meanwhile would be in neither
+    for line in _read(common / "packed-refs").decode(errors="surrogateescape").splitlines():
+        oid, _, ref = line.partition(" ")
+        if ref and oid[:1] not in "#^":
+            found.setdefault(ref, oid)
+    return {ref: oid for ref, oid in found.items() if not ref.endswith(".lock")}
+
+
+def refs_by_git(repository: Repository) -> dict[str, str]:
+    """Return the same by asking git; a detached HEAD is '', wherever it is."""
+    out = repository.git("for-each-ref", "--format=%(HEAD) %(objectname) %(refname) %(symref)")[1]
+    lines = [os.fsdecode(line) for line in out.splitlines()]
+    facts = [(line[0], *line[2:].split(" ")) for line in lines]
+    head = next((ref for mark, _, ref, _ in facts if mark == "*"), "")
+    return {"HEAD": head, **{ref: symref or oid for _, oid, ref, symref in facts}}
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest() if data else ""
+
+
+def _staged(data: bytes, raw: int) -> bytes:
+    """Return what an index says of its files, their times left out: every `git status` may refresh those.
+
+    ``raw`` is the length of an object id in bytes. A version that is read otherwise is returned whole.
+    """
+    try:
+        version, count = struct.unpack(">4xII", data[:12])
+        if version not in (2, 3):
+            return data
+        said, start = [], 12
+        for _ in range(count):
+            flags = start + 40 + raw
+            end = data.index(0, flags + (4 if data[flags] & 0x40 else 2))
+            said.append(data[start + 24 : start + 28] + data[start + 40 : end])  # mode; id, flags and name
+            start += (end - start) // 8 * 8 + 8
+    except (struct.error, ValueError, IndexError):
+        return data
+    return b"\0".join(said)
+
+
+def _moved(workspace: Workspace, before: Sight, after: Sight) -> list[str]:
+    """Return what moved and is not our own doing, in words."""
+    repository = workspace.repository
+    refs, files = _differing(before.refs, after.refs), _differing(before.files, after.files)
+    commits = _since(repository, *refs[REF]) if REF in refs else []
+    if commits is not None:
+        refs.pop(REF, None)  # it is to move by our own commits, which have this trailer
+    foreign = [name for name, message in commits or [] if "\nTransaction: " not in message]
+    if workspace.master_ref in refs and _is_landed(workspace, refs[workspace.master_ref][1], commits or [], after):
+        del refs[workspace.master_ref]
+        if after.refs["HEAD"] == workspace.master_ref:
+            files.pop(os.path.relpath(repository.common_dir / "index", repository.root), None)
+    ours = any(ref.startswith(f"refs/heads/{BRANCH_PREFIX}") for ref in refs)
+    at_work = _branches_at_work(repository, before.refs.get(REF, ""), after.refs.get(REF, "")) if ours else set()
+    told = [f"'{REF}' by the commit {name[:12]}" for name in foreign]
+    told += [f"'{ref}' {_short(old)} -> {_short(new)}" for ref, (old, new) in refs.items() if ref not in at_work]
+    return told + [f"'{file}'" for file in files]
+
+
+def _since(repository: Repository, old: str, new: str) -> list[tuple[str, str]] | None:
+    """Return id and message of the commits after ``old``, the newest first; None when ``new`` does not descend."""
+    found = []
+    while new != old:
+        commit = repository.objects.read(new) if new else None
+        parent = re.search(rb"^parent (\w+)$", commit.data.partition(b"\n\n")[0], re.MULTILINE) if commit else None
+        if commit is None or parent is None:
+            return None
+        found.append((new, commit.data.partition(b"\n\n")[2].decode(errors="replace")))
+        new = parent[1].decode()
+    return found
+
+
+def _is_landed(workspace: Workspace, master: str, commits: list[tuple[str, str]], after: Sight) -> bool:
+    """Tell whether it was the merge queue that moved master."""
+    if any(f"\nLanded: {master}\n" in f"{message}\n" for _, message in commits):
+        return True
+    # between master's move and the plan's it is the tip of a ticket that the gate has passed
+    tips = {oid for ref, oid in after.refs.items() if ref.startswith(f"refs/heads/{BRANCH_PREFIX}")}
+    return master in tips and gate.recall(workspace, workspace.repository.tree_of(master)) is Colour.GREEN
+
+
+def _branches_at_work(repository: Repository, old: str, new: str) -> set[str]:
+    """Return the branches of tickets that were in progress at either commit of the plan, or moved in between."""
+    before, after = _standing(repository, old), _standing(repository, new)
+    in_progress = {item for item in before | after if item[1] is State.IN_PROGRESS}
+    return {f"refs/heads/{branch_of(name)}" for name, _, _ in in_progress | (before ^ after)}
+
+
+def _standing(repository: Repository, commit: str) -> set[tuple[str, State, str]]:
+    """Return each ticket of a plan with its state and the id of its file."""
+    if not commit:
+        return set()
+    plan = Plan(repository, commit, repository.tree_of(commit))
+    return {(name, state, plan.blob(ticket_path(state, name))) for state in State for name in plan.tickets(state)}
+
+
+def _strayed(workspace: Workspace, worktree: Path, ticket: str) -> list[str]:
+    """Return how the run's own worktree is not what it was, in words."""
+    if not (worktree / ".git").exists():
+        return [f"'{worktree}' (gone)"]
+    if ticket and not worktrees.is_sound(workspace, worktree, branch_of(ticket)):
+        return [f"'{worktree}' (not on '{branch_of(ticket)}')"]
+    return []
+
+
+def _differing(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    pairs = {name: (before.get(name, ""), after.get(name, "")) for name in sorted({*before, *after})}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _short(value: str) -> str:
+    return value[:12] if re.fullmatch(r"[0-9a-f]{40,64}", value) else value or "none"
