@@ -89,11 +89,6 @@ class Paths:
         return self.home / "sandboxes"
 
     @property
-    def temporary(self) -> Path:
-        """Temporary directories of agents; nothing in there outlives its run."""
-        return self.home / "tmp"
-
-    @property
     def sockets(self) -> Path:
         return self.home / "sockets"
 

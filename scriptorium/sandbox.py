@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -67,11 +68,10 @@ def confined(workspace: Workspace, harness: Harness, task: Task) -> Iterator[Tas
     if not found.name:
         yield task
         return
-    # short, because programs make sockets in there; nobody else is at this subject now
-    temporary = workspace.paths.temporary / task.logs.name[:16]
-    shutil.rmtree(temporary, ignore_errors=True)
-    env = {**task.env, "TMPDIR": str(workspace.paths.ensure(temporary))}
+    # not below our root, because claude makes sockets in there, and a socket's path is cut at about 104 bytes
+    temporary = tempfile.mkdtemp(prefix="scriptorium-")
     try:
+        env = {**task.env, "TMPDIR": temporary}
         yield replace(task, sandboxed=True, git_dir=workspace.repository.common_dir, env=env)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -133,8 +133,10 @@ def _try(workspace: Workspace, harness: Harness, env: Mapping[str, str]) -> Sand
     argv = harness.probe()
     if not argv:
         return Sandbox("", f"'{harness.name}' has none of its own")
-    try:
-        tried = process.ask(argv, cwd=workspace.paths.ensure(workspace.paths.temporary), env=env, seconds=LIMIT)
-    except ScriptoriumError as error:
-        return Sandbox("", error.message)
+    with tempfile.TemporaryDirectory(dir=workspace.paths.ensure(workspace.paths.sandboxes)) as directory:
+        try:
+            # a TMPDIR as in a run: codex makes no helpers for its sandbox when its home lies below that
+            tried = process.ask(argv, cwd=Path(directory), env={**env, "TMPDIR": directory}, seconds=LIMIT)
+        except ScriptoriumError as error:
+            return Sandbox("", error.message)
     return Sandbox("", tried.complaint) if tried.complaint else Sandbox(WRITE)
