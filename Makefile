@@ -3,14 +3,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CODEX_VERSION := 0.169.0
+AGENTS := $(VENV)/agents
+WITH_AGENTS = PATH="$(CURDIR)/$(AGENTS)/node_modules/.bin:$$PATH"
 
-.PHONY: help demo test check lint types format integration-test bench clean
+.PHONY: help demo test check lint types format integration-test integration-test-offline agents-table \
+	bench clean
 help:
 	@echo "make demo              watch a small project being built by a scripted agent"
 	@echo "make test              the tests: no network, no keys"
 	@echo "make check             lint, types and tests"
-	@echo "make integration-test  the same with the real codex, against a scripted model"
+	@echo "make integration-test  with the real codex, claude and opencode, against a scripted model"
 	@echo "make bench             measure against bare git; writes docs/benchmarks.md"
 
 $(VENV)/installed: pyproject.toml
@@ -43,11 +45,24 @@ format: $(VENV)/developing
 
 check: lint types test
 
-# the real program, from npm; PATH is left alone where it is there already
-integration-test: $(VENV)/developing
-	@command -v codex >/dev/null || test -x $(VENV)/npm/node_modules/.bin/codex \
-		|| npm install --loglevel=error --no-fund --no-audit --prefix $(VENV)/npm @openai/codex@$(CODEX_VERSION)
-	PATH="$$PATH:$(CURDIR)/$(VENV)/npm/node_modules/.bin" $(BIN)/pytest -n 2 tests/integration
+# the real agent programs, from npm, in the versions that this file names
+$(AGENTS)/installed: tests/integration/package.json
+	mkdir -p $(AGENTS)
+	cp $< $(AGENTS)/
+	npm install --loglevel=error --no-fund --no-audit --no-package-lock --prefix $(AGENTS)
+	@touch $@
+
+integration-test: $(VENV)/developing $(AGENTS)/installed
+	$(WITH_AGENTS) $(BIN)/pytest -n 2 tests/integration
+
+# the same where there is no network but loopback: nothing may reach out
+integration-test-offline: $(VENV)/developing $(AGENTS)/installed
+	$(WITH_AGENTS) $(BIN)/python -m tests.integration.offline \
+		$(BIN)/pytest -n 2 tests/integration --agents-table=check
+
+# docs/agents.md: what those tests have shown
+agents-table: $(VENV)/developing $(AGENTS)/installed
+	$(WITH_AGENTS) $(BIN)/pytest -n 2 tests/integration --agents-table=write
 
 bench: $(VENV)/developing
 	$(BIN)/python -m tests.bench

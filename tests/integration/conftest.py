@@ -19,8 +19,11 @@ from typing import ClassVar
 import pytest
 
 from scriptorium.config import backend_of
+from tests.integration.table import pytest_addoption, pytest_configure, pytest_runtest_makereport
 from tests.scripted_model import Reply, Request, ScriptedModel, claude_environment, codex_config
 from tests.support import Project
+
+__all__ = ["pytest_addoption", "pytest_configure", "pytest_runtest_makereport"]
 
 REAL_MODEL = os.environ.get("SCRIPTORIUM_TEST_MODEL", "")
 KEYS = {
