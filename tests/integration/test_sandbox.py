@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,78 +11,33 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from scriptorium import agent as agents
-from tests.scripted_model import (
-    Item,
-    Reply,
-    Request,
-    ScriptedModel,
-    Shell,
-    Text,
-    Tool,
-    Write,
-    claude_environment,
-    codex_config,
-)
+from scriptorium import agent
+from tests.integration.conftest import Backend
+from tests.scripted_model import Item, Reply, Request, Shell, Text, Tool, Write
 from tests.support import PLAN, Project, Result
 
-MODELS = {"codex": "gpt-5.5", "claude-code": "claude-opus-5-5"}
-PROGRAMS = {"codex": "codex", "claude-code": "claude"}
 SUBMIT = Tool("mcp__scriptorium", "submit_pr", {"summary": "The work is there"})
 NO_NAMESPACES = 'echo 0 >/proc/sys/user/max_user_namespaces; exec "$@"'
 
 
-@pytest.fixture(params=MODELS)
-def backend(request: pytest.FixtureRequest, project: Project) -> str:
-    """Each backend that has a sandbox, for the coding role of a project with its plan branch made."""
-    name = str(request.param)
-    assert shutil.which(PROGRAMS[name]), f"'{PROGRAMS[name]}' is not on PATH\nhint: make integration-test"
-    project.init()
-    project.configure(models={"coding": MODELS[name]})
-    return name
+@contextmanager
+def doing(backend: Backend, *items: Item) -> Iterator[list[str]]:
+    """Let the model ask for one item after the other; gives what the tools answer, filled in as it comes."""
+    answers: list[str] = []
+
+    def script(request: Request) -> Reply:
+        answers[:] = request.tool_outputs.values()
+        return items[min(request.turn, len(items) - 1)]
+
+    with backend.answering(script):
+        yield answers
 
 
-class Agent:
-    """A backend's program with a script for a model; ``code`` lets it work on a ticket."""
-
-    def __init__(self, project: Project, backend: str) -> None:
-        self.project, self.backend = project, backend
-        self.home = project.root.parent / "agent-home"
-        self.home.mkdir()
-        self.answers: list[str] = []
-        """What the agent's tools told it."""
-        self.environment: dict[str, str] = {}
-
-    @contextmanager
-    def doing(self, *items: Item) -> Iterator[None]:
-        """Let the model ask for one item after the other, then hand in."""
-        todo = [*items, SUBMIT, Text("Done.")]
-
-        def script(request: Request) -> Reply:
-            self.answers = list(request.tool_outputs.values())
-            return todo[min(request.turn, len(todo) - 1)]
-
-        with ScriptedModel(script) as model:
-            if self.backend == "codex":
-                (self.home / "config.toml").write_text(codex_config(model.url))
-                self.environment = {"CODEX_HOME": str(self.home)}
-            else:
-                self.environment = claude_environment(model.root, str(self.home))
-            yield
-
-    def code(self, ticket: str, wrapper: tuple[str, ...] = ()) -> Result:
-        """Run `scriptorium code`, in what a wrapper makes of the host."""
-        argv = [*wrapper, sys.executable, "-m", "scriptorium", "code", ticket]
-        environment = {**os.environ, **self.environment}
-        done = subprocess.run(argv, cwd=self.project.root, env=environment, capture_output=True, text=True, check=False)
-        return Result(done.returncode, done.stdout, done.stderr)
-
-
-@pytest.fixture
-def agent(project: Project, backend: str) -> Agent:
-    return Agent(project, backend)
+def code(project: Project, ticket: str, wrapper: tuple[str, ...] = ()) -> Result:
+    """Run `scriptorium code`, in what a wrapper makes of the host."""
+    argv = [*wrapper, sys.executable, "-m", "scriptorium", "code", ticket]
+    done = subprocess.run(argv, cwd=project.root, capture_output=True, text=True, check=False)
+    return Result(done.returncode, done.stdout, done.stderr)
 
 
 def everything(project: Project) -> dict[str, bytes]:
@@ -97,7 +50,7 @@ def everything(project: Project) -> dict[str, bytes]:
     return files
 
 
-def test_nothing_outside_the_worktree_can_be_written(agent: Agent, project: Project) -> None:
+def test_nothing_outside_the_worktree_can_be_written(backend: Backend, project: Project) -> None:
     project.commit({"precious": "kept\n"})
     other = project.ticket("0002")
     name = project.ticket("0001")
@@ -128,23 +81,26 @@ def test_nothing_outside_the_worktree_can_be_written(agent: Agent, project: Proj
     done = "{ %s; } >/dev/null 2>&1 && echo DID '%s'"
     one_by_one = [Shell(f"{done % (command, what)}; true") for what, command in attempts.items()]
     writes = [Write(str(root / "stray"), "x"), Write(str(git / "hooks" / "pre-commit"), "x")]
-    with agent.doing(
+    with doing(
+        backend,
         *one_by_one,
-        *(writes if agent.backend == "claude-code" else ()),
+        *(writes if backend.name == "claude-code" else ()),
         Shell("echo mine >file; echo TMPDIR=$TMPDIR; touch $TMPDIR/mine && echo WROTE"),
-    ):
-        coded = agent.code(name)
+        SUBMIT,
+        Text("Done."),
+    ) as answers:
+        coded = code(project, name)
 
     assert (coded.code, coded.out) == (0, f"{name}\n"), coded.err
     assert "scriptorium: sandbox: workspace-write\n" in coded.err
-    assert len(agent.answers) == len(attempts) + len(writes) * (agent.backend == "claude-code") + 2
-    assert [line for answer in agent.answers for line in answer.splitlines() if line.startswith("DID")] == []
-    assert "WROTE" in agent.answers[-2]
+    assert len(answers) == len(attempts) + len(writes) * (backend.name == "claude-code") + 2
+    assert [line for answer in answers for line in answer.splitlines() if line.startswith("DID")] == []
+    assert "WROTE" in answers[-2]
     assert everything(project) == before
     assert {**project.refs(), **moved(refs, name)} == refs
     assert not list(root.parent.glob("**/stray"))
     assert not in_tmp.exists()
-    assert not Path(agent.answers[-2].partition("TMPDIR=")[2].split()[0]).exists()
+    assert not Path(answers[-2].partition("TMPDIR=")[2].split()[0]).exists()
     assert project.git("show", "scriptorium/ticket-0001:file") == "mine"
     assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "file"
     assert project.run("merge").out == f"{name}\tlanded\n"
@@ -155,64 +111,66 @@ def moved(refs: dict[str, str], ticket: str) -> dict[str, str]:
     return {ref: refs[ref] for ref in (f"refs/heads/{PLAN}", f"refs/heads/scriptorium/ticket-{ticket[:4]}")}
 
 
-def test_without_the_sandbox_an_agent_works_all_the_same_and_it_is_said(agent: Agent, project: Project) -> None:
+def test_without_the_sandbox_an_agent_works_all_the_same_and_it_is_said(backend: Backend, project: Project) -> None:
     project.configure(sandbox="off")
     name = project.ticket("0001")
     assert project.run("assign").code == 0
-    with agent.doing(Shell(f"echo mine >file; git add file; git commit -qm Mine; echo x >{project.root.parent}/stray")):
-        coded = agent.code(name)
+    with doing(
+        backend,
+        Shell(f"echo mine >file; git add file; git commit -qm Mine; echo x >{project.root.parent}/stray"),
+        SUBMIT,
+        Text("Done."),
+    ):
+        coded = code(project, name)
 
     assert (coded.code, coded.out) == (0, f"{name}\n"), coded.err
     assert "scriptorium: sandbox: none (switched off in 'scriptorium.json')\n" in coded.err
     assert project.git("log", "-1", "--format=%s", "scriptorium/ticket-0001") == "Mine"
     assert (project.root.parent / "stray").exists()
-    assert f"Sandbox: {agent.backend}: none (switched off in 'scriptorium.json')\n" in project.run("status").out
+    assert f"Sandbox: {backend.name}: none (switched off in 'scriptorium.json')\n" in project.run("status").out
 
 
-def test_without_user_namespaces_an_agent_works_all_the_same_and_it_is_said(agent: Agent, project: Project) -> None:
+def test_without_user_namespaces_an_agent_works_all_the_same_and_it_is_said(backend: Backend, project: Project) -> None:
     name = project.ticket("0001")
     assert project.run("assign").code == 0
-    with agent.doing(Shell("echo mine >file; git add file; git commit -qm Mine")):
-        coded = agent.code(name, ("unshare", "--user", "--map-root-user", "sh", "-c", NO_NAMESPACES, "sh"))
+    with doing(backend, Shell("echo mine >file; git add file; git commit -qm Mine"), SUBMIT, Text("Done.")):
+        coded = code(project, name, ("unshare", "--user", "--map-root-user", "sh", "-c", NO_NAMESPACES, "sh"))
 
     assert (coded.code, coded.out) == (0, f"{name}\n"), coded.err
     assert "scriptorium: sandbox: none (bwrap: " in coded.err
     assert project.git("log", "-1", "--format=%s", "scriptorium/ticket-0001") == "Mine"
-    [(backend, found)] = json.loads(project.run("status", "--json").out)["sandbox"].items()
-    assert (backend, found["name"]) == (agent.backend, "")
-    assert found["reason"].startswith("bwrap: ")
+    found = json.loads(project.run("status", "--json").out)["sandbox"]
+    assert {name: one["name"] for name, one in found.items()} == {backend.name: ""}
+    assert found[backend.name]["reason"].startswith("bwrap: ")
 
 
-def test_a_conflict_with_master_is_resolved_within_the_sandbox(agent: Agent, project: Project) -> None:
+def test_a_conflict_with_master_is_resolved_within_the_sandbox(backend: Backend, project: Project) -> None:
     project.commit({"file": "first\n"})
     name = project.ticket("0001")
     assert project.run("assign").code == 0
-    with agent.doing(Shell("echo ours >file")):
-        assert agent.code(name).code == 0
+    with doing(backend, Shell("echo ours >file"), SUBMIT, Text("Done.")) as answers:
+        assert code(project, name).code == 0
     project.commit({"file": "theirs\n"})
     assert project.run("merge").out == f"{name}\treopened\n"
     assert project.run("assign").code == 0
 
-    with agent.doing(Shell("cat file"), Shell("echo both >file")):
-        coded = agent.code(name)
+    with doing(backend, Shell("cat file"), Shell("echo both >file"), SUBMIT, Text("Done.")) as answers:
+        coded = code(project, name)
 
     assert (coded.code, coded.out) == (0, f"{name}\n"), coded.err
-    assert "<<<<<<< " in agent.answers[-3]
+    assert "<<<<<<< " in answers[-3]
     assert project.run("merge").out == f"{name}\tlanded\n"
     assert project.git("show", "master:file") == "both"
 
 
-def test_a_read_only_run_writes_nothing(agent: Agent, project: Project) -> None:
+def test_a_read_only_run_writes_nothing(backend: Backend, project: Project) -> None:
     before = everything(project)
     workspace = project.workspace
-    harness, task = agents.task(workspace, "coding", "Look around", project.root, "ask")
-    write = (
-        Write(str(project.root / "stray"), "x") if agent.backend == "claude-code" else Shell("echo x >$TMPDIR/stray")
-    )
-    with agent.doing(Shell("echo x >stray"), write, Text("I have seen all.")):
-        task = replace(task, env={**task.env, **agent.environment}, read_only=True)
-        outcome = agents.run(workspace, harness, task)
+    write = Write(str(project.root / "stray"), "x") if backend.name == "claude-code" else Shell("echo x >$TMPDIR/stray")
+    with doing(backend, Shell("echo x >stray"), write, Text("I have seen all.")) as answers:
+        harness, task = agent.task(workspace, "coding", "Look around", project.root, "ask")
+        outcome = agent.run(workspace, harness, replace(task, read_only=True))
 
     assert (outcome.finished.ok, outcome.report.message) == (True, "I have seen all.")
-    assert len(agent.answers) == 2
+    assert len(answers) == 2
     assert everything(project) == before
