@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from scriptorium import process
-from scriptorium.causes import Cause
+from scriptorium.causes import Cause, classify
 from scriptorium.config import Config, Limits, Price
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.harness.usage import NOTHING, Usage
 from scriptorium.output import next_log
-from scriptorium.process import Finished
+from scriptorium.process import End, Finished
 
 BACKENDS = ("codex", "claude-code", "typoi")
 """The backends that are there without configuration."""
@@ -167,7 +167,8 @@ class Harness(ABC):
         if task.session is None or not self.can_resume:
             return self._run(replace(task, session=None), task.prompt, on_event)
         outcome = self._run(task, task.session.prompt, on_event)
-        if outcome.finished.ok or outcome.report.worked or outcome.report.cause:
+        report = outcome.report
+        if outcome.finished.ok or report.worked or (report.cause and report.session):
             return outcome
         return self._run(replace(task, session=None), task.prompt, on_event)
 
@@ -198,6 +199,10 @@ class Harness(ABC):
         )
         if last_message.exists():
             report.message = last_message.read_text(errors="replace")
+        if finished.end is End.EXIT and finished.status and self.can_resume and not report.session:
+            # it ended before it began, as for a wrong option or without the tools it needs: not the ticket's doing
+            report.error = report.error or _complaint(log.with_suffix(".stderr"))
+            report.cause = report.cause or classify(0, report.error) or Cause.INFRASTRUCTURE
         spent = task.session.spent if task.session else NOTHING
         if report.total is not None:
             report.usage = report.usage | (report.total - spent)
@@ -216,6 +221,13 @@ def parse_event(line: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return event if isinstance(event, dict) else {}
+
+
+def _complaint(errors: Path) -> str:
+    """Return the line of a program's stderr that names the error, else the last one."""
+    lines = errors.read_text(errors="replace").split("\n") if errors.exists() else []
+    lines = [line.strip() for line in lines if line.strip()]
+    return next((line for line in lines if line.lower().startswith("error")), lines[-1] if lines else "")
 
 
 def _past(logs: Path) -> dict[str, object]:
