@@ -27,7 +27,7 @@ class ClaudeCode(Harness):
     name = "claude-code"
     wants_endpoint = True
     can_resume = True
-    needs = ("ANTHROPIC_*", "CLAUDE_*", "API_TIMEOUT_MS", "BASH_*_TIMEOUT_MS", "MAX_*_TOKENS")
+    needs = ("ANTHROPIC_*", "CLAUDE_*", "API_TIMEOUT_MS", "BASH_*_TIMEOUT_MS", "MAX_*_TOKENS", "MCP_*TIMEOUT")
 
     def argv(self, task: Task, _last_message: Path) -> list[str]:
         argv = ["claude", "--print", "--output-format", "stream-json", "--verbose", "--model", task.model]
@@ -153,9 +153,9 @@ def _result(event: dict[str, Any], report: Report) -> Iterator[Event]:
     for refused in denied if isinstance(denied, list) else []:
         if isinstance(refused, dict):
             what = f"{refused.get('tool_name')} {_argument(refused.get('tool_input'))}"
+            report.error = report.error or f"a tool call was refused: {what.rstrip()}"
             yield Event(Kind.NOTE, f"refused: {what.rstrip()}")
     if not event.get("is_error"):
-        _forget_retries(report)
         report.message = str(event.get("result") or report.message)
         return
     errors = event.get("errors")
