@@ -22,10 +22,15 @@ def tail(path: Path, *environments: Mapping[str, str]) -> str:
             data = file.read()
     except OSError:
         return ""
-    text = redact(data.decode(errors="replace"), *environments)
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
-    text = "".join(c if c >= " " or c in "\n\t" else "?" for c in text)
+    text = printable(redact(data.decode(errors="replace"), *environments))
     return "\n".join(text.rstrip().splitlines()[-TAIL_LINES:])[-TAIL_CHARACTERS:]
+
+
+def printable(text: str) -> str:
+    """Return a text without what would steer a terminal, and without half characters."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
+    text = "".join("?" if (c < " " and c not in "\n\t") or "\x7f" <= c <= "\x9f" else c for c in text)
+    return text.encode(errors="replace").decode()
 
 
 def fenced(text: str) -> str:

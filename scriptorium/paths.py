@@ -98,6 +98,16 @@ class Paths:
         return self.home / "logs"
 
     @property
+    def conversation(self) -> Path:
+        """What was said in planning sessions."""
+        return self.home / "conversation.jsonl"
+
+    @property
+    def typed(self) -> Path:
+        """The lines that a person typed in planning sessions, to be called up again."""
+        return self.home / "typed"
+
+    @property
     def hook_log(self) -> Path:
         """Output of the steps that git hooks start; the hooks know that it lies two levels below the root."""
         return self.home / "hooks.log"

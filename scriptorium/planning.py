@@ -17,7 +17,7 @@ from scriptorium import agent, locks, process, rescue
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git import GitError
-from scriptorium.harness import Outcome
+from scriptorium.harness import Event, Outcome, Session
 from scriptorium.plan import Plan
 from scriptorium.redact import redact
 from scriptorium.submission import Tools
@@ -56,24 +56,28 @@ def run(
     area: str = "",
     tools: Callable[[Plan, Path], Tools] | None = None,
     endpoint: Endpoint | None = None,
+    session: Callable[[str], Session | None] = lambda _: None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> Edits:
     """Run a planning agent on the newest plan and return what it edited; the lock must be held.
 
     ``tools`` makes the tools that the agent may call, for a checkout of a plan; what they are given
     they write there, so that it is taken as if the agent had written it. ``endpoint`` is the MCP
-    server of a surrounding `scriptorium run`. Raises when the agent fails; whatever it had written
-    is kept by a rescue ref then, too.
+    server of a surrounding `scriptorium run`. ``session`` returns the session to go on with for an
+    agent, by how it is called in commits. ``on_event`` is told what the agent does. Raises when it
+    fails; whatever it had written is kept by a rescue ref then, too.
     """
     plan = workspace.plan.snapshot()
     worktree = _checkout(workspace, plan)
     harness, task = agent.task(workspace, role, prompt, worktree, subject)
     process.end_leftovers(f"SCRIPTORIUM_WORKTREE={worktree}")
-    task = replace(task, env={**task.env, "SCRIPTORIUM_AREA": area})
+    known = session(harness.label(task.model))
+    task = replace(task, env={**task.env, "SCRIPTORIUM_AREA": area}, session=known)
     with ExitStack() as stack:
         if tools:
             given = tools(plan, worktree)
             task = stack.enter_context(agent.answering(workspace, harness, task, given, endpoint, role=role))
-        outcome = agent.run(workspace, harness, task)
+        outcome = agent.run(workspace, harness, task, on_event)
     edits = _collect(workspace, plan, worktree, outcome, may_write, subject)
     if not outcome.finished.ok:
         _, reason = agent.failure(outcome, task)

@@ -88,6 +88,7 @@ def stoppable() -> Iterator[None]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+        _signals.received = 0  # a session goes on after a turn that was stopped
 
 
 def check_stop() -> None:

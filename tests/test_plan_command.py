@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import os
 import pty
+import re
+import signal
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
 
+from scriptorium.conversation import Turn, told
 from tests.support import PLAN, Project, until
 
 ANSWER = "I wrote it."
 WRITES = f'cat > ../prompt; echo "# Tool" > spec.md; echo "{ANSWER}"'
+DIFF = """\
+--- a/spec.md
++++ b/spec.md
+@@ -1,3 +1 @@
+-# Spec
+-
+-Nothing is planned yet: run `scriptorium plan` to write this file.
++# Tool
+"""
+PROMPT = "\x1b[?2004h"  # a paste is taken as one from here on: it waits for a line
 HELP = """\
 /show  print the current spec.md
+/new   begin another conversation
 /help  list the commands
 /quit  leave (so does the end of input)
 anything else is a request to the Architect
@@ -69,7 +85,7 @@ def test_request_is_answered_and_the_spec_committed(project: Project) -> None:
 
     result = project.run("plan", "Write", "a tool")
 
-    assert result == (0, f"{ANSWER}\n", "scriptorium: spec.md is updated\n")
+    assert result == (0, f"{ANSWER}\n", f"scriptorium: spec.md is updated\n{DIFF}")
     assert project.plan_files()["spec.md"] == "# Tool\n"
     assert project.plan_log() == [
         "scriptorium: initialize plan branch",
@@ -273,7 +289,7 @@ def test_broken_planning_worktree_is_moved_aside(project: Project, times: int) -
     for number in range(times):
         (worktree(project) / ".git").unlink()
         (worktree(project) / "notes.txt").write_text(f"precious {number}\n")
-        assert project.run("plan", "Again") == (0, "done\n", "scriptorium: spec.md is unchanged\n")
+        assert project.run("plan", "--new", "Again") == (0, "done\n", "scriptorium: spec.md is unchanged\n")
     found = worktree(project).parent.glob("plan.found-*/notes.txt")
     assert sorted(file.read_text() for file in found) == [f"precious {number}\n" for number in range(times)]
 
@@ -284,7 +300,7 @@ def test_file_in_the_place_of_the_planning_worktree_is_moved_aside(project: Proj
     path = worktree(project)
     project.git("worktree", "remove", "--force", str(path))
     path.write_text("precious\n")
-    assert project.run("plan", "Again") == (0, "done\n", "scriptorium: spec.md is unchanged\n")
+    assert project.run("plan", "--new", "Again") == (0, "done\n", "scriptorium: spec.md is unchanged\n")
     assert [file.read_text() for file in path.parent.glob("plan.found-*")] == ["precious\n"]
 
 
@@ -298,7 +314,11 @@ def test_session_reads_requests_and_commands_from_a_pipe(project: Project) -> No
     result = project.run("plan", input="/help\nFirst\n\n  /show  \nSecond\n/nonsense\n/quit\nNever\n")
 
     assert result.code == 0
-    assert result.out == (f"{HELP}Yes.\n# Tool\n# Tool, again\nYes.\n'/nonsense' is not a command; /help lists them\n")
+    change = "--- a/spec.md\n+++ b/spec.md\n@@ -{} @@\n # Tool\n{}+# Tool, again\n"
+    assert result.out == (
+        f"{HELP}Yes.\n{change.format('1 +1,2', '')}# Tool\n# Tool, again\n"
+        f"Yes.\n{change.format('1,2 +1,3', ' # Tool, again' + chr(10))}'/nonsense' is not a command; /help lists them\n"
+    )
     assert result.err == "scriptorium: spec.md is updated\n" * 2
     assert project.plan_log()[-2:] == [
         "scriptorium: update spec from architect",
@@ -314,23 +334,116 @@ def test_end_of_input_leaves_the_session(project: Project) -> None:
 
 
 def test_turn_that_fails_is_told_and_the_session_goes_on(project: Project) -> None:
-    project.agent("grep -q Badly && exit 3; echo '# Tool' > spec.md; echo Yes.")
+    project.agent("grep -qx Badly && exit 3; echo '# Tool' > spec.md; echo Yes.")
 
     result = project.run("plan", input="Badly\nWell\n")
-    assert (result.code, result.out) == (0, "Yes.\n")
+    assert (result.code, result.out) == (0, f"Yes.\n{DIFF}")
     assert "scriptorium: plan: the agent ended with exit code 3\nhint: see '" in result.err
 
     assert project.run("plan", input="Well\nBadly\n").code == 1
 
 
-def test_session_on_a_terminal_has_a_prompt(project: Project) -> None:
+def test_what_the_agent_says_meanwhile_is_no_part_of_the_answer(project: Project) -> None:
+    project.agent("echo 'I look around.'; echo 'It is done.'")
+    result = project.run("plan", "Write a tool")
+    assert result == (0, "It is done.\n", "I look around.\nscriptorium: spec.md is unchanged\n")
+    assert project.run("plan", input="Again\n").out == "I look around.\nIt is done.\n"
+
+
+def test_last_words_of_an_agent_that_fails_are_shown(project: Project) -> None:
+    project.agent("echo 'I cannot.'; exit 3")
+    result = project.run("plan", "Write a tool")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("I cannot.\nscriptorium: plan: the agent ended with exit code 3\n")
+
+
+# -- a conversation goes on -----------------------------------------------------------------------------
+
+
+def conversation(project: Project) -> Path:
+    (file,) = (project.root.parent / "root").glob("*/conversation.jsonl")
+    return file
+
+
+def test_next_request_goes_on_with_the_conversation_and_new_begins_another(project: Project) -> None:
+    project.agent(WRITES)
+    assert project.run("plan", "First").code == 0
+
+    second = project.run("plan", "Second")
+    assert re.fullmatch(
+        r"scriptorium: turn 2 of the conversation of \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ; --new begins another\n"
+        r"scriptorium: spec.md is unchanged\n",
+        second.err,
+    )
+    assert f"--- the session so far ---\nEngineer: First\n\nArchitect: {ANSWER}\n" in prompt(project)
+
+    assert project.run("plan", "--new", "Third") == (0, f"{ANSWER}\n", "scriptorium: spec.md is unchanged\n")
+    assert "Engineer:" not in prompt(project)
+    assert project.run("plan", input="Fourth\n/new\nFifth\n").code == 0
+    assert "Engineer:" not in prompt(project)
+    assert project.run("plan", "Sixth").code == 0
+    assert f"Engineer: Fifth\n\nArchitect: {ANSWER}\n" in prompt(project)
+    assert "Fourth" not in prompt(project)
+
+
+def test_conversation_is_kept_for_its_user_alone_and_without_secrets(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("API_KEY", "inherited-secret")
+    project.agent("echo inherited-secret; echo and inherited-secret, too")
+    result = project.run("plan", "Tell me")
+    assert result.out == "and [removed], too\n"
+    assert "inherited-secret" not in result.err + conversation(project).read_text()
+    assert conversation(project).stat().st_mode & 0o777 == 0o600
+
+
+def test_turn_that_was_killed_is_told_and_the_conversation_goes_on(project: Project) -> None:
+    project.agent(f"cat > ../prompt; touch {project.root.parent}/busy; sleep 1000")
+    with project.running("plan", "Slowly") as first:
+        until((project.root.parent / "busy").exists)
+        first.end(signal.SIGKILL)
+    with conversation(project).open("a") as file:
+        file.write('{"end": {"answer": "torn in the mid')
+    project.agent(WRITES)
+
+    result = project.run("plan", "Again")
+
+    assert (result.code, result.out) == (0, f"{ANSWER}\n")
+    assert "scriptorium: its last turn broke off: Slowly\n" in result.err
+    assert "Engineer: Slowly\n\nArchitect: (This turn broke off)\n" in prompt(project)
+    assert project.run("plan", "More").code == 0
+    assert f"Engineer: Again\n\nArchitect: {ANSWER}\n" in prompt(project)
+
+
+def test_turn_that_was_refused_is_told_to_the_agent(project: Project) -> None:
+    project.agent("echo x > areas/mine.md")
+    assert project.run("plan", "Write").code == 1
+    project.agent(WRITES)
+    assert project.run("plan", "Again").code == 0
+    why = "the Architect edited 'areas/mine.md', and may only edit 'spec.md': nothing is taken"
+    assert f"Engineer: Write\n\nArchitect: (Nothing of this turn was taken: {why})\n" in prompt(project)
+
+
+def test_of_a_long_conversation_the_prompt_has_the_end() -> None:
+    text = told("so far", [Turn("x" * 70_000), Turn("last", "yes")])
+    assert len(text) < 61_000
+    assert text.startswith("--- so far ---\n(…)\nxxx")
+    assert text.endswith("Engineer: last\n\nArchitect: yes\n")
+
+
+# -- on a terminal --------------------------------------------------------------------------------------
+
+
+def test_session_on_a_terminal_has_a_prompt_and_a_coloured_diff(project: Project) -> None:
     project.agent('echo "# Tool" > spec.md; echo "Yes."')
     with Terminal(project, "plan") as terminal:
         terminal.expect("planning session; /help lists the commands")
-        terminal.expect("> ")
+        terminal.expect(PROMPT)
         terminal.type("Write a tool")
         terminal.expect("Yes.")
-        terminal.expect("> ")
+        terminal.expect("\x1b[31m-# Spec\x1b[0m")
+        terminal.expect("\x1b[32m+# Tool\x1b[0m")
+        terminal.expect(PROMPT)
         terminal.type("/show")
         terminal.expect("# Tool")
         terminal.type("/quit")
@@ -338,32 +451,118 @@ def test_session_on_a_terminal_has_a_prompt(project: Project) -> None:
     assert project.plan_files()["spec.md"] == "# Tool\n"
 
 
-def test_ctrl_c_at_the_prompt_and_in_a_turn_leaves_with_exit_code_130(project: Project) -> None:
-    project.agent('echo "I think"; touch ../thinks; sleep 1000')
+def test_no_color_is_heeded(project: Project) -> None:
+    project.agent('echo "# Tool" > spec.md; echo "Yes."')
+    with Terminal(project, "plan", NO_COLOR="1") as terminal:
+        terminal.expect(PROMPT)
+        terminal.type("Write a tool")
+        terminal.expect("\r\n+# Tool\r\n")
+        terminal.expect(PROMPT)
+        terminal.type("\x04", end="")
+        assert terminal.code() == 0
+
+
+def test_what_the_agent_says_is_shown_as_it_comes(project: Project) -> None:
+    go = project.root.parent / "go"
+    project.agent(f"echo 'I look around.'; while ! [ -e {go} ]; do sleep 0.02; done; echo 'It is done.'")
     with Terminal(project, "plan") as terminal:
-        terminal.expect("> ")
-        terminal.type("\x03", end="")
-        assert terminal.code() == 130
+        terminal.expect(PROMPT)
+        terminal.type("Write a tool")
+        terminal.expect("I look around.\r\n")
+        assert "It is done." not in terminal.seen
+        go.touch()
+        terminal.expect("It is done.\r\n")
+        terminal.expect(PROMPT)
+        terminal.type("/quit")
+        assert terminal.code() == 0
+        assert terminal.seen.count("It is done.") == 1
+
+
+def test_ctrl_c_drops_the_line_or_ends_the_turn_and_ctrl_d_leaves(project: Project) -> None:
+    project.agent('echo "# Tool" > spec.md; touch ../thinks; sleep 1000')
     with Terminal(project, "plan") as terminal:
-        terminal.expect("> ")
+        terminal.expect(PROMPT)
+        terminal.type("Write a t\x03", end="")
+        terminal.expect(PROMPT)
         terminal.type("Write a tool")
         until(lambda: list((project.root.parent / "root").glob("*/worktrees/thinks")))
         terminal.type("\x03", end="")
-        assert terminal.code() == 130
+        terminal.expect("scriptorium: the turn is stopped\r\n")
+        terminal.expect(PROMPT)
+        project.agent(WRITES)
+        terminal.type("Write it now")
+        terminal.expect(ANSWER)
+        terminal.expect(PROMPT)
+        terminal.type("\x04", end="")
+        assert terminal.code() == 0
         assert "Traceback" not in terminal.seen
-    assert project.plan_log() == ["scriptorium: initialize plan branch"]
+    assert project.plan_log() == ["scriptorium: initialize plan branch", "scriptorium: update spec from architect"]
+    history = "Engineer: Write a tool\n\nArchitect: (Nothing of this turn was taken: the engineer stopped it)\n"
+    assert history in prompt(project)
+    assert project.git("show", f"{kept(project)}:spec.md") == "# Tool"
+
+
+def test_lines_of_earlier_sessions_come_back_by_the_arrow_key(project: Project) -> None:
+    project.agent("cat > ../prompt; echo Yes.")
+    for typed in ("First", "\x1b[A\x1b[A, again"):  # the newest line is /quit
+        with Terminal(project, "plan") as terminal:
+            terminal.expect(PROMPT)
+            terminal.type(typed)
+            terminal.expect("Yes.")
+            terminal.expect(PROMPT)
+            terminal.type("/quit")
+            assert terminal.code() == 0
+    assert "--- request ---\nFirst, again\n" in prompt(project)
+
+
+def test_a_request_may_have_several_lines_typed_or_pasted(project: Project) -> None:
+    project.agent("cat > ../prompt; echo Yes.")
+    with Terminal(project, "plan") as terminal:
+        terminal.expect(PROMPT)
+        terminal.type("One\x1b\rtwo")
+        terminal.expect("Yes.")
+        assert "--- request ---\nOne\ntwo\n" in prompt(project)
+        terminal.expect(PROMPT)
+        terminal.type("\x1b[200~/three\nfour\x1b[201~")
+        terminal.expect("Yes.")
+        assert "--- request ---\n/three\nfour\n" in prompt(project)
+        terminal.expect(PROMPT)
+        terminal.type("/quit")
+        assert terminal.code() == 0
+
+
+def test_sigterm_at_the_prompt_leaves_the_terminal_as_it_was(project: Project) -> None:
+    with Terminal(project, "plan") as terminal:
+        before = terminal.settings()
+        terminal.expect(PROMPT)
+        until(lambda: terminal.settings() != before)
+        terminal.signal(signal.SIGTERM)
+        assert terminal.code() == 143
+        assert terminal.settings() == before
+        assert "Traceback" not in terminal.seen
+
+
+def test_through_a_pipe_ctrl_c_leaves_with_exit_code_130(project: Project) -> None:
+    project.agent(f"touch {project.root.parent}/busy; sleep 1000")
+    session = project.start("plan", stdin=subprocess.PIPE)
+    assert session.stdin is not None
+    session.stdin.write("Write a tool\n")
+    session.stdin.flush()
+    until((project.root.parent / "busy").exists)
+    session.send_signal(signal.SIGINT)
+    assert session.wait(60) == 130
 
 
 class Terminal:
     """A command on a terminal of its own."""
 
-    def __init__(self, project: Project, *argv: str) -> None:
+    def __init__(self, project: Project, *argv: str, **env: str) -> None:
         self._main, other = pty.openpty()
         os.set_blocking(self._main, False)
         self._process = subprocess.Popen(
             [sys.executable, "-c", _ON_A_TERMINAL, sys.executable, "-m", "scriptorium", *argv],
             cwd=project.root,
-            env={**os.environ, "TERM": "dumb"},
+            env={**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **env},
             stdin=other,
             stdout=other,
             stderr=other,
@@ -390,15 +589,21 @@ class Terminal:
     def expect(self, text: str) -> None:
         """Wait until a text is shown, after what was waited for before."""
 
-        def shown() -> bool:
+        deadline = time.monotonic() + 20
+        while text not in self.seen[self._read :] and self._process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
             self._more()
-            return text in self.seen[self._read :] or self._process.poll() is not None
-
-        until(shown)
-        assert text in self.seen[self._read :], self.seen
+        assert text in self.seen[self._read :], repr(self.seen)
         self._read = self.seen.index(text, self._read) + len(text)
 
-    def type(self, text: str, end: str = "\n") -> None:
+    def settings(self) -> list[object]:
+        """Return how the terminal is set, as with or without echo."""
+        return termios.tcgetattr(self._main)
+
+    def signal(self, signum: int) -> None:
+        self._process.send_signal(signum)
+
+    def type(self, text: str, end: str = "\r") -> None:
         os.write(self._main, f"{text}{end}".encode())
 
     def code(self) -> int:

@@ -1,0 +1,132 @@
+"""The conversation with the Architect: a file that is only ever appended to, so that it outlives a crash.
+
+One JSON object a line. ``{"begin": time}`` begins a conversation, ``{"request": text}`` a turn before
+the agent is asked, and ``{"end": {...}}`` ends it with the other fields of `Turn`. A turn without
+an end broke off. What cannot be read, as a last line that was cut, is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from scriptorium.harness import Outcome, Session
+from scriptorium.harness.usage import Usage
+
+MOST = 60_000
+"""Characters of a conversation that a prompt tells; of a longer one the newest."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A request and what came of it; both texts are '' while it runs, and when it broke off."""
+
+    request: str
+    answer: str = ""
+    failure: str = ""
+    """Why nothing of it was taken."""
+    agent: str = ""
+    session: str = ""
+    total: Mapping[str, Any] | None = None
+
+    def __str__(self) -> str:
+        why = f"Nothing of this turn was taken: {self.failure}" if self.failure else "This turn broke off"
+        return f"Engineer: {self.request}\n\nArchitect: {self.answer or f'({why})'}"
+
+
+@dataclass
+class Conversation:
+    """The turns of the newest conversation in a file, and when it began."""
+
+    file: Path
+    began: str = ""
+    turns: tuple[Turn, ...] = ()
+
+    @classmethod
+    def read(cls, file: Path) -> Conversation:
+        """Return the newest conversation of a file, empty when there is none."""
+        found = cls(file)
+        for record in _records(file):
+            match record:
+                case {"begin": str(began)}:
+                    found.began, found.turns = began, ()
+                case {"request": str(request)}:
+                    found.turns = (*found.turns, Turn(request))
+                case {"end": dict(end)} if found.turns:
+                    found.turns = (*found.turns[:-1], _ended(found.turns[-1], end))
+        return found
+
+    def begin(self) -> None:
+        """Begin another conversation; the earlier ones stay in the file."""
+        self.began, self.turns = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), ()
+        _append(self.file, {"begin": self.began})
+
+    def ask(self, request: str) -> None:
+        """Keep a request before it is put to the agent."""
+        if not self.began:
+            self.begin()
+        self.turns = (*self.turns, Turn(request))
+        _append(self.file, {"request": request})
+
+    def end(self, *, answer: str = "", failure: str = "", outcome: Outcome | None = None) -> None:
+        """Keep what came of the last request."""
+        turn = replace(self.turns[-1], answer=answer, failure=failure)
+        if outcome is not None:
+            report = outcome.report
+            total = asdict(report.total) if report.total else None
+            turn = replace(turn, agent=outcome.agent, session=report.session, total=total)
+        self.turns = (*self.turns[:-1], turn)
+        _append(self.file, {"end": {key: value for key, value in asdict(turn).items() if value and key != "request"}})
+
+    def session(self, agent: str, prompt: str) -> Session | None:
+        """Return the agent's own session of this conversation, to be gone on with by a prompt."""
+        last = next((turn for turn in reversed(self.turns) if turn.session), None)
+        if last is None or last.agent != agent:
+            return None
+        return Session(last.session, prompt, Usage.parse(last.total))
+
+    def since_session(self) -> tuple[Turn, ...]:
+        """Return the last turns that the agent's own session knows nothing of, or not how they ended."""
+        known = max((number for number, turn in enumerate(self.turns, 1) if turn.session and turn.answer), default=0)
+        return self.turns[known:]
+
+
+def told(heading: str, turns: Sequence[Turn]) -> str:
+    """Return turns as a section of a prompt, '' for none."""
+    text = "\n\n".join(str(turn) for turn in turns)
+    short = text if len(text) <= MOST else f"(…)\n{text[-MOST:]}"
+    return f"--- {heading} ---\n{short}\n" if turns else ""
+
+
+def _ended(turn: Turn, end: Mapping[str, Any]) -> Turn:
+    texts = {key: str(end.get(key, "")) for key in ("answer", "failure", "agent", "session")}
+    return replace(turn, **texts, total=end.get("total"))
+
+
+def _records(file: Path) -> Iterable[Any]:
+    try:
+        lines = file.read_bytes().splitlines()
+    except FileNotFoundError:
+        return
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+
+
+def _append(file: Path, record: Mapping[str, Any]) -> None:
+    """Add a line, on a new one also where the last was cut."""
+    descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        cut = size and os.pread(descriptor, 1, size - 1) != b"\n"
+        os.write(descriptor, (b"\n" if cut else b"") + json.dumps(record).encode() + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

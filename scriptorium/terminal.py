@@ -1,0 +1,40 @@
+"""Lines that a person types on a terminal: with history across sessions, and several lines to a request."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from scriptorium.errors import Stopped
+
+
+def typed(history: Path) -> Iterator[str]:
+    """Yield what is typed until Ctrl-D; Ctrl-C drops the line, Alt-Enter and a paste put line ends into it."""
+    from prompt_toolkit import PromptSession  # late: 0.2 s, and only here
+    from prompt_toolkit.history import FileHistory
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+    keys = KeyBindings()
+
+    @keys.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    history.touch(mode=0o600)
+    session: PromptSession[str] = PromptSession("> ", history=FileHistory(str(history)), key_bindings=keys)
+
+    def leave(signum: int, _frame: object) -> None:
+        if session.app.loop is None:
+            raise Stopped(signum)
+        session.app.loop.call_soon_threadsafe(lambda: session.app.exit(exception=Stopped(signum)))
+
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, leave)  # or the terminal would be left without its echo
+    while True:
+        try:
+            yield session.prompt()
+        except KeyboardInterrupt:
+            continue
+        except EOFError:
+            return

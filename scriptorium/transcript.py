@@ -1,0 +1,61 @@
+"""What an agent does and what changes, shown to a person as it comes."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from scriptorium.harness import Event, Kind
+from scriptorium.output import printable
+from scriptorium.redact import redact
+from scriptorium.workspace import Workspace
+
+DIM, RED, GREEN, CYAN = "2", "31", "32", "36"
+
+
+@dataclass
+class Transcript:
+    """Shows events on a stream; with ``hold`` a text only when it was not the last, which is the answer."""
+
+    stream: TextIO
+    secrets: Sequence[Mapping[str, str]]
+    hold: bool = False
+    last: str = field(default="", init=False)
+    """The newest text, whether it has been shown yet or not."""
+
+    @classmethod
+    def of(cls, workspace: Workspace, stream: TextIO, *, hold: bool) -> Transcript:
+        """Return one that removes the secrets in a repository's configuration."""
+        return cls(stream, workspace.config.environments, hold)
+
+    def event(self, event: Event) -> None:
+        """Show one event; a tool or a thought of many lines by all of them, each text by itself."""
+        text = printable(redact(event.text, *self.secrets)).strip()
+        if not text:
+            return
+        self.flush()
+        if event.kind is Kind.TEXT:
+            self.last = text
+            if not self.hold:
+                self._print(text)
+        else:
+            self._print(f"[{event.kind}] {text}", DIM)
+
+    def flush(self) -> None:
+        """Show a text that is held, because it was not the answer."""
+        if self.hold and self.last:
+            self._print(self.last)
+            self.last = ""
+
+    def diff(self, path: str, old: str, new: str) -> None:
+        """Show how a file has changed, as a unified diff; nothing when it has not."""
+        colours = {"+": GREEN, "-": RED, "@": CYAN}
+        for line in difflib.unified_diff(old.splitlines(), new.splitlines(), f"a/{path}", f"b/{path}", lineterm=""):
+            self._print(printable(line), colours.get(line[:1], ""))
+
+    def _print(self, text: str, colour: str = "") -> None:
+        plain = not colour or not self.stream.isatty() or os.environ.get("NO_COLOR")
+        print(text if plain else f"\x1b[{colour}m{text}\x1b[0m", file=self.stream, flush=True)
