@@ -15,9 +15,11 @@ from scriptorium import backends, sandbox, tripwire
 from scriptorium.causes import BACKEND, Cause
 from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
+from scriptorium.errors import ScriptoriumError
 from scriptorium.git import IDENTITY
 from scriptorium.harness import Event, Harness, Outcome, Task, choose, last_session
 from scriptorium.process import OUTPUT_MOST, End
+from scriptorium.redact import redact
 from scriptorium.submission import SubmitServer, Tools
 from scriptorium.workspace import Workspace
 
@@ -145,6 +147,16 @@ def failure(outcome: Outcome, task: Task) -> tuple[Cause, str]:
             return Cause.AGENT, f"The agent ended with exit code {outcome.finished.status}{error}"
         case End.EXIT:
             return Cause.NO_SUBMIT, f"The agent ended without handing in{error}"
+
+
+def require(workspace: Workspace, outcome: Outcome, task: Task, subject: str) -> None:
+    """Raise with what a person can do about it, when a run has failed."""
+    if outcome.finished.ok:
+        return
+    _, reason = failure(outcome, task)
+    raise ScriptoriumError(
+        f"{subject}: {reason[:1].lower()}{redact(reason[1:], *workspace.config.environments)}", f"see '{outcome.log}'"
+    )
 
 
 WORDS = {

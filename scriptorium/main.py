@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # typing itself costs as much as all the rest
 VERBS = {
     "init": "create the plan branch in a repository",
     "plan": "write spec.md with the Architect, in a session or with one prompt",
+    "ask": "answer a question from spec, plan and source, and change nothing",
     "run": "chain all the steps until stopped",
     "status": "show ticket counts and who is at work",
     "worktrees": "list the worktrees of tickets",

@@ -41,8 +41,13 @@ def fenced(text: str) -> str:
 
 
 def next_log(directory: Path, stem: str, suffix: str) -> Path:
-    """Return the first free ``<stem>-NN<suffix>`` of a directory."""
+    """Make the first free ``<stem>-NN<suffix>`` of a directory, which no other process is given then, and return it."""
     number = 1
-    while (directory / f"{stem}-{number:02d}{suffix}").exists():
-        number += 1
-    return directory / f"{stem}-{number:02d}{suffix}"
+    while True:
+        path = directory / f"{stem}-{number:02d}{suffix}"
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            number += 1
+        else:
+            return path

@@ -68,6 +68,12 @@ class Paths:
     def ticket_worktree(self, ticket: str) -> Path:
         return self.home / "worktrees" / "tickets" / ticket
 
+    def ask_worktree(self, name: str) -> Path:
+        return self.home / "worktrees" / "ask" / name
+
+    def ask_lock(self, name: str) -> Path:
+        return self.home / "locks" / "ask" / f"{name}.lock"
+
     def lock(self, name: str) -> Path:
         return self.home / "locks" / f"{name}.lock"
 

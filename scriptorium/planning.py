@@ -19,7 +19,6 @@ from scriptorium.errors import ScriptoriumError
 from scriptorium.git import GitError
 from scriptorium.harness import Event, Outcome, Session
 from scriptorium.plan import Plan
-from scriptorium.redact import redact
 from scriptorium.submission import Tools
 from scriptorium.workspace import Workspace
 
@@ -79,12 +78,7 @@ def run(
             task = stack.enter_context(agent.answering(workspace, harness, task, given, endpoint, role=role))
         outcome = agent.run(workspace, harness, task, on_event)
     edits = _collect(workspace, plan, worktree, outcome, may_write, subject)
-    if not outcome.finished.ok:
-        _, reason = agent.failure(outcome, task)
-        raise ScriptoriumError(
-            f"{subject}: {reason[:1].lower()}{redact(reason[1:], *workspace.config.environments)}",
-            f"see '{outcome.log}'",
-        )
+    agent.require(workspace, outcome, task, subject)
     return edits
 
 

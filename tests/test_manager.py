@@ -258,7 +258,7 @@ def test_prompt_lists_the_newest_of_very_many_done_tickets(project: Project, mon
         project.ticket(number, state="done")
     project.ticket("0004")
 
-    assert manager._known_tickets(project.workspace.plan.snapshot()) == [
+    assert manager.known_tickets(project.workspace.plan.snapshot()) == [
         "0004-thing (open)",
         "(1 older ones are in tickets/done/)",
         "0002-thing (done)",

@@ -62,7 +62,7 @@ def _plan_area(workspace: Workspace, area: str, endpoint: Endpoint | None) -> li
         area=area,
         gate=workspace.config.gate,
         text=plan.read(f"areas/{area}.md").decode(errors="replace"),
-        tickets="\n".join(_known_tickets(plan)) or "none",
+        tickets="\n".join(known_tickets(plan)) or "none",
     )
 
     def may_write(path: str) -> bool:
@@ -85,7 +85,7 @@ def _plan_area(workspace: Workspace, area: str, endpoint: Endpoint | None) -> li
     return created
 
 
-def _known_tickets(plan: Plan) -> list[str]:
+def known_tickets(plan: Plan) -> list[str]:
     """Return the tickets as the prompt lists them: of the done ones the newest, as they may be thousands."""
     lines = [f"{name} ({state})" for state in State if state is not State.DONE for name in plan.tickets(state)]
     done = plan.tickets(State.DONE)
