@@ -16,6 +16,7 @@ from pathlib import Path
 
 from scriptorium.config import Limits
 from scriptorium.output import next_log, tail
+from scriptorium.redact import Secrets
 from scriptorium.workspace import Workspace
 
 RED_FOR = 300
@@ -90,13 +91,16 @@ def run(workspace: Workspace, directory: Path, subject: str) -> GateResult:
     config = workspace.config
     logs = workspace.paths.ensure(workspace.paths.attempts / subject)
     log = next_log(logs, "gate", ".log")
-    finished = process.run(
-        ["/bin/sh", "-c", config.gate],
-        cwd=directory,
-        env=environment(directory),
-        output=log,
-        limits=Limits(hard=config.gate_timeout, no_output=0, no_progress=0),
-    )
+    try:
+        finished = process.run(
+            ["/bin/sh", "-c", config.gate],
+            cwd=directory,
+            env=environment(directory),
+            output=log,
+            limits=Limits(hard=config.gate_timeout, no_output=0, no_progress=0),
+        )
+    finally:
+        Secrets(*config.environments).redact_file(log)
     if finished.end is process.End.TOO_MUCH:
         reason = f"`{config.gate}` was ended after {process.OUTPUT_MOST // 2**20} MiB of output"
     elif finished.end is process.End.HARD_LIMIT:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from scriptorium.redact import redact
+
 FORMAT = "[%(asctime)s] [%(levelname)s] %(message)s"
 DATES = "%Y-%m-%dT%H:%M:%SZ"
 COLOURS = {"DEBUG": "cyan", "WARN": "yellow", "ERROR": "red"}
@@ -51,7 +53,14 @@ def start_plain() -> None:
 def _handler(handler: logging.Handler, level: str, formatter: logging.Formatter) -> logging.Handler:
     handler.setLevel(_LEVELS[level])
     handler.setFormatter(formatter)
+    handler.addFilter(_redacted)
     return handler
+
+
+def _redacted(record: logging.LogRecord) -> bool:
+    """Take credentials out of a line, whoever wrote it."""
+    record.msg, record.args = redact(record.getMessage()), ()
+    return True
 
 
 def _formatter(stream: TextIO) -> logging.Formatter:

@@ -23,6 +23,7 @@ from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.harness.usage import NOTHING, Usage
 from scriptorium.output import next_log
 from scriptorium.process import End, Finished
+from scriptorium.redact import Secrets
 
 BACKENDS = ("codex", "claude-code", "typoi")
 """The backends that are there without configuration."""
@@ -178,31 +179,38 @@ class Harness(ABC):
         asked, last_message = log.with_suffix(".prompt.md"), log.with_suffix(".last.md")
         asked.write_text(prompt, errors="surrogateescape")
         report = Report()
+        environment = {**task.env, **self.settings(task)}
+        secrets = Secrets(environment)
 
         def watch(line: bytes) -> bool:
             events = list(self.read(line, report))
             if on_event:
                 for event in events:
-                    on_event(event)
+                    on_event(Event(event.kind, secrets.redact(event.text)))
             return any(event.kind is not Kind.NOTE for event in events)
 
-        finished = process.run(
-            self.argv(task, last_message),
-            cwd=task.directory,
-            env={**task.env, **self.settings(task)},
-            output=log,
-            errors=log.with_suffix(".stderr"),
-            prompt=asked,
-            limits=task.limits,
-            watch=watch,
-            first_signal=signal.SIGINT,  # on which the known agents end their own commands
-        )
+        try:
+            finished = process.run(
+                self.argv(task, last_message),
+                cwd=task.directory,
+                env=environment,
+                output=log,
+                errors=log.with_suffix(".stderr"),
+                prompt=asked,
+                limits=task.limits,
+                watch=watch,
+                first_signal=signal.SIGINT,  # on which the known agents end their own commands
+            )
+        finally:
+            for file in (log, log.with_suffix(".stderr"), asked, last_message):
+                secrets.redact_file(file)
         if last_message.exists():
             report.message = last_message.read_text(errors="replace")
         if finished.end is End.EXIT and finished.status and self.can_resume and not report.session:
             # it ended before it began, as for a wrong option or without the tools it needs: not the ticket's doing
             report.error = report.error or _complaint(log.with_suffix(".stderr"))
             report.cause = report.cause or classify(0, report.error) or Cause.INFRASTRUCTURE
+        report.message, report.error = secrets.redact(report.message), secrets.redact(report.error)
         spent = task.session.spent if task.session else NOTHING
         if report.total is not None:
             report.usage = report.usage | (report.total - spent)
