@@ -30,6 +30,7 @@ VERBS = {
     "merge": "the queue's next item -> master, if the gate passes",
     "health": "run the gate on a clean checkout of master",
     "fsck": "check the plan branch, all its history included",
+    "doctor": "check that all that is needed is there",
     "hooks": "install, uninstall or show the git hooks",
     "demo": "watch a small project being built by a scripted agent",
 }

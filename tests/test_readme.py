@@ -281,6 +281,7 @@ def test_the_configuration_table_has_the_defaults(tmp_path: Path) -> None:
     assert defaults == {
         **{f"models.{role}": plain.model(role) for role in config.ROLES},
         "endpoints.local": "http://{}:{}".format(*plain.endpoint),
+        "sandbox": plain.sandbox,
         "branch": "master",
         "gate": plain.gate,
         "timeouts.gate": f"{plain.gate_timeout:g}",

@@ -164,12 +164,12 @@ def uninstall(workspace: Workspace) -> None:
 
 def status(workspace: Workspace, *, as_json: bool) -> None:
     """Print the state of each hook, and the name of the earlier hook that it runs first."""
-    level, value = _foreign_hooks_path(workspace)
-    hooks = [Hook(_directory(workspace) / name) for name in NAMES]
+    level, value = foreign_path(workspace)
+    hooks = [Hook(directory(workspace) / name) for name in NAMES]
     rows = [(hook.name, hook.state(render(workspace, hook.name)), hook.earlier) for hook in hooks]
     if as_json:
         facts = {
-            "directory": str(_directory(workspace)),
+            "directory": str(directory(workspace)),
             "hooks_path": value if level else None,
             "log": str(workspace.paths.hook_log),
             "hooks": [{"name": name, "state": state, "earlier": earlier or None} for name, state, earlier in rows],
@@ -216,7 +216,8 @@ def _program() -> str:
     return ""
 
 
-def _directory(workspace: Workspace) -> Path:
+def directory(workspace: Workspace) -> Path:
+    """Return the directory of a repository's own hooks."""
     return workspace.repository.common_dir / "hooks"
 
 
@@ -225,18 +226,18 @@ def _hooks(workspace: Workspace) -> Iterator[list[Hook]]:
     """Give the hooks to whoever changes them, one at a time."""
     lock = workspace.paths.ensure(workspace.paths.lock("hooks").parent) / "hooks.lock"
     with locks.hold(lock, "hooks"):
-        yield [Hook(_directory(workspace) / name) for name in NAMES]
+        yield [Hook(directory(workspace) / name) for name in NAMES]
 
 
-def _foreign_hooks_path(workspace: Workspace) -> tuple[str, str]:
+def foreign_path(workspace: Workspace) -> tuple[str, str]:
     """Return the configuration level and value of a core.hooksPath that leads elsewhere; empty for none."""
     level, value = workspace.repository.hooks_path(Path.cwd())
-    elsewhere = (workspace.repository.root / value).resolve() != _directory(workspace).resolve()
+    elsewhere = (workspace.repository.root / value).resolve() != directory(workspace).resolve()
     return (level, value) if level and elsewhere else ("", "")
 
 
 def _require_hooks_path(workspace: Workspace) -> None:
-    level, value = _foreign_hooks_path(workspace)
+    level, value = foreign_path(workspace)
     if level:
         call = f'sh {shlex.quote(str(share("hooks") / "post-commit"))} "$@"'
         raise ScriptoriumError(

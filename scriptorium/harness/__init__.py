@@ -149,6 +149,22 @@ class Harness(ABC):
         """Return a command that succeeds where the program's own sandbox works; empty when it has none."""
         return ()
 
+    def version(self) -> Sequence[str]:
+        """Return a command that prints the program's version; empty when none is known to."""
+        return ()
+
+    def login(self) -> Sequence[str]:
+        """Return a command that succeeds when the program is signed in; empty when it cannot be told."""
+        return ()
+
+    def account(self, _env: Mapping[str, str], /) -> str:
+        """Return what stands for a sign-in though `login` does not know of it, '' for nothing."""
+        return ""
+
+    def sign_in(self) -> str:
+        """Return what a person can do who is not signed in."""
+        return ""
+
     def remedy(self) -> str:
         return "install it, or name another model in 'scriptorium.json'"
 

@@ -62,6 +62,15 @@ class ClaudeCode(Harness):
     def program(self) -> str:
         return "claude"
 
+    def version(self) -> Sequence[str]:
+        return ("claude", "--version")
+
+    def login(self) -> Sequence[str]:
+        return ("claude", "auth", "status")
+
+    def sign_in(self) -> str:
+        return "claude auth login, or set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN"
+
     def probe(self) -> Sequence[str]:
         if sys.platform == "darwin":
             return ("sandbox-exec", "-p", "(version 1) (allow default)", "true")

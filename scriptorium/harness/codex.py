@@ -6,7 +6,8 @@ are often retries. Usage is the whole thread's so far, cached tokens included in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,25 @@ class Codex(Harness):
 
     def program(self) -> str:
         return "codex"
+
+    def version(self) -> Sequence[str]:
+        return ("codex", "--version")
+
+    def login(self) -> Sequence[str]:
+        return ("codex", "login", "status")
+
+    def account(self, env: Mapping[str, str]) -> str:
+        if env.get("CODEX_API_KEY"):
+            return "by CODEX_API_KEY"
+        home = env.get("CODEX_HOME") or Path(env.get("HOME", "/"), ".codex")
+        try:
+            provider = tomllib.loads(Path(home, "config.toml").read_text()).get("model_provider", "openai")
+        except (OSError, ValueError):
+            return ""
+        return "" if provider == "openai" else f"by model provider '{provider}' of its configuration"
+
+    def sign_in(self) -> str:
+        return "codex login, or set CODEX_API_KEY"
 
     def probe(self) -> Sequence[str]:
         return ("codex", "sandbox", "-c", 'sandbox_mode="workspace-write"', "--", "true")

@@ -1,0 +1,279 @@
+"""What `doctor` looks at: each check yields findings, or raises the error that a step would raise."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from scriptorium import agent, locks, process, sandbox
+from scriptorium.commands import hooks
+from scriptorium.config import ROLES
+from scriptorium.endpoint import Endpoint
+from scriptorium.environment import allowed
+from scriptorium.errors import ScriptoriumError
+from scriptorium.git import check_version
+from scriptorium.harness import BACKENDS, Harness, choose
+from scriptorium.plan import BRANCH
+from scriptorium.submission import SubmitServer
+from scriptorium.workspace import Workspace
+
+FLOOR = 2**30
+"""Bytes that a disk should have left: worktrees and logs of some tickets."""
+
+LIMIT = 20.0
+"""Seconds in which a program has to tell its version or sign-in, and the submit tool has to answer."""
+
+
+class State(StrEnum):
+    OK = "ok"
+    NOTE = "note"  # good to know, and not needed
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found out about one thing."""
+
+    subject: str
+    state: State
+    text: str
+    hint: str = ""
+
+
+def git() -> Iterator[Finding]:
+    yield Finding("git", State.OK, check_version().removeprefix("git version "))
+
+
+def directory(workspace: Workspace) -> Iterator[Finding]:
+    yield Finding("directory", State.OK, str(workspace.paths.ensure(workspace.paths.home)))
+
+
+def disk(workspace: Workspace) -> Iterator[Finding]:
+    places = {os.stat(path).st_dev: path for path in (workspace.repository.root, workspace.paths.home)}  # noqa: PTH116
+    for path in places.values():
+        free = shutil.disk_usage(path).free
+        text = f"{free / 2**30:.1f} GiB free for '{path}'"
+        if free < FLOOR:
+            yield Finding("disk", State.FAILED, text, "make room, or set SCRIPTORIUM_ROOT to another disk")
+        else:
+            yield Finding("disk", State.OK, text)
+
+
+def author(workspace: Workspace) -> Iterator[Finding]:
+    if workspace.has_author:
+        email = workspace.repository.git("config", "--get", "user.email")[1].decode(errors="replace").strip()
+        yield Finding("author", State.OK, email)
+    else:
+        hint = "git config --global user.email you@example.com"
+        yield Finding("author", State.NOTE, "none configured, so agents commit as 'scriptorium'", hint)
+
+
+def master(workspace: Workspace) -> Iterator[Finding]:
+    from scriptorium.gate import Colour, recall
+
+    commit = workspace.master_commit()
+    colour = recall(workspace, workspace.repository.tree_of(commit))
+    state = State.OK if colour is Colour.GREEN else State.NOTE
+    hint = "" if colour is Colour.GREEN else "scriptorium health"
+    yield Finding("master", state, f"{colour} {commit[:12]} on '{workspace.master}'", hint)
+
+
+def gate(workspace: Workspace) -> Iterator[Finding]:
+    """Look for the gate's program, and for make's target in the Makefile of master; nothing is run."""
+    command = workspace.config.gate
+    words = _words(command)
+    hint = "set 'gate' in 'scriptorium.json'"
+    if words and not _is_there(workspace, words[0]):
+        yield Finding("gate", State.FAILED, f"`{command}`: '{words[0]}' is not there", f"install it, or {hint}")
+        return
+    missing = _missing_target(workspace, words)
+    if missing:
+        text = f"`{command}`: no target '{missing}' in the Makefile on '{workspace.master}'"
+        yield Finding("gate", State.FAILED, text, f"add it and commit, or {hint}")
+    else:
+        yield Finding("gate", State.OK, f"`{command}`")
+
+
+def _is_there(workspace: Workspace, program: str) -> bool:
+    if program.startswith("/"):
+        return os.access(program, os.X_OK)
+    if "/" in program:
+        return bool(_in_master(workspace, program))
+    argv = ("/bin/sh", "-c", 'command -v -- "$1"', "sh", program)  # by the shell, which knows its own commands
+    return not process.ask(argv, cwd=workspace.paths.home, env=os.environ, seconds=LIMIT).complaint
+
+
+def _words(command: str) -> list[str]:
+    """Return the words of a command from its program on; empty when only a shell can tell."""
+    try:
+        words = shlex.split(command, comments=True)
+    except ValueError:
+        return []
+    while words and re.match(r"\w+=", words[0]):
+        del words[0]
+    return words if words and not re.search(r"[(){}$`<>&|;*?]", words[0]) else []
+
+
+def _in_master(workspace: Workspace, path: str) -> bytes:
+    found = workspace.repository.objects.read(f"{workspace.master_commit()}:{os.path.normpath(path)}")
+    return found.data if found and found.kind == "blob" else b""
+
+
+def _missing_target(workspace: Workspace, words: list[str]) -> str:
+    """Return the first target of a call of make that its Makefile lacks; '' where only make can tell."""
+    options = [word for word in words[1:] if word.startswith("-")]
+    if words[:1] not in (["make"], ["gmake"]) or any(re.match(r"-([^-j]|-(?!jobs))", word) for word in options):
+        return ""
+    names = ("GNUmakefile", "makefile", "Makefile")
+    text = next(filter(None, (_in_master(workspace, name) for name in names)), b"").decode(errors="replace")
+    if re.search(r"^\s*-?s?include\b|^[^#\t]*%[^=]*:|\$\(eval", text, re.MULTILINE):
+        return ""
+    rules = re.findall(r"^([^\s#:=][^#:=]*):(?!=)", text, re.MULTILINE)
+    targets = {target for rule in rules for target in rule.split()}
+    if any("$" in target for target in targets):
+        return ""
+    wanted = [word for word in words[1:] if not word.startswith("-") and "=" not in word and not word.isdigit()]
+    return next((word for word in wanted if re.fullmatch(r"[\w.-]+", word) and word not in targets), "")
+
+
+def plan(workspace: Workspace) -> Iterator[Finding]:
+    snapshot = workspace.plan.snapshot()
+    yield Finding("plan", State.OK, f"'{BRANCH}' at {snapshot.commit[:12]}")
+    if snapshot.has_spec:
+        yield Finding("spec", State.OK, "written")
+    else:
+        yield Finding("spec", State.NOTE, "not written yet, so there is nothing to do", "scriptorium plan")
+
+
+def git_hooks(workspace: Workspace) -> Iterator[Finding]:
+    level, value = hooks.foreign_path(workspace)
+    for name in hooks.NAMES:
+        hook = hooks.Hook(hooks.directory(workspace) / name)
+        state = hook.state(hooks.render(workspace, name))
+        subject = f"hook {name}"
+        if state is hooks.State.INSTALLED and level:
+            text = f"installed, but git takes its hooks from '{value}' ('core.hooksPath', {level} configuration)"
+            yield Finding(subject, State.FAILED, text, "'scriptorium hooks install' tells what can be done")
+        elif state is hooks.State.OUTDATED:
+            yield Finding(subject, State.FAILED, "of another version or place", "scriptorium hooks install")
+        elif state is hooks.State.CHANGED:
+            yield Finding(subject, State.FAILED, "changed after installation", "'scriptorium hooks install' tells why")
+        else:
+            yield Finding(subject, State.OK if state is hooks.State.INSTALLED else State.NOTE, str(state))
+
+
+def held_locks(workspace: Workspace) -> Iterator[Finding]:
+    top = workspace.paths.lock("run").parent
+    held = [str(path.relative_to(top).with_suffix("")) for path in sorted(top.rglob("*.lock")) if locks.is_held(path)]
+    yield Finding("locks", State.OK, f"held: {', '.join(held)}" if held else "none held")
+
+
+def endpoint(workspace: Workspace) -> Iterator[Finding]:
+    host, port = workspace.config.endpoint
+    if locks.is_held(workspace.paths.lock("run")):
+        yield Finding("endpoint", State.OK, f"'{host}:{port}' is served by the run")
+        return
+    with Endpoint(host, port, workspace.paths.sockets) as free:
+        yield Finding("endpoint", State.OK, f"{free.address} is free for a run")
+
+
+def submit_tool(workspace: Workspace) -> Iterator[Finding]:
+    """Call `submit_pr` as an agent does, over HTTP with a token of a run of our own."""
+    said: list[str] = []
+
+    def answer(given: dict[str, object]) -> str:
+        said.append(str(given.get("summary")))
+        return "taken"
+
+    sockets = workspace.paths.ensure(workspace.paths.sockets)
+    with SubmitServer(sockets, {"submit_pr": answer}) as server, Endpoint.local(sockets) as local:
+        reply = _call(local.ready(), server.token)
+    if (reply, said) != ("taken", ["doctor"]):
+        hint = "let NO_PROXY hold '127.0.0.1', and see that no firewall is in the way"
+        yield Finding("submit tool", State.FAILED, f"no answer by MCP: {reply}", hint)
+    else:
+        yield Finding("submit tool", State.OK, "answers by MCP")
+
+
+def _call(url: str, token: str) -> str:
+    """Return the reply of the submit tool at an address, or what went wrong."""
+    import asyncio
+
+    import httpx2
+    from mcp.client import Client
+    from mcp.client.streamable_http import streamable_http_client
+
+    async def call() -> str:
+        headers = {"Authorization": f"Bearer {token}"}
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=LIMIT) as http,
+            Client(streamable_http_client(url, http_client=http)) as client,
+        ):
+            result = await client.call_tool("submit_pr", {"summary": "doctor"})
+        return "".join(getattr(part, "text", "") for part in result.content)
+
+    try:
+        return asyncio.run(asyncio.wait_for(call(), LIMIT))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
+        while isinstance(error, BaseExceptionGroup) and isinstance(error.exceptions[0], Exception):
+            error = error.exceptions[0]
+        return " ".join(str(error).split()) or type(error).__name__
+
+
+def backends(workspace: Workspace) -> Iterator[Finding]:
+    """Look at each agent program; only those that a role uses are needed."""
+    config = workspace.config
+    users: dict[str, list[str]] = {}
+    for role in ROLES:
+        users.setdefault(config.backend(role), []).append(role)
+    for name in dict.fromkeys((*BACKENDS, *config.harnesses, *users)):
+        roles = users.get(name, [])
+        role = roles[0] if roles else "coding"
+        chosen = config if roles else replace(config, backends={role: name})
+        try:
+            harness, _ = choose(chosen, role, workspace.repository.root)
+            harness.check()
+        except ScriptoriumError as error:
+            state = State.FAILED if roles else State.NOTE
+            yield Finding(name, state, error.message + _for(roles), error.hint if roles else "")
+            continue
+        yield from _backend(workspace, harness, roles)
+
+
+def _for(roles: list[str]) -> str:
+    return f", for {', '.join(roles)}" if roles else ""
+
+
+def _backend(workspace: Workspace, harness: Harness, roles: list[str]) -> Iterator[Finding]:
+    """Look at a program that is there: its version, sign-in and sandbox."""
+    environment = allowed(os.environ, harness.needs, workspace.config.environment) | agent.identity(workspace)
+
+    def ask(*argv: str) -> process.Answer:
+        return process.ask(argv, cwd=workspace.paths.home, env=environment, seconds=LIMIT)
+
+    needed = State.FAILED if roles else State.NOTE
+    version = ask(*harness.version()) if harness.version() else process.Answer("", "")
+    if version.complaint:
+        yield Finding(harness.name, needed, f"does not start: {version.complaint}{_for(roles)}", harness.remedy())
+        return
+    words = " ".join(version.out.split()[:6]) or "found"
+    yield Finding(harness.name, State.OK if roles else State.NOTE, f"{words}{_for(roles)}")
+
+    account = harness.account(environment)
+    if not account and harness.login():
+        account = "signed in" if not ask(*harness.login()).complaint else ""
+    if account:
+        yield Finding(f"{harness.name} sign-in", State.OK if roles else State.NOTE, account)
+    elif harness.login():
+        yield Finding(f"{harness.name} sign-in", needed, "not signed in", harness.sign_in() if roles else "")
+
+    found = sandbox.find(workspace, harness, environment, anew=True)
+    if harness.probe():
+        off = workspace.config.sandbox == "off"
+        hint = "" if found.name or off else f"'{harness.name}' runs without; see 'Sandbox' in the README"
+        yield Finding(f"{harness.name} sandbox", State.OK if found.name else State.NOTE, str(found), hint)
