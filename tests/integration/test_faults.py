@@ -201,8 +201,7 @@ def test_an_agent_that_never_submits_has_used_up_an_attempt_and_its_work_is_kept
 ) -> None:
     with backend.answering(lambda asked: steps(asked, WORK, Text("That will do."))):
         coded = backend.project.run("code", TICKET)
-    text = ticket.failed(coded, Cause.NO_SUBMIT, "The agent ended without handing in")
-    assert "That will do." in text
+    ticket.failed(coded, Cause.NO_SUBMIT, "The agent ended without handing in")
     assert backend.project.git("show", f"{BRANCH}:greeting.txt") == "Hello, world"
 
 
