@@ -171,7 +171,7 @@ def _result(event: dict[str, Any], report: Report) -> Iterator[Event]:
     words = event.get("result") or "; ".join(map(str, errors if isinstance(errors, list) else []))
     status = count(event, "api_error_status")
     cause = classify(status, str(words))
-    if cause is None and event.get("terminal_reason") == "api_error":
+    if cause is None and str(words).startswith("API Error"):
         cause = Cause.PROVIDER  # as for an answer that makes no sense
     if cause or not report.cause:  # ended from outside amid retries, it says nothing of them
         report.cause, report.status, report.error = cause, status, str(words)

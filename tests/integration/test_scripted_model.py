@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -37,6 +38,7 @@ from tests.scripted_model import (
     claude_environment,
     codex_config,
 )
+from tests.support import until
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,15 @@ class Program:
         limits = {"CLAUDE_CODE_MAX_RETRIES": "0", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "IS_SANDBOX": "1"}
         return {**own, **limits, **claude_environment(model.root, str(self.home))}
 
-    def run(self, model: ScriptedModel, name: str = "", timeout: float = 60, **env: str) -> Run:
+    def run(self, model: ScriptedModel, name: str = "") -> Run:
         done = subprocess.run(
             self.argv(name),
             input="do the ticket",
             cwd=self.work,
-            env={**self.environment(model), **env},
+            env=self.environment(model),
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=60,
             check=False,
         )
         return Run(done.returncode, [json.loads(line) for line in done.stdout.splitlines()], model.requests)
@@ -177,11 +179,13 @@ def test_a_fault_ends_the_run_and_is_told(program: Program, fault: Reply, to_cod
 
 
 @pytest.mark.parametrize("fault", [NoAnswer(), Stall()], ids=repr)
-def test_a_model_that_says_no_more_keeps_the_program_waiting(program: Program, fault: Reply) -> None:
-    with ScriptedModel(lambda _: fault) as scripted:
-        with pytest.raises(subprocess.TimeoutExpired):
-            program.run(scripted, timeout=5)
-        assert len(scripted.requests) == 1
+def test_a_model_that_says_no_more_keeps_the_program_waiting_until_it_is_gone(program: Program, fault: Reply) -> None:
+    with ThreadPoolExecutor() as threads:
+        with ScriptedModel(lambda _: fault) as scripted:
+            running = threads.submit(program.run, scripted)
+            until(lambda: scripted.requests or running.done())
+            assert (len(scripted.requests), running.done()) == (1, False)
+        assert running.result().status == 1
 
 
 def test_an_error_in_the_script_is_raised_when_it_closes(program: Program) -> None:

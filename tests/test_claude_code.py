@@ -1,0 +1,208 @@
+"""The Claude Code backend without the program: its command line, and what its lines mean."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scriptorium.causes import Cause
+from scriptorium.config import Limits
+from scriptorium.harness import Event, Kind, Report, Session, Task
+from scriptorium.harness.claude_code import ClaudeCode
+from scriptorium.harness.usage import Usage
+
+INIT = {"type": "system", "subtype": "init", "session_id": "7bc5", "mcp_servers": []}
+RETRY = {"type": "system", "subtype": "api_retry", "attempt": 1, "error_status": 529, "error": "overloaded"}
+RESULT = {"type": "result", "subtype": "success", "is_error": False, "result": "All done."}
+
+
+def assistant(*blocks: dict[str, Any], model: str = "claude-opus-5-5", by: str | None = None) -> dict[str, Any]:
+    message = {"role": "assistant", "model": model, "content": list(blocks)}
+    return {"type": "assistant", "message": message, "parent_tool_use_id": by}
+
+
+def failed(result: str, status: int | None = None) -> dict[str, Any]:
+    return {**RESULT, "is_error": True, "api_error_status": status, "result": result}
+
+
+def read(*events: object) -> tuple[Report, list[Event]]:
+    report = Report()
+    return report, [shown for event in events for shown in ClaudeCode().read(json.dumps(event).encode(), report)]
+
+
+def task(**more: Any) -> Task:
+    limits = Limits(no_output=300)
+    return Task("coding", "go", Path("/w"), Path("/logs"), "claude-opus-5-5", more.pop("effort", ""), limits, **more)
+
+
+def argv(**more: Any) -> str:
+    return " ".join(ClaudeCode().argv(task(**more), Path("/last")))
+
+
+# -- the command line -----------------------------------------------------------------------------------
+
+
+def test_the_submit_tool_is_given_with_the_token_left_to_the_environment() -> None:
+    words = ClaudeCode().argv(task(endpoint="http://127.0.0.1:1/mcp"), Path("/last"))
+    server = json.loads(words[words.index("--mcp-config") + 1])["mcpServers"]["scriptorium"]
+    assert (server["type"], server["url"]) == ("http", "http://127.0.0.1:1/mcp")
+    assert server["headers"] == {"Authorization": "Bearer ${SCRIPTORIUM_TOKEN}"}
+    assert "--strict-mcp-config" in words
+    assert "--mcp-config" not in argv()
+
+
+@pytest.mark.parametrize(("effort", "said"), [("", None), ("minimal", "low"), ("high", "high")])
+def test_the_least_effort_is_what_claude_calls_low(effort: str, said: str | None) -> None:
+    assert argv(effort=effort).partition("--effort ")[2] == (said or "")
+
+
+def test_a_session_is_gone_on_with() -> None:
+    assert argv(session=Session("7bc5", "go on")).endswith(" --resume 7bc5")
+    assert "--resume" not in argv()
+
+
+def test_a_run_that_is_to_write_nothing_has_no_tool_that_could() -> None:
+    assert "--tools Read,Grep,Glob --permission-mode dontAsk" in argv(read_only=True)
+    assert "--permission-mode acceptEdits" in argv()
+
+
+def test_limits_that_the_user_has_set_go_before_ours() -> None:
+    ours = ClaudeCode().settings(task())
+    assert (ours["CLAUDE_CODE_MAX_RETRIES"], ours["API_TIMEOUT_MS"]) == ("2", "150000")
+    mine = ClaudeCode().settings(task(env={"CLAUDE_CODE_MAX_RETRIES": "9", "API_TIMEOUT_MS": "1"}))
+    assert not {"CLAUDE_CODE_MAX_RETRIES", "API_TIMEOUT_MS"} & mine.keys()
+    assert mine["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] == "1"
+
+
+# -- the lines ------------------------------------------------------------------------------------------
+
+
+def test_what_the_model_does_is_shown() -> None:
+    report, shown = read(
+        INIT,
+        assistant({"type": "thinking", "thinking": "hm"}),
+        assistant({"type": "text", "text": "I will look."}),
+        assistant({"type": "tool_use", "name": "Bash", "input": {"timeout": 5, "command": "git\n  log"}}),
+        {"type": "user", "message": {"content": [{"type": "tool_result", "content": "x"}]}},
+        RESULT,
+    )
+    assert [(event.kind, event.text) for event in shown] == [
+        (Kind.THINKING, "hm"),
+        (Kind.TEXT, "I will look."),
+        (Kind.TOOL, "Bash git log"),
+        (Kind.TOOL, ""),
+    ]
+    assert (report.session, report.worked, report.message, report.error) == ("7bc5", True, "All done.", "")
+
+
+def test_the_words_of_a_helper_are_not_the_answer() -> None:
+    report, _ = read(assistant({"type": "text", "text": "mine"}), assistant({"type": "text", "text": "its"}, by="t1"))
+    assert report.message == "mine"
+
+
+def test_usage_is_that_of_all_models_of_this_run_alone() -> None:
+    mine = {"inputTokens": 10, "cacheReadInputTokens": 200, "cacheCreationInputTokens": 30, "outputTokens": 5}
+    helper = {"inputTokens": 1, "outputTokens": 2, "thinkingTokens": 1, "costUSD": 0.25}
+    since = {"opus": {**mine, "costUSD": 0.5}, "haiku": helper}
+    session = {"usage": {"input_tokens": 10, "output_tokens": 5}, "total_cost_usd": 9.0}
+    report, _ = read({**RESULT, **session, "model_usage_since_last_result": since})
+    assert report.usage == Usage(241, 200, 7, 1, 0.75)
+
+
+def test_usage_of_a_version_that_begins_anew_with_each_run_is_its_total() -> None:
+    usage = {"input_tokens": 10, "cache_read_input_tokens": 200, "cache_creation_input_tokens": 30, "output_tokens": 5}
+    report, _ = read({**RESULT, "usage": usage, "total_cost_usd": 0.5})
+    assert report.usage == Usage(240, 200, 5, 0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("event", "cause"),
+    [
+        (failed("Invalid API key · Fix external API key", 401), Cause.AUTH),
+        (failed("Not logged in · Please run /login"), Cause.AUTH),
+        (failed("API Error: Request rejected (429) · This would exceed your rate limit.", 429), Cause.RATE_LIMIT),
+        (failed("API Error: 529 Overloaded. This is a server-side issue", 529), Cause.PROVIDER),
+        (failed("API Error: JSON Parse error: Expected '}'"), Cause.PROVIDER),
+        (failed("Request timed out. If the API is slow to answer, set API_TIMEOUT_MS"), Cause.PROVIDER),
+        (failed("Prompt is too long · the request is ~200001 tokens (limit 200000)", 400), Cause.AGENT),
+        (
+            {**failed(""), "subtype": "error_during_execution", "errors": ["No conversation found with session ID"]},
+            None,
+        ),
+    ],
+)
+def test_a_failure_is_blamed_on_whom_it_concerns(event: dict[str, Any], cause: Cause | None) -> None:
+    report, shown = read(INIT, assistant({"type": "text", "text": "its words"}, model="<synthetic>"), event)
+    assert (report.cause, report.worked) == (cause, False)
+    assert report.error == (event["result"] or event["errors"][0])
+    assert [event.kind for event in shown] == [Kind.NOTE]
+
+
+def test_a_retry_is_no_progress_and_is_forgotten_when_the_model_answers() -> None:
+    report, [note] = read(INIT, RETRY)
+    assert (note.kind, report.cause, report.status) == (Kind.NOTE, Cause.PROVIDER, 529)
+    report, _ = read(INIT, RETRY, assistant({"type": "text", "text": "hello"}))
+    assert (report.cause, report.status, report.error) == (None, 0, "")
+
+
+def test_a_run_that_is_ended_amid_retries_failed_for_what_it_retried() -> None:
+    ended = {"type": "result", "subtype": "error_during_execution", "is_error": True, "errors": ["interrupted"]}
+    report, _ = read(INIT, RETRY, ended)
+    assert (report.cause, report.error) == (Cause.PROVIDER, "overloaded, try 1 failed")
+
+
+def test_a_submit_tool_that_is_not_there_stays_the_cause() -> None:
+    gone = {"mcp_servers": [{"name": "other", "status": "failed"}, {"name": "scriptorium", "status": "failed"}]}
+    report, _ = read({**INIT, **gone}, assistant({"type": "text", "text": "hello"}), RESULT)
+    assert (report.cause, report.error) == (Cause.INFRASTRUCTURE, "the MCP server 'scriptorium' could not be reached")
+    assert read({**INIT, "mcp_servers": [{"name": "other", "status": "failed"}]})[0].cause is None
+
+
+def test_a_refused_tool_call_is_told() -> None:
+    denied = [{"tool_name": "Write", "tool_input": {"file_path": "/etc/motd", "content": "x"}}]
+    report, [note] = read({**RESULT, "permission_denials": denied})
+    assert (note.kind, note.text) == (Kind.NOTE, "refused: Write /etc/motd")
+    assert (report.error, report.cause) == ("a tool call was refused: Write /etc/motd", None)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(
+    [
+        "session_id",
+        "mcp_servers",
+        "message",
+        "error_status",
+        "error",
+        "attempt",
+        "usage",
+        "model_usage_since_last_result",
+        "permission_denials",
+        "is_error",
+        "errors",
+        "result",
+        "api_error_status",
+        "total_cost_usd",
+        "parent_tool_use_id",
+    ]
+)
+TYPES = st.sampled_from([("system", "init"), ("system", "api_retry"), ("assistant", ""), ("user", ""), ("result", "x")])
+
+
+@given(TYPES, st.dictionaries(FIELDS, JSON | st.dictionaries(st.sampled_from(["content", "model"]), JSON)))
+def test_no_line_of_any_shape_stops_the_reading(kind: tuple[str, str], fields: dict[str, Any]) -> None:
+    report, _ = read({**fields, "type": kind[0], "subtype": kind[1]})
+    json.dumps(report.usage.trailers())
+
+
+@given(st.binary())
+def test_a_line_that_is_not_json_says_nothing(line: bytes) -> None:
+    assert list(ClaudeCode().read(b"x" + line, Report())) == []
