@@ -49,7 +49,13 @@ def git_directory(path: Path) -> Path:
 
 
 def ensure(workspace: Workspace, ticket: str) -> Path:
-    """Return a ticket's worktree with its branch checked out, made from master if there is none.
+    """Return a ticket's worktree with its branch checked out, made from master if there is none."""
+    restore(workspace, ticket)
+    return workspace.paths.ticket_worktree(ticket)
+
+
+def restore(workspace: Workspace, ticket: str) -> str:
+    """Make a ticket's worktree anew unless it is sound, and return where what it held is kept, or ''.
 
     A directory that is in the way is moved aside, never deleted; commits made with HEAD detached
     or on another branch are kept by a rescue ref.
@@ -57,31 +63,35 @@ def ensure(workspace: Workspace, ticket: str) -> Path:
     path = workspace.paths.ticket_worktree(ticket)
     branch = branch_of(ticket)
     if is_sound(workspace, path, branch):
-        return path
+        return ""
     workspace.paths.ensure(path.parent)
     lock = workspace.paths.ensure(workspace.paths.lock("worktrees").parent) / "worktrees.lock"
     # git worktree add fails when several run at once
     with locks.hold(lock, "worktrees", wait=SETUP_WAIT):
         if is_sound(workspace, path, branch):
-            return path  # made by a neighbour while this waited; an agent may be at work in it by now
-        _clear_the_way(workspace, path, ticket)
+            return ""  # made by a neighbour while this waited; an agent may be at work in it by now
+        kept = _clear_the_way(workspace, path, ticket)
         known = workspace.repository.resolve(f"refs/heads/{branch}")
         start = "" if known else workspace.master_commit()
         workspace.repository.add_worktree(path, branch, start)
-    return path
+    return kept
 
 
-def _clear_the_way(workspace: Workspace, path: Path, ticket: str) -> None:
+def _clear_the_way(workspace: Workspace, path: Path, ticket: str) -> str:
+    """Take away what is in a worktree's place, and return where it is kept."""
     if not path.exists() and not path.is_symlink():
-        return
+        return ""
     try:
         _, head = workspace.repository.head_of(path)
         commit = rescue.snapshot(path, head, f"Work found in the worktree of ticket {ticket}")
-        rescue.keep(workspace, commit, ticket, f"the worktree of ticket '{ticket}' had left its branch")
+        kept = rescue.keep(workspace, commit, ticket, f"the worktree of ticket '{ticket}' had left its branch")
         workspace.repository.remove_worktree(path)
     except (GitError, NotADirectoryError, FileNotFoundError):
         # not a worktree any more, so git cannot read it; a person can
-        path.rename(path.with_name(f"{path.name}.found-{secrets.token_hex(3)}"))
+        aside = path.with_name(f"{path.name}.found-{secrets.token_hex(3)}")
+        path.rename(aside)
+        return str(aside)
+    return kept
 
 
 class Unresolved(ScriptoriumError):
@@ -142,12 +152,13 @@ def unlock(path: Path) -> None:
         (git_directory(path) / "index.lock").unlink()
 
 
-def put_aside(workspace: Workspace, ticket: str, why: str) -> None:
-    """Take a ticket's worktree back to its branch; what it held beyond that is kept by a rescue ref."""
+def put_aside(workspace: Workspace, ticket: str, why: str) -> str:
+    """Take a ticket's worktree back to its branch; what it held beyond that is kept by the rescue ref returned."""
     path = workspace.paths.ticket_worktree(ticket)
     _, head = workspace.repository.head_of(path)
-    rescue.keep(workspace, rescue.snapshot(path, head, why), ticket, why)
+    kept = rescue.keep(workspace, rescue.snapshot(path, head, why), ticket, why)
     workspace.repository.reset(path, head)
+    return kept
 
 
 def sweep(workspace: Workspace, plan: Plan) -> None:

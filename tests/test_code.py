@@ -252,13 +252,15 @@ def test_commits_on_a_detached_head_are_kept_and_the_next_attempt_is_on_the_bran
     assert (result.code, result.out) == (1, "")
     where = f"the worktree '{project.worktree(name)}' is not on branch 'scriptorium/ticket-0001'"
     assert f"scriptorium: ticket '{name}': 'git status' failed: error: {where}\n" in result.err
-    assert_reopened(project, "no-submit", "The agent ended without handing in", name)
+    (rescue,) = project.refs("refs/scriptorium/rescue/")
+    note = f"The agent ended without handing in; what it left is kept as '{rescue}'"
+    assert_reopened(project, "no-submit", note, name)
 
     project.agent("echo found >file" + SUBMIT)
     assert project.run("assign").out == f"{name}\t{project.worktree(name)}\n"
     assert project.run("code", name)[:2] == (0, f"{name}\n")
 
-    (rescue,) = project.refs("refs/scriptorium/rescue/")
+    assert [*project.refs("refs/scriptorium/rescue/")] == [rescue]
     assert project.git("show", f"{rescue}:file") == "lost"
     assert project.git("show", f"{rescue}:other") == "dirty"
     assert project.git("show", "scriptorium/ticket-0001:file") == "found"
@@ -273,7 +275,9 @@ def test_a_submit_from_a_detached_head_is_refused_with_a_hint(project: Project, 
     assert (facts / "reply").read_text().splitlines()[-1] == (
         f"hint: check out 'scriptorium/ticket-0001' in '{project.worktree(name)}'"
     )
-    assert_reopened(project, "agent", "The agent ended with exit code 1")
+    (rescue,) = project.refs("refs/scriptorium/rescue/")
+    assert project.git("show", f"{rescue}:file") == "x"
+    assert_reopened(project, "agent", f"The agent ended with exit code 1; what it left is kept as '{rescue}'")
 
 
 @pytest.mark.parametrize("how", ['rm -rf "$SCRIPTORIUM_WORKTREE"', "rm .git"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -212,23 +213,26 @@ class _Coding:
         if self.submitted:
             return Result.SUBMITTED  # what it has left since is settled by the merge lane
         worktrees.unlock(self.worktree)  # the agent may have been ended in the middle of a commit
-        self._settle(f"Leave attempt {self.ticket.attempts + 1} of ticket {self.ticket.name} as it stands")
+        kept = self._settle(f"Leave attempt {self.ticket.attempts + 1} of ticket {self.ticket.name} as it stands")
         cause, reason = agent.failure(outcome, task)
+        reason = f"{reason}; what it left is kept as '{kept}'" if kept else reason
         errors = tail(outcome.log.with_suffix(".stderr"), *self.workspace.config.environments)
         words = errors or self._redact(outcome.report.message)[-1500:]
         self._reopen(cause, reason, words, outcome.trailers())
         return Result.UNTRIED if cause in UNCOUNTED else Result.FAILED
 
-    def _settle(self, message: str) -> None:
-        """Commit what lies in the worktree, or keep by a rescue ref what cannot be committed."""
+    def _settle(self, message: str) -> str:
+        """Commit what lies in the worktree; return where it is kept, or '', when that cannot be done."""
         try:
             worktrees.settle(self.workspace, self.ticket.name, message)
         except worktrees.Unresolved:
-            worktrees.put_aside(
-                self.workspace, self.ticket.name, f"ticket '{self.ticket.name}' left a merge with conflicts"
-            )
+            why = f"ticket '{self.ticket.name}' left a merge with conflicts"
+            return worktrees.put_aside(self.workspace, self.ticket.name, why)
         except GitError as error:
             log.warning("ticket '%s': %s", self.ticket.name, error.message)
+            with suppress(ScriptoriumError):  # the next attempt tries again, and tells
+                return worktrees.restore(self.workspace, self.ticket.name)
+        return ""
 
     def _stopped(self) -> None:
         if not self.submitted:
