@@ -68,7 +68,8 @@ class Paths:
     def ticket_worktree(self, ticket: str) -> Path:
         return self.home / "worktrees" / "tickets" / ticket
 
-    def ask_worktree(self, name: str) -> Path:
+    def ask_directory(self, name: str) -> Path:
+        """What is checked out for one question: ``source`` and ``plan``."""
         return self.home / "worktrees" / "ask" / name
 
     def ask_lock(self, name: str) -> Path:

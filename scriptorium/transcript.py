@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
 from scriptorium.harness import Event, Kind
 from scriptorium.output import printable
-from scriptorium.redact import redact
-from scriptorium.workspace import Workspace
 
 DIM, RED, GREEN, CYAN = "2", "31", "32", "36"
 
@@ -21,19 +18,13 @@ class Transcript:
     """Shows events on a stream; with ``hold`` a text only when it was not the last, which is the answer."""
 
     stream: TextIO
-    secrets: Sequence[Mapping[str, str]]
     hold: bool = False
     last: str = field(default="", init=False)
     """The newest text, whether it has been shown yet or not."""
 
-    @classmethod
-    def of(cls, workspace: Workspace, stream: TextIO, *, hold: bool) -> Transcript:
-        """Return one that removes the secrets in a repository's configuration."""
-        return cls(stream, workspace.config.environments, hold)
-
     def event(self, event: Event) -> None:
         """Show one event; a tool or a thought of many lines by all of them, each text by itself."""
-        text = printable(redact(event.text, *self.secrets)).strip()
+        text = printable(event.text).strip()
         if not text:
             return
         self.flush()

@@ -44,7 +44,7 @@ def test_question_is_answered_from_a_checkout_of_master_and_nothing_moves(projec
 
     assert result == (0, "ink\n", "I look around.\n")
     assert state(project) == before
-    assert list(project.paths.ask_worktree("x").parent.iterdir()) == []
+    assert list(project.paths.ask_directory("x").parent.iterdir()) == []
     assert list(project.paths.ask_lock("x").parent.iterdir()) == []
 
 
@@ -52,7 +52,7 @@ def test_prompt_tells_spec_areas_tickets_and_the_question(project: Project, fact
     project.commit_plan({"spec.md": "# Tool $x\n", "areas/core.md": "# The core\n"})
     project.ticket("0001", state="done")
     project.ticket("0002")
-    project.agent('cat >"$FACTS/prompt"; git show scriptorium/plan:spec.md')
+    project.agent('cat >"$FACTS/prompt"; test -f ../plan/tickets/open/0002-thing.md; cat ../plan/spec.md')
 
     assert project.run("ask", "Why {{so}}?").out == "# Tool $x\n"
 
@@ -117,8 +117,8 @@ def test_agent_that_fails_is_told_with_its_last_words(project: Project) -> None:
 def test_checkout_that_the_agent_broke_is_moved_aside(project: Project) -> None:
     project.agent("rm .git; echo x > precious; echo Done.")
     assert project.run("ask", "Break it").out == "Done.\n"
-    (left,) = project.paths.ask_worktree("x").parent.iterdir()
-    assert (left / "precious").read_text() == "x\n"
+    (left,) = project.paths.ask_directory("x").parent.iterdir()
+    assert (next(left.glob("source.found-*")) / "precious").read_text() == "x\n"
     project.agent("echo Yes.")
     assert project.run("ask", "Again?") == (0, "Yes.\n", "")
     assert left.exists()
@@ -132,7 +132,7 @@ def test_ctrl_c_ends_the_agent_and_removes_the_checkout(project: Project, facts:
         assert asking.end(signal.SIGINT).code == 130
     assert not any(map(is_alive, pids))
     assert state(project) == before
-    assert list(project.paths.ask_worktree("x").parent.iterdir()) == []
+    assert list(project.paths.ask_directory("x").parent.iterdir()) == []
 
 
 def test_what_a_killed_command_left_is_cleared_by_the_next_and_kept(project: Project, facts: Path) -> None:
@@ -143,7 +143,7 @@ def test_what_a_killed_command_left_is_cleared_by_the_next_and_kept(project: Pro
     project.agent("echo Yes.")
     assert project.run("ask", "Again?")[:2] == (0, "Yes.\n")
     assert project.git("show", f"{kept(project)}:notes") == "x"
-    assert list(project.paths.ask_worktree("x").parent.iterdir()) == []
+    assert list(project.paths.ask_directory("x").parent.iterdir()) == []
     assert list(project.paths.ask_lock("x").parent.iterdir()) == []
 
 

@@ -6,7 +6,7 @@ import logging
 import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from scriptorium.git import GitError
 from scriptorium.output import printable
 from scriptorium.plan import Plan
 from scriptorium.prompts import prompt
-from scriptorium.redact import redact
 from scriptorium.transcript import Transcript
 from scriptorium.workspace import Workspace
 from scriptorium.worktrees import SETUP_WAIT
@@ -45,22 +44,24 @@ class Ask(Command):
 def ask(workspace: Workspace, question: str) -> str:
     """Return the answer to a question; what the agent does meanwhile is shown on stderr. Raises when it fails."""
     plan = workspace.plan.snapshot()
-    transcript = Transcript.of(workspace, sys.stderr, hold=True)
-    with process.stoppable(), _checkout(workspace) as worktree:
-        harness, task = agent.task(workspace, "architect", _prompt(workspace, plan, question), worktree, "ask")
+    transcript = Transcript(sys.stderr, hold=True)
+    with process.stoppable(), _checkout(workspace, plan) as directory:
+        text = _prompt(workspace, plan, directory / "plan", question)
+        harness, task = agent.task(workspace, "architect", text, directory / "source", "ask")
         outcome = agent.run(workspace, harness, replace(task, read_only=True), transcript.event)
     if not outcome.finished.ok:
         transcript.flush()
     agent.require(workspace, outcome, task, "ask")
-    return printable(redact(outcome.report.message, *workspace.config.environments)).strip() or "(no answer)"
+    return printable(outcome.report.message).strip() or "(no answer)"
 
 
-def _prompt(workspace: Workspace, plan: Plan, question: str) -> str:
+def _prompt(workspace: Workspace, plan: Plan, checkout: Path, question: str) -> str:
     areas = [f"{name}: {plan.read(f'areas/{name}.md').decode(errors='replace').strip()}" for name in plan.areas]
     return prompt(
         "ask",
         repo=workspace.repository.root,
         master=workspace.master,
+        plan=checkout,
         spec=plan.spec.decode(errors="replace").strip() if plan.has_spec else "none yet",
         areas="\n\n".join(areas) or "none",
         tickets="\n".join(known_tickets(plan)) or "none",
@@ -69,46 +70,47 @@ def _prompt(workspace: Workspace, plan: Plan, question: str) -> str:
 
 
 @contextmanager
-def _checkout(workspace: Workspace) -> Iterator[Path]:
-    """Check master out, detached, for the length of a block; what was written there is kept by a rescue ref."""
-    directory = workspace.paths.ensure(workspace.paths.ask_worktree("x").parent)
+def _checkout(workspace: Workspace, plan: Plan) -> Iterator[Path]:
+    """Check out master as ``source`` and a plan as ``plan``, detached, for the length of a block."""
+    others = workspace.paths.ensure(workspace.paths.ask_directory("x").parent)
     workspace.paths.ensure(workspace.paths.ask_lock("x").parent)
-    for path in directory.iterdir():
-        _clear(workspace, path)
-    path = workspace.paths.ask_worktree(secrets.token_hex(4))
-    lock = workspace.paths.ask_lock(path.name)
-    with locks.hold(lock, path.name):
+    for directory in others.iterdir():
+        if not locks.is_held(workspace.paths.ask_lock(directory.name)):
+            _clear(workspace, directory)  # a killed command left it
+    directory = workspace.paths.ask_directory(secrets.token_hex(4))
+    with locks.hold(workspace.paths.ask_lock(directory.name), directory.name):
         try:
             with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=SETUP_WAIT):
-                workspace.repository.add_worktree(path, start=workspace.master_commit())
-            yield path
+                workspace.repository.add_worktree(directory / "source", start=workspace.master_commit())
+                workspace.repository.add_worktree(directory / "plan", start=plan.commit)
+            yield directory
         finally:
+            _clear(workspace, directory)
+
+
+def _clear(workspace: Workspace, directory: Path) -> None:
+    """Remove what was checked out for a question."""
+    process.end_leftovers(f"SCRIPTORIUM_WORKTREE={directory / 'source'}")
+    for path in (directory / "source", directory / "plan"):
+        if path.exists():
             _remove(workspace, path)
-            lock.unlink()
-
-
-def _clear(workspace: Workspace, path: Path) -> None:
-    """Remove a checkout that a killed command left, unless its command is at work."""
-    lock = workspace.paths.ask_lock(path.name)
-    if ".found-" in path.name or locks.is_held(lock):
-        return
-    process.end_leftovers(f"SCRIPTORIUM_WORKTREE={path}")
-    _remove(workspace, path)
-    lock.unlink(missing_ok=True)
+    with suppress(OSError):  # something was moved aside in there
+        directory.rmdir()
+    workspace.paths.ask_lock(directory.name).unlink(missing_ok=True)
 
 
 def _remove(workspace: Workspace, path: Path) -> None:
-    """Remove a checkout; one that git cannot read any more is moved aside, because a person can."""
+    """Remove a worktree, and keep what was written there; one that git cannot read any more is moved aside."""
     repository = workspace.repository
     try:
         _, head = repository.head_of(path)
-        if repository.changes(path) or not repository.is_ancestor(head, workspace.master_commit()):
+        tips = (workspace.master_commit(), workspace.plan.snapshot().commit)
+        if repository.changes(path) or not any(repository.is_ancestor(head, tip) for tip in tips):
             commit = rescue.snapshot(path, head, "Files that an agent wrote when it was asked a question")
-            rescue.keep(workspace, commit, "ask", "the agent wrote files, and was only to answer")
+            rescue.keep(workspace, commit, "question", "the agent wrote files, and was only to answer")
         repository.remove_worktree(path)
     except (GitError, NotADirectoryError, FileNotFoundError):
-        if path.exists():
-            path.rename(path.with_name(f"{path.name}.found-{secrets.token_hex(3)}"))
+        path.rename(path.with_name(f"{path.name}.found-{secrets.token_hex(3)}"))
         repository.prune_worktrees()
 
 

@@ -16,7 +16,6 @@ from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
 from scriptorium.output import printable
 from scriptorium.plan import Change, Plan
 from scriptorium.prompts import prompt
-from scriptorium.redact import redact
 from scriptorium.terminal import typed
 from scriptorium.transcript import Transcript
 from scriptorium.workspace import Workspace
@@ -50,9 +49,7 @@ class PlanCommand(Command):
             raise ScriptoriumError("the request is empty", "say what should be planned", ExitCode.USAGE)
         workspace = Workspace.open()
         workspace.plan.snapshot()
-        session = Session(
-            workspace, Transcript.of(workspace, sys.stderr if request else sys.stdout, hold=bool(request))
-        )
+        session = Session(workspace, Transcript(sys.stderr if request else sys.stdout, hold=bool(request)))
         if self.new:
             session.begin()
         session.introduce()
@@ -137,7 +134,7 @@ class Session:
             talk.ask(request)
             try:
                 edits = self._run(talk, before, request)
-                answer = printable(redact(edits.outcome.report.message, *self.workspace.config.environments)).strip()
+                answer = printable(edits.outcome.report.message).strip()
                 self._take(edits, sum(bool(turn.answer) for turn in before) + 1)
             except (ScriptoriumError, Stopped) as error:
                 self.transcript.flush()
