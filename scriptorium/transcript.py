@@ -13,6 +13,12 @@ from scriptorium.output import printable
 DIM, RED, GREEN, CYAN = "2", "31", "32", "36"
 
 
+def say(text: str, stream: TextIO, end: str = "\n") -> None:
+    """Print a text at once, with a '?' for what the stream's encoding does not have: it may be anything."""
+    encoding = stream.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding), file=stream, end=end, flush=True)
+
+
 @dataclass
 class Transcript:
     """Shows events on a stream; with ``hold`` a text only when it was not the last, which is the answer."""
@@ -49,4 +55,4 @@ class Transcript:
 
     def _print(self, text: str, colour: str = "") -> None:
         plain = not colour or not self.stream.isatty() or os.environ.get("NO_COLOR")
-        print(text if plain else f"\x1b[{colour}m{text}\x1b[0m", file=self.stream, flush=True)
+        say(text if plain else f"\x1b[{colour}m{text}\x1b[0m", self.stream)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import Project
 
-SLOW = {"sh", "filelock", "ruamel", "mcp", "acp", "pydantic", "colorlog"}
+SLOW = {"sh", "filelock", "ruamel", "mcp", "acp", "pydantic", "colorlog", "prompt_toolkit"}
 
 
 def imported(project: Project, *argv: str) -> set[str]:
@@ -53,7 +53,7 @@ def test_what_reads_arguments_imports_plumbum_alone(project: Project, argv: tupl
     assert not found & SLOW
 
 
-@pytest.mark.parametrize("argv", [("assign",), ("merge",), ("architect",), ("manager",)])
+@pytest.mark.parametrize("argv", [("assign",), ("merge",), ("architect",), ("manager",), ("plan",)])
 def test_step_with_nothing_to_do_imports_no_slow_package(project: Project, argv: tuple[str, ...]) -> None:
     project.init()
     assert not imported(project, *argv) & SLOW

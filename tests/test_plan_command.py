@@ -350,6 +350,14 @@ def test_what_the_agent_says_meanwhile_is_no_part_of_the_answer(project: Project
     assert project.run("plan", input="Again\n").out == "I look around.\nIt is done.\n"
 
 
+def test_what_the_terminal_has_no_letters_for_is_a_question_mark(project: Project) -> None:
+    project.agent("echo 'T\u00fcr'; echo '# \u20ac' > spec.md; printf 'a\\033[2Jb\\302\\233c\\n'")
+    result = project.run("plan", input="Write a tool\n/show\n", env={"PYTHONIOENCODING": "ascii"})
+    assert result.code == 0
+    assert result.out.startswith("T?r\nab?c\n---")
+    assert result.out.endswith("+# ?\n# ?\n")
+
+
 def test_last_words_of_an_agent_that_fails_are_shown(project: Project) -> None:
     project.agent("echo 'I cannot.'; exit 3")
     result = project.run("plan", "Write a tool")

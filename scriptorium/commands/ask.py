@@ -18,7 +18,7 @@ from scriptorium.git import GitError
 from scriptorium.output import printable
 from scriptorium.plan import Plan
 from scriptorium.prompts import prompt
-from scriptorium.transcript import Transcript
+from scriptorium.transcript import Transcript, say
 from scriptorium.workspace import Workspace
 from scriptorium.worktrees import SETUP_WAIT
 
@@ -38,7 +38,7 @@ class Ask(Command):
         text = " ".join(question).strip()
         if not text:
             raise ScriptoriumError("the question is empty", 'scriptorium ask "what you want to know"', ExitCode.USAGE)
-        print(ask(Workspace.open(), text))
+        say(ask(Workspace.open(), text), sys.stdout)
 
 
 def ask(workspace: Workspace, question: str) -> str:

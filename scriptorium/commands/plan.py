@@ -17,7 +17,7 @@ from scriptorium.output import printable
 from scriptorium.plan import Change, Plan
 from scriptorium.prompts import prompt
 from scriptorium.terminal import typed
-from scriptorium.transcript import Transcript
+from scriptorium.transcript import Transcript, say
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def _converse(session: Session) -> int:
             case "/new":
                 session.begin()
             case "/show":
-                print(session.workspace.plan.snapshot().spec.decode(errors="replace"), end="")
+                say(session.workspace.plan.snapshot().spec.decode(errors="replace"), sys.stdout, end="")
             case _ if line.startswith("/") and "\n" not in line:
                 print(f"'{line}' is not a command; /help lists them")
             case _:
@@ -191,7 +191,7 @@ class Session:
     def _show(self, edits: planning.Edits, answer: str) -> None:
         """Print the answer, unless it was the last that was shown, and what has changed."""
         if self.transcript.hold or answer != self.transcript.last:
-            print(answer, flush=True)
+            say(answer, sys.stdout)
         spec = edits.allowed.get("spec.md") or edits.base.spec
         self.transcript.diff("spec.md", edits.base.spec.decode(errors="replace"), spec.decode(errors="replace"))
 
