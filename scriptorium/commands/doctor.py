@@ -61,7 +61,10 @@ def examine(start: Path) -> Iterator[Finding]:
         yield Finding("configuration", State.FAILED, error.message, error.hint)
         workspace.config = Config()  # the rest is looked at as if there were none
     for subject, check in CHECKS.items():
-        yield from _safely(subject, lambda check=check: check(workspace))  # type: ignore[misc]
+        found = list(_safely(subject, lambda check=check: check(workspace)))  # type: ignore[misc]
+        yield from found
+        if subject == "directory" and found[0].state is State.FAILED:
+            return  # all the rest needs it
 
 
 CHECKS: dict[str, Callable[[Workspace], Iterator[Finding]]] = {

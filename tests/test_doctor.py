@@ -1,0 +1,357 @@
+"""scriptorium doctor: what is needed is found or said to be missing; the agents' programs are stand-ins."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from scriptorium import checks, locks
+from scriptorium.checks import Finding
+from scriptorium.workspace import Workspace
+from tests.support import BUSY, PLAN, Project, Result, busy_pids, is_alive, write_script
+
+PROGRAM = """
+case "$1 $2" in
+"--version "*) {version} ;;
+"login status" | "auth status") {login} ;;
+"sandbox "*) {sandbox} ;;
+esac
+"""
+
+Checks = dict[str, tuple[str, str, str]]
+"""By subject what was found: the state, the text and the hint."""
+
+
+def program(project: Project, name: str, **answers: str) -> Path:
+    """Put a stand-in for an agent's program on PATH; it answers as one that is all right but for what is given."""
+    usual = {"version": f"echo '{name} 1.2.3'", "login": "true", "sandbox": "true"}
+    return write_script(project.root.parent / "home" / "bin" / name, PROGRAM.format(**usual | answers))
+
+
+@pytest.fixture
+def project(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project whose only agent program is codex, and that has all it needs."""
+    for name in ("CODEX_API_KEY", "CODEX_HOME", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    # neither programs nor sandboxes of the host
+    tools = project.root.parent / "tools"
+    tools.mkdir()
+    for name in ("sh", "git", "make", "env", "true", "cat", "sleep", "setsid", "mv", "echo"):
+        [found] = [path for path in (Path("/usr/bin", name), Path("/bin", name)) if path.exists()][:1]
+        (tools / name).symlink_to(found)
+    monkeypatch.setenv("PATH", f"{project.root.parent / 'home' / 'bin'}{os.pathsep}{tools}")
+    project.init()
+    project.commit_plan({"spec.md": "# Tool\n"})
+    project.configure(endpoints={"local": "http://127.0.0.1:0"})
+    program(project, "codex")
+    return project
+
+
+def examine(project: Project, code: int = 0) -> Checks:
+    """Run `scriptorium doctor --json` and return what it found."""
+    result = project.run("doctor", "--json")
+    assert (result.code, result.err) == (code, ""), result.out
+    found = json.loads(result.out)
+    assert found["ok"] == (code == 0)
+    return {check["subject"]: (check["state"], check["text"], check["hint"]) for check in found["checks"]}
+
+
+def look(project: Project, check: Callable[[Workspace], Iterator[Finding]]) -> Checks:
+    """Return what a single check finds, which is quicker than all of them."""
+    workspace = project.workspace
+    workspace.paths.ensure(workspace.paths.home)
+    return {finding.subject: (finding.state, finding.text, finding.hint) for finding in check(workspace)}
+
+
+def failures(found: Checks) -> Checks:
+    return {subject: finding for subject, finding in found.items() if finding[0] == "failed"}
+
+
+def test_all_is_well_and_nothing_outside_the_root_is_written(project: Project) -> None:
+    def files() -> dict[str, bytes]:
+        places = [project.root, project.root.parent / "home"]
+        return {str(path): path.read_bytes() for place in places for path in place.rglob("*") if path.is_file()}
+
+    before, refs = files(), project.refs()
+    result = project.run("doctor")
+    assert (result.code, result.err) == (0, "")
+    master, plan = (project.git("rev-parse", ref)[:12] for ref in ("master", PLAN))
+    lines = result.out.splitlines()
+    free = [line for line in lines if line.startswith("ok\tdisk\t")]
+    address = next(line for line in lines if line.startswith("ok\tendpoint\t"))
+    assert lines == [
+        f"ok\tgit\t{project.git('version').removeprefix('git version ')}",
+        "ok\tconfiguration\tcan be used",
+        f"ok\tdirectory\t{project.paths.home}",
+        *free,
+        "ok\tauthor\tperson@example.com",
+        f"note\tmaster\tunknown {master} on 'master'",
+        "\thint: scriptorium health",
+        "ok\tgate\t`make test`",
+        f"ok\tplan\t'{PLAN}' at {plan}",
+        "ok\tspec\twritten",
+        "note\thook post-commit\tabsent",
+        "note\thook post-merge\tabsent",
+        "ok\tlocks\tnone held",
+        address,
+        "ok\tsubmit tool\tanswers by MCP",
+        "ok\tcodex\tcodex 1.2.3, for architect, manager, coding, reviewer",
+        "ok\tcodex sign-in\tsigned in",
+        "ok\tcodex sandbox\tworkspace-write",
+        "note\tclaude-code\t'claude' is not on PATH",
+        "note\ttypoi\t'typoi' is not on PATH",
+    ]
+    assert (files(), project.refs()) == (before, refs)
+    assert list(project.paths.sockets.iterdir()) == []
+
+
+def test_outside_a_repository_it_says_so(project: Project, tmp_path: Path) -> None:
+    result = project.run("doctor", cwd=tmp_path)
+    assert (result.code, result.err) == (1, "")
+    assert result.out.splitlines()[1:] == [
+        f"failed\trepository\t'{tmp_path}' is not a git repository",
+        "\thint: run 'git init' there first",
+    ]
+
+
+def test_a_new_repository_lacks_the_plan(project: Project) -> None:
+    project.git("branch", "--quiet", "-D", PLAN)
+    assert failures(examine(project, 1)) == {
+        "plan": ("failed", f"there is no branch '{PLAN}'", "run 'scriptorium --init' in this repository")
+    }
+
+
+def test_wrong_configuration_is_told_and_the_rest_looked_at(project: Project) -> None:
+    (project.root / "scriptorium.json").write_text('{"sandbox": "on"}')
+    found = examine(project, 1)
+    assert found["configuration"] == ("failed", "'scriptorium.json': 'sandbox' is 'on'", "one of: auto, off")
+    assert found["codex"][0] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("gate", "missing"),
+    [
+        ("make test", ""),
+        ("make -j 4 check", "no target 'check' in the Makefile on 'master'"),
+        ("CI=1 nose tests", "'nose' is not there"),
+        ("./ci.sh --all", "'./ci.sh' is not there"),
+        ("./ok.sh", ""),
+        ("cd . && make nothing", ""),
+        ("! false", ""),
+        ("( make test )", ""),
+        ("make -C sub nothing", ""),
+        ("'make", ""),
+    ],
+)
+def test_gate_whose_program_or_target_is_missing_is_found(project: Project, gate: str, missing: str) -> None:
+    project.commit({"ok.sh": "#!/bin/sh\n"})
+    (project.root / "Makefile").write_text("check:\n")  # not on master, which is what a gate sees
+    project.configure(gate=gate)
+    state, text, hint = look(project, checks.gate)["gate"]
+    assert (state, text) == (("failed", f"`{gate}`: {missing}") if missing else ("ok", f"`{gate}`"))
+    assert hint.endswith("or set 'gate' in 'scriptorium.json'") == bool(missing)
+
+
+@pytest.mark.parametrize(
+    ("makefile", "there"),
+    [
+        ("all test: deps\n", True),
+        ("test :: x\n", True),
+        ("include rules.mk\n", True),
+        ("te%:\n", True),
+        ("$(NAMES):\n", True),
+        ("test := x\nall:\n\ttest: x\n", False),
+        ("# test:\n", False),
+        ("tests:\n", False),
+    ],
+)
+def test_makes_target_is_looked_for_as_far_as_text_can_tell(project: Project, makefile: str, there: bool) -> None:
+    project.commit({"Makefile": makefile})
+    assert look(project, checks.gate)["gate"][0] == ("ok" if there else "failed")
+
+
+def test_program_that_a_role_needs_and_is_not_there_fails(project: Project) -> None:
+    project.configure(models={"coding": "claude-opus"})
+    assert failures(look(project, checks.backends)) == {
+        "claude-code": (
+            "failed",
+            "'claude' is not on PATH, for coding",
+            "install it with 'npm i -g @anthropic-ai/claude-code', or name a program of your own under 'harnesses'",
+        )
+    }
+
+
+def test_program_that_is_not_signed_in_fails_only_where_a_role_needs_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(project, "codex", login="exit 1")
+    program(project, "claude", login="exit 1")
+    found = look(project, checks.backends)
+    assert failures(found) == {"codex sign-in": ("failed", "not signed in", "codex login, or set CODEX_API_KEY")}
+    assert found["claude-code"] == ("note", "claude 1.2.3", "")
+    assert found["claude-code sign-in"] == ("note", "not signed in", "")
+
+    monkeypatch.setenv("CODEX_API_KEY", "sk-secret")
+    assert look(project, checks.backends)["codex sign-in"] == ("ok", "by CODEX_API_KEY", "")
+
+
+def test_model_provider_of_codexs_own_configuration_needs_no_sign_in(project: Project) -> None:
+    program(project, "codex", login="exit 1")
+    home = project.root.parent / "home" / ".codex"
+    home.mkdir()
+    (home / "config.toml").write_text('model_provider = "local"\n')
+    assert look(project, checks.backends)["codex sign-in"] == (
+        "ok",
+        "by model provider 'local' of its configuration",
+        "",
+    )
+    (home / "config.toml").write_text('model_provider = "openai"\n')
+    assert look(project, checks.backends)["codex sign-in"][0] == "failed"
+
+
+def test_program_that_does_not_start_fails(project: Project) -> None:
+    program(project, "codex", version="echo 'node: not found' >&2; exit 127")
+    found = look(project, checks.backends)
+    assert found["codex"][:2] == (
+        "failed",
+        "does not start: node: not found, for architect, manager, coding, reviewer",
+    )
+    assert "codex sign-in" not in found
+
+
+def test_program_that_hangs_is_ended_with_all_its_children(
+    project: Project, facts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.configure(environment=["FACTS"])
+    program(project, "codex", version=BUSY)
+    monkeypatch.setattr(checks, "LIMIT", 1.0)
+    text = "does not start: 'codex' gave no answer within 1 seconds, for architect, manager, coding, reviewer"
+    assert look(project, checks.backends)["codex"][:2] == ("failed", text)
+    assert [pid for pid in busy_pids(facts) if is_alive(pid)] == []
+
+
+def test_a_signal_ends_it_and_what_it_has_started(project: Project, facts: Path) -> None:
+    project.configure(environment=["FACTS"])
+    program(project, "codex", version=BUSY)
+    process = project.start("doctor")
+    running = busy_pids(facts)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert [pid for pid in running if is_alive(pid)] == []
+
+
+def test_sandbox_that_does_not_work_is_a_note_and_tried_out_each_time(project: Project, facts: Path) -> None:
+    project.configure(environment=["FACTS"])
+    program(project, "codex", sandbox='test -e "$FACTS/mended" || { echo "bwrap: no namespaces" >&2; exit 1; }')
+    hint = "'codex' runs without; see 'Sandbox' in the README"
+    assert look(project, checks.backends)["codex sandbox"] == ("note", "none (bwrap: no namespaces)", hint)
+    (facts / "mended").touch()
+    assert look(project, checks.backends)["codex sandbox"] == ("ok", "workspace-write", "")
+    assert "Sandbox: codex: workspace-write\n" in project.run("status").out
+    project.configure(sandbox="off")
+    assert look(project, checks.backends)["codex sandbox"] == ("note", "none (switched off in 'scriptorium.json')", "")
+
+
+def test_sandbox_of_claude_needs_two_programs_of_the_system(project: Project) -> None:
+    program(project, "claude")
+    assert look(project, checks.backends)["claude-code sandbox"][1] == "none ('bwrap' is not on PATH)"
+    program(project, "bwrap")
+    assert look(project, checks.backends)["claude-code sandbox"][1] == "none ('socat' is not on PATH)"
+    program(project, "socat")
+    assert look(project, checks.backends)["claude-code sandbox"][1] == "workspace-write"
+
+
+def test_program_of_the_users_own_is_looked_for(project: Project) -> None:
+    script = project.agent("true")
+    found = look(project, checks.backends)
+    assert found["script"] == ("ok", "found, for architect, manager, coding, reviewer", "")
+    assert found["codex"] == ("note", "codex 1.2.3", "")
+    script.unlink()
+    assert look(project, checks.backends)["script"] == (
+        "failed",
+        f"'{script}' is not a program that can be run, for architect, manager, coding, reviewer",
+        "check 'harnesses.script.command' in 'scriptorium.json'",
+    )
+
+
+def test_backend_that_there_is_not_fails(project: Project) -> None:
+    project.configure(agents={"coding": {"harness": "codx"}})
+    assert failures(look(project, checks.backends)) == {
+        "codx": (
+            "failed",
+            "role 'coding' names the backend 'codx', which there is not, for coding",
+            "did you mean 'codex'?",
+        )
+    }
+
+
+def test_address_that_is_taken_fails_unless_a_run_has_it(project: Project) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        project.configure(endpoints={"local": f"http://127.0.0.1:{port}"})
+        state, text, hint = examine(project, 1)["endpoint"]
+        assert (state, text) == ("failed", f"cannot listen on '127.0.0.1:{port}': address already in use")
+        assert hint == "end what listens there, or set 'endpoints.local' in 'scriptorium.json'"
+        with locks.hold(project.paths.ensure(project.paths.lock("run").parent) / "run.lock", "run"):
+            assert look(project, checks.held_locks)["locks"] == ("ok", "held: run", "")
+            found = look(project, checks.endpoint)
+    assert found["endpoint"] == ("ok", f"'127.0.0.1:{port}' is served by the run", "")
+
+
+def test_submit_tool_that_cannot_be_reached_fails(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and not listening
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        state, text, hint = look(project, checks.submit_tool)["submit tool"]
+    assert (state, hint) == ("failed", "let NO_PROXY hold '127.0.0.1', and see that no firewall is in the way")
+    assert text.startswith("no answer by MCP: ")
+
+
+def test_hooks_are_told_as_they_are(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.root)
+
+    def hook() -> tuple[str, str, str]:
+        return look(project, checks.git_hooks)["hook post-commit"]
+
+    assert project.run("hooks", "install").code == 0
+    assert hook() == ("ok", "installed", "")
+    project.git("config", "core.hooksPath", ".husky")
+    text = "installed, but git takes its hooks from '.husky' ('core.hooksPath', local configuration)"
+    assert hook() == ("failed", text, "'scriptorium hooks install' tells what can be done")
+    project.git("config", "--unset", "core.hooksPath")
+    with (project.root / ".git" / "hooks" / "post-commit").open("a") as file:
+        file.write("echo more\n")
+    assert hook() == ("failed", "changed after installation", "'scriptorium hooks install' tells why")
+    (project.root / ".git" / "hooks" / "post-commit").write_text("#!/bin/sh\n")
+    assert hook() == ("note", "foreign", "")
+
+
+def test_little_room_on_the_disk_fails(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "FLOOR", 2**80)
+    state, _, hint = look(project, checks.disk)["disk"]
+    assert (state, hint) == ("failed", "make room, or set SCRIPTORIUM_ROOT to another disk")
+
+
+def test_nobody_configured_as_author_is_a_note(project: Project) -> None:
+    subprocess.run(["git", "config", "--global", "--remove-section", "user"], check=True)
+    text, hint = "none configured, so agents commit as 'scriptorium'", "git config --global user.email you@example.com"
+    assert look(project, checks.author)["author"] == ("note", text, hint)
+
+
+def test_directory_that_belongs_to_nobody_of_ours_fails(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project.root.parent / "file").touch()
+    monkeypatch.setenv("SCRIPTORIUM_ROOT", str(project.root.parent / "file"))
+    result: Result = project.run("doctor")
+    assert result.code == 1
+    *_, failed, hint = result.out.splitlines()
+    assert failed.startswith("failed\tdirectory\t")
+    assert hint == "\thint: set SCRIPTORIUM_ROOT to a directory of your own"
