@@ -64,6 +64,8 @@ class Options:
     mode: str = ""
     effort: str = ""
     session: str = ""
+    spent: float = 0
+    """What the session has cost so far, in US dollars."""
     read_only: bool = False
 
 
@@ -98,6 +100,7 @@ class _Turn:
         self._telling = False
         self._speech = _Speech()
         self._titles: dict[str, str] = {}
+        self._before: float | None = None
 
     async def hold(self, command: Sequence[str]) -> None:
         """Start the agent, have the turn with it, and end it."""
@@ -226,7 +229,7 @@ class _Turn:
                 self._speech.end()
                 emit("plan", text="\n".join(entry.content for entry in update.entries))
             case schema.UsageUpdate(cost=schema.Cost(amount=amount, currency="USD")):
-                emit("cost", usd=amount)
+                emit("cost", usd=self._cost(amount))
 
     def _tool(self, call: schema.ToolCallStart | schema.ToolCallProgress) -> None:
         self._speech.end()
@@ -234,6 +237,12 @@ class _Turn:
         new = {"title": title} if title and title != self._titles.get(call.tool_call_id) else {}
         self._titles[call.tool_call_id] = title or self._titles.get(call.tool_call_id, "")
         emit("tool", status=call.status or "", **new)
+
+    def _cost(self, amount: float) -> float:
+        """Return the cost of the whole session, which some agents begin to count anew when they go on with one."""
+        if self._before is None:
+            self._before = self._options.spent if amount < self._options.spent else 0
+        return self._before + amount
 
     def fail(self, message: str, **more: Any) -> None:
         self._speech.end()

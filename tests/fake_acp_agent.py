@@ -34,6 +34,7 @@ class Script:
     modes: bool = False
     auth: bool = True
     cost: float = 0
+    code: int = 0
 
 
 MODELS = ("small", "large")
@@ -161,6 +162,8 @@ class FakeAgent:
         return self.done("refusal")
 
     async def turn_fail(self) -> schema.PromptResponse:
+        if self.script.code:
+            raise acp.RequestError(self.script.code, "Try it elsewhere")
         raise acp.RequestError.internal_error({"details": "HTTP 429 Too Many Requests"})
 
     async def turn_die(self) -> schema.PromptResponse:

@@ -207,14 +207,16 @@ def test_what_cannot_be_chosen_is_noted_and_left(run: Run) -> None:
 # -- sessions -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["resume", "load"])
-def test_a_session_is_gone_on_with_and_its_cost_so_far_subtracted(run: Run, facts: Path, way: str) -> None:
+@pytest.mark.parametrize(("way", "cost"), [("resume", 1.5), ("load", 1.5), ("resume", 0.5)])
+def test_a_session_is_gone_on_with_and_its_cost_so_far_subtracted(run: Run, facts: Path, way: str, cost: float) -> None:
+    """Some agents tell the cost of the whole session, others begin anew with each process."""
     session = Session("s-1", "Go on.", Usage(cost_usd=1.0))
-    outcome = run({"resume": way, "cost": 1.5}, session=session)
+    outcome = run({"resume": way, "cost": cost}, session=session)
 
     assert calls(facts) == ["initialize", f"session/{way}", "session/prompt"]
     assert calls(facts, "session/prompt")[0]["prompt"][0]["text"] == "Go on."
     assert outcome.report.usage == Usage(1050, 900, 110, 30, 0.5)
+    assert outcome.report.total == Usage(cost_usd=1.5)
     assert "what was said before" not in outcome.log.read_text()
     assert outcome.report.message == "the end"
 
@@ -235,6 +237,7 @@ def test_a_session_that_cannot_be_gone_on_with_is_replaced(run: Run, facts: Path
     [
         ({"auth": False}, "Authentication required", "auth"),
         ({"turn": "fail"}, "Internal error: HTTP 429 Too Many Requests", "rate-limit"),
+        ({"turn": "fail", "code": 503}, "Try it elsewhere", "provider"),
         ({"turn": "stop"}, "the agent stopped early: refusal", None),
         ({"turn": "die"}, "the agent ended with exit code 3: panic: out of ink", None),
         ({"version": 2}, "the agent speaks version 2 of the protocol, not 1", "infrastructure"),

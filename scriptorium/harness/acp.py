@@ -35,6 +35,7 @@ class Acp(Command):
             "mode": self._program.mode,
             "effort": task.effort,
             "session": task.session.id if task.session else "",
+            "spent": task.session.spent.cost_usd if task.session else 0,
             "read_only": task.read_only,
         }
         source = str(Path(scriptorium.__path__[0]).parent)
@@ -75,11 +76,13 @@ class Acp(Command):
                 report.usage = Usage(**tokens)
             case "error":
                 report.error = str(event.get("message", ""))
-                report.cause = _cause(event, report.error)
+                code = count(event, "code")  # gemini puts that of HTTP there; the protocol's are negative
+                report.status = code if 400 <= code < 600 else 0
+                report.cause = _cause(event, report)
                 yield Event(Kind.NOTE, report.error)
 
 
-def _cause(error: dict[str, Any], message: str) -> Cause | None:
+def _cause(error: dict[str, Any], report: Report) -> Cause | None:
     """Return whose failure an error is; None leaves it open, as where a session is not known any more."""
     if error.get("code") == AUTH_REQUIRED:
         return Cause.AUTH
@@ -87,8 +90,8 @@ def _cause(error: dict[str, Any], message: str) -> Cause | None:
         case "resume":
             return None
         case "turn":
-            return classify(0, message)
-    return classify(0, message) or Cause.INFRASTRUCTURE
+            return classify(report.status, report.error)
+    return classify(report.status, report.error) or Cause.INFRASTRUCTURE
 
 
 _START = """
