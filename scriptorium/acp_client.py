@@ -14,7 +14,7 @@ JSON object a line goes to stdout:
     {"type": "cost", "usd": float}                     of the whole session so far
     {"type": "note", "text": str}
     {"type": "end", "stop": str, "usage"?: {"in": int, "cached": int, "out": int, "reasoning": int}}
-    {"type": "error", "message": str, "code"?: int, "at": "start" | "resume" | "session" | "turn"}
+    {"type": "error", "message": str, "code"?: int, "at": "start" | "turn"}
 
 The last line is an ``end`` or an ``error``, and the exit code 0 or 1; a run that is killed has neither. No
 file or terminal service is offered, so the agent works with its own tools in its own process. Limits, logs
@@ -127,9 +127,7 @@ class _Turn:
 
     async def _converse(self, agent: ClientSideConnection) -> None:
         able = await self._introduce(agent)
-        self._at = "resume" if self._options.session else "session"
         session, choices = await self._open(agent, able)
-        self._at = "session"
         await self._choose(agent, session, choices)
         self._at, self._telling = "turn", True
         emit("session", id=session)

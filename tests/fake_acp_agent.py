@@ -136,7 +136,7 @@ class FakeAgent:
             )
             await self.client.session_update("s-1", update)
         await self.client.session_update("s-1", acp.update_plan([acp.plan_entry("look"), acp.plan_entry("leap")]))
-        await self.say("the end", "m-2")
+        await self.say("the\nend", "m-2")
         if self.script.cost:
             cost = schema.Cost(amount=self.script.cost, currency="USD")
             used = schema.UsageUpdate(session_update="usage_update", used=10, size=100, cost=cost)

@@ -71,8 +71,9 @@ def test_a_turn_is_told_line_by_line_and_reported(run: Run, facts: Path) -> None
         {"type": "tool", "status": "in_progress", "title": "run make"},
         {"type": "tool", "status": "completed"},
         {"type": "plan", "text": "look\nleap"},
+        {"type": "text", "text": "the\n", "new": True},
         {"type": "cost", "usd": 0.25},
-        {"type": "text", "text": "the end", "new": True},
+        {"type": "text", "text": "end", "new": False},
         {"type": "end", "stop": "end_turn", "usage": {"in": 1050, "cached": 900, "out": 110, "reasoning": 30}},
     ]
     assert [event for event in shown if event.text] == [
@@ -82,11 +83,12 @@ def test_a_turn_is_told_line_by_line_and_reported(run: Run, facts: Path) -> None
         Event(Kind.TOOL, "run"),
         Event(Kind.TOOL, "run make"),
         Event(Kind.THINKING, "look\nleap"),
-        Event(Kind.TEXT, "the end"),
+        Event(Kind.TEXT, "the\n"),
+        Event(Kind.TEXT, "end"),
     ]
     assert outcome.finished.ok
     report = outcome.report
-    assert (report.session, report.message, report.error, report.worked) == ("s-1", "the end", "", True)
+    assert (report.session, report.message, report.error, report.worked) == ("s-1", "the\nend", "", True)
     assert report.usage == Usage(1050, 900, 110, 30, 0.25)
     assert outcome.agent == "fake"
     assert calls(facts, "session/prompt") == [{"sessionId": "s-1", "prompt": [{"type": "text", "text": "Do it."}]}]
@@ -218,7 +220,7 @@ def test_a_session_is_gone_on_with_and_its_cost_so_far_subtracted(run: Run, fact
     assert outcome.report.usage == Usage(1050, 900, 110, 30, 0.5)
     assert outcome.report.total == Usage(cost_usd=1.5)
     assert "what was said before" not in outcome.log.read_text()
-    assert outcome.report.message == "the end"
+    assert outcome.report.message == "the\nend"
 
 
 @pytest.mark.parametrize("script", [{"resume": "resume", "known": False}, {"resume": "load", "known": False}, {}])
@@ -273,7 +275,7 @@ def test_what_is_no_message_is_noted_and_the_turn_goes_on(run: Run) -> None:
     assert outcome.finished.ok
     notes = [event.text for event in shown if event.kind is Kind.NOTE]
     assert notes[0] == "Error parsing JSON-RPC message: debug: not JSON"
-    assert outcome.report.message == "the end"
+    assert outcome.report.message == "the\nend"
 
 
 def test_a_flood_of_what_is_no_message_is_ended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

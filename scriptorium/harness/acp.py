@@ -83,15 +83,11 @@ class Acp(Command):
 
 
 def _cause(error: dict[str, Any], report: Report) -> Cause | None:
-    """Return whose failure an error is; None leaves it open, as where a session is not known any more."""
+    """Return whose failure an error is; before the turn it is never the ticket's."""
     if error.get("code") == AUTH_REQUIRED:
         return Cause.AUTH
-    match error.get("at"):
-        case "resume":
-            return None
-        case "turn":
-            return classify(report.status, report.error)
-    return classify(report.status, report.error) or Cause.INFRASTRUCTURE
+    early = error.get("at") == "start"
+    return classify(report.status, report.error) or (Cause.INFRASTRUCTURE if early else None)
 
 
 _START = """
