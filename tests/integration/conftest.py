@@ -20,7 +20,16 @@ import pytest
 
 from scriptorium.config import backend_of
 from tests.integration.table import pytest_addoption, pytest_configure, pytest_runtest_makereport
-from tests.scripted_model import Reply, Request, ScriptedModel, claude_environment, codex_config
+from tests.scripted_model import (
+    OPENCODE_LOCK,
+    OPENCODE_OFFLINE,
+    Reply,
+    Request,
+    ScriptedModel,
+    claude_environment,
+    codex_config,
+    opencode_config,
+)
 from tests.support import Project
 
 __all__ = ["pytest_addoption", "pytest_configure", "pytest_runtest_makereport"]
@@ -128,8 +137,31 @@ class Claude(Backend):
         self.monkeypatch.setenv("CLAUDE_CODE_MAX_RETRIES", "0")
 
 
+class OpenCode(Backend):
+    """By the Agent Client Protocol, which is what makes it a harness of the configuration."""
+
+    name, program, model = "opencode", "opencode", "scripted/model"
+
+    def settle(self) -> None:
+        for name in list(os.environ):
+            if name.startswith("OPENCODE"):
+                self.monkeypatch.delenv(name)
+        self.config = Path(os.environ["HOME"], ".config", "opencode")
+        (self.config / "node_modules").mkdir(parents=True)
+        (self.config / "package-lock.json").write_text(OPENCODE_LOCK)
+        program = {"protocol": "acp", "command": ["opencode", "acp"], "env": OPENCODE_OFFLINE}
+        agents = {role: {"harness": "opencode"} for role in ROLES}
+        self.project.configure(harnesses={"opencode": program}, agents=agents)
+
+    def point_at(self, root: str) -> None:
+        (self.config / "opencode.json").write_text(opencode_config(f"{root}/v1"))
+
+
 BACKENDS: tuple[type[Backend], ...] = (Codex, Claude)
 USED = [kind for kind in BACKENDS if not REAL_MODEL or backend_of(REAL_MODEL) == kind.name]
+
+EVERY = [*USED, *([] if REAL_MODEL else [OpenCode])]
+"""Those of USED, and those that are there by configuration."""
 
 
 @pytest.fixture(params=USED, ids=[kind.name for kind in USED])
@@ -151,3 +183,9 @@ def codex(tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch) -> 
 def claude(tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch) -> Claude:
     """The claude on PATH."""
     return Claude(tmp_path / "agent", project, monkeypatch)
+
+
+@pytest.fixture
+def opencode(tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch) -> OpenCode:
+    """The opencode on PATH."""
+    return OpenCode(tmp_path / "agent", project, monkeypatch)

@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
-from tests.integration.conftest import Backend
+from tests.integration.conftest import EVERY, Backend
 from tests.scripted_model import Item, Reply, Request, Shell, Text, Tool
+
+pytestmark = pytest.mark.parametrize("backend", EVERY, indirect=True, ids=lambda kind: kind.name)
 
 REQUEST = "The file greeting.txt at the top of the project holds one line: Hello, world"
 GATE = "test ! -e greeting.txt || grep -qx 'Hello, world' greeting.txt"
@@ -62,7 +64,7 @@ def test_a_request_becomes_a_commit_on_master(backend: Backend) -> None:
     assert f"Agent: {backend.name}/" in trailers
     assert project.run("fsck").code == 0
     if not backend.real:
-        assert [request.headers.get("authorization") for request in requests] == [None] * len(requests)
+        assert {request.headers.get("authorization") for request in requests} <= {None, "Bearer scripted"}
         assert "ticket 0001-greeting is queued to be merged" in " ".join(requests[-1].tool_outputs.values())
 
 

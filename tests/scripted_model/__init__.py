@@ -6,7 +6,13 @@ a fault. It judges nothing: a green test says that our harness and the program u
 model would behave as scripted. Another interface is a module like `messages.py`, named in `server.WIRES`.
 """
 
-from tests.scripted_model.programs import claude_environment, codex_config
+from tests.scripted_model.programs import (
+    OPENCODE_LOCK,
+    OPENCODE_OFFLINE,
+    claude_environment,
+    codex_config,
+    opencode_config,
+)
 from tests.scripted_model.script import (
     Answer,
     AnyFault,
@@ -32,6 +38,8 @@ from tests.scripted_model.script import (
 from tests.scripted_model.server import ScriptedModel
 
 __all__ = [
+    "OPENCODE_LOCK",
+    "OPENCODE_OFFLINE",
     "Answer",
     "AnyFault",
     "ContextOverflow",
@@ -55,4 +63,5 @@ __all__ = [
     "Write",
     "claude_environment",
     "codex_config",
+    "opencode_config",
 ]

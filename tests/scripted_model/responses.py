@@ -17,7 +17,7 @@ OVERFLOW = ErrorEvent(
 )
 
 # The name and the argument of a shell tool differ between models; the request says which one is offered.
-SHELL_ARGUMENTS = {"exec_command": "cmd", "shell_command": "command"}
+SHELL_ARGUMENTS = {"exec_command": "cmd", "shell_command": "command", "bash": "command"}
 
 INSTRUCTORS = ("system", "developer")
 
@@ -34,9 +34,9 @@ OVERLOADED = Fault(503)
 
 def parse(headers: Mapping[str, str], body: Mapping[str, Any]) -> Request:
     items: list[Mapping[str, Any]] = body["input"]
-    asked = [index for index, item in enumerate(items) if item.get("type") == "message" and item["role"] == "user"]
+    asked = [index for index, item in enumerate(items) if _is_message(item) and item["role"] == "user"]
     outputs = [item for item in items if _is_output(item)]
-    told = [item for item in items if item.get("type") == "message" and item["role"] in INSTRUCTORS]
+    told = [item for item in items if _is_message(item) and item["role"] in INSTRUCTORS]
     return Request(
         wire="responses",
         prompt="\n".join(texts(items[index]["content"]) for index in asked),
@@ -51,6 +51,10 @@ def parse(headers: Mapping[str, str], body: Mapping[str, Any]) -> Request:
         headers=headers,
         body=body,
     )
+
+
+def _is_message(item: Mapping[str, Any]) -> bool:
+    return bool(item.get("type", "message") == "message")  # opencode leaves it out
 
 
 def _is_output(item: Mapping[str, Any]) -> bool:
@@ -113,8 +117,15 @@ def _item(request: Request, item: Item, suffix: str) -> dict[str, Any]:
             return {**names, "name": "apply_patch", "input": patch}
         case Tool("", name, arguments):
             return _call(suffix, name, arguments)
+        case Tool(namespace, name, arguments) if (flat := _flat(namespace, name)) in request.tools:
+            return _call(suffix, flat, arguments)
         case Tool(namespace, name, arguments):
             return _call(suffix, name, arguments) | {"namespace": namespace}
+
+
+def _flat(namespace: str, name: str) -> str:
+    """Return the name of an MCP tool for a program that has no namespaces, as opencode."""
+    return f"{namespace.removeprefix('mcp__')}_{name}"
 
 
 def _call(suffix: str, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,6 +135,7 @@ def _call(suffix: str, name: str, arguments: Mapping[str, Any]) -> dict[str, Any
         "call_id": f"call_{suffix}",
         "name": name,
         "arguments": json.dumps(arguments),
+        "status": "completed",
     }
 
 
