@@ -80,15 +80,15 @@ def test_without_a_question_it_is_a_usage_error(project: Project, argv: tuple[st
     assert project.run(*argv) == (2, "", f"scriptorium: the question is empty\n{hint}\n")
 
 
-def test_it_can_be_asked_while_a_planner_is_at_work_and_twice_at_once(project: Project) -> None:
+def test_it_can_be_asked_while_a_planner_is_at_work_and_twice_at_once(project: Project, facts: Path) -> None:
     project.paths.ensure(project.paths.lock("repo").parent)
-    go = project.root.parent / "go"
-    project.agent(f"touch ../asked; while ! [ -e {go} ]; do sleep 0.02; done; echo Yes.")
-    planner = locks.hold(project.paths.lock("repo"), "the plan")
-    with planner, project.running("ask", "One?") as one, project.running("ask", "Two?") as two:
-        until(lambda: len(list(project.paths.attempts.glob("ask/*.prompt.md"))) == 2)
-        go.touch()
-        assert (one.end().out, two.end().out) == ("Yes.\n", "Yes.\n")
+    project.agent('touch "$FACTS/$$"; while ! [ -e "$FACTS/go" ]; do sleep 0.02; done; cat source.txt')
+    with locks.hold(project.paths.lock("repo"), "the plan"), project.running("ask", "One?") as one:
+        until(lambda: len(list(facts.iterdir())) == 1)
+        with project.running("ask", "Two?") as two:
+            until(lambda: len(list(facts.iterdir())) == 2)
+            (facts / "go").touch()
+            assert (one.end().out, two.end().out) == ("ink\n", "ink\n")
     asked = [file.read_text().splitlines()[-1] for file in project.paths.attempts.glob("ask/*.prompt.md")]
     assert sorted(asked) == ["One?", "Two?"]
 

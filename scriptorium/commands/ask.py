@@ -76,7 +76,8 @@ def _checkout(workspace: Workspace, plan: Plan) -> Iterator[Path]:
     workspace.paths.ensure(workspace.paths.ask_lock("x").parent)
     for directory in others.iterdir():
         if not locks.is_held(workspace.paths.ask_lock(directory.name)):
-            _clear(workspace, directory)  # a killed command left it
+            process.end_leftovers(f"SCRIPTORIUM_WORKTREE={directory / 'source'}")  # of a command that was killed
+            _clear(workspace, directory)
     directory = workspace.paths.ask_directory(secrets.token_hex(4))
     with locks.hold(workspace.paths.ask_lock(directory.name), directory.name):
         try:
@@ -90,7 +91,6 @@ def _checkout(workspace: Workspace, plan: Plan) -> Iterator[Path]:
 
 def _clear(workspace: Workspace, directory: Path) -> None:
     """Remove what was checked out for a question."""
-    process.end_leftovers(f"SCRIPTORIUM_WORKTREE={directory / 'source'}")
     for path in (directory / "source", directory / "plan"):
         if path.exists():
             _remove(workspace, path)
