@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,8 +23,6 @@ from scriptorium.workspace import Workspace
 
 if TYPE_CHECKING:
     from scriptorium.harness import Harness, Task
-
-log = logging.getLogger(__name__)
 
 WRITE, READ = "workspace-write", "read-only"
 
@@ -62,9 +57,13 @@ OFF = Sandbox("", "switched off in 'scriptorium.json'")
 @contextmanager
 def confined(workspace: Workspace, harness: Harness, task: Task) -> Iterator[Task]:
     """Give a task as it is to be run, in the program's sandbox where that works, and say what holds it."""
+    import logging  # these three late: `status` only looks answers up
+    import shutil
+    import tempfile
+
     found = find(workspace, harness, task.env)
     level = logging.INFO if harness.probe() else logging.DEBUG  # that a program never had one is no news
-    log.log(level, "sandbox: %s", READ if found.name and task.read_only else found)
+    logging.getLogger(__name__).log(level, "sandbox: %s", READ if found.name and task.read_only else found)
     if not found.name:
         yield task
         return
@@ -111,9 +110,11 @@ def _read(file: Path, key: str = "") -> Sandbox | None:
 
 def _key(harness: Harness) -> str:
     """Return all that the answer depends on, as one short word."""
+    from shutil import which
+
     facts: list[object] = [list(harness.probe()), os.geteuid(), *os.uname()]
     for name in (harness.program(), "bwrap", "socat"):
-        path = shutil.which(name) or ""
+        path = which(name) or ""
         facts += [path, os.stat(path).st_mtime_ns if path else 0]  # noqa: PTH116
     facts += [_setting(name) for name in TELLING]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
@@ -128,12 +129,14 @@ def _setting(name: str) -> str:
 
 def _try(workspace: Workspace, harness: Harness, env: Mapping[str, str]) -> Sandbox:
     """Run a program's probe and return what it shows."""
-    from scriptorium import process  # late: `status` only looks answers up
+    from tempfile import TemporaryDirectory
+
+    from scriptorium import process
 
     argv = harness.probe()
     if not argv:
         return Sandbox("", f"'{harness.name}' has none of its own")
-    with tempfile.TemporaryDirectory(dir=workspace.paths.ensure(workspace.paths.sandboxes)) as directory:
+    with TemporaryDirectory(dir=workspace.paths.ensure(workspace.paths.sandboxes)) as directory:
         try:
             # a TMPDIR as in a run: codex makes no helpers for its sandbox when its home lies below that
             tried = process.ask(argv, cwd=Path(directory), env={**env, "TMPDIR": directory}, seconds=LIMIT)
