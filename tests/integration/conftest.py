@@ -47,7 +47,6 @@ AUTH = Path(
 ROLES = ("architect", "manager", "coding")
 
 collect_ignore = [
-    "test_codex_faults.py",
     "test_faults.py",
     "test_planning.py",
     "test_resume.py",

@@ -5,6 +5,7 @@ Faults of the provider use up no attempt and leave the ticket as it was; faults 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ from tests.scripted_model import (
     Tool,
     Write,
 )
-from tests.support import CHECKOUT, PLAN, Project, Result
+from tests.support import CHECKOUT, PLAN, Project, Result, until
 
 TICKET = "0001-greet"
 OPEN = f"tickets/open/{TICKET}.md"
@@ -259,6 +260,32 @@ def test_a_file_outside_the_worktree_is_refused_by_claude_and_told(claude: Claud
         coded = claude.project.run("code", TICKET)
     assert not stray.exists()
     ticket.failed(coded, Cause.NO_SUBMIT, f"Write {stray}")
+
+
+@pytest.mark.behaviour("falls silent while a command runs")
+def test_an_agent_that_falls_silent_is_ended_with_all_its_commands(backend: Backend, tmp_path: Path) -> None:
+    backend.project.configure(timeouts={"no_output": 15})
+    ticket = Ticket(backend.project)
+    mark = f"{tmp_path}/sleeper"
+    sleep = f"python3 -c 'import time; time.sleep(600)' {mark}"
+    # codex shows the model a command that takes long, and leaves it running
+    with (
+        backend.answering(lambda asked: NoAnswer() if asked.turn else Shell(f"setsid {sleep} & {sleep}")),
+        backend.project.running("code", TICKET) as coding,
+    ):
+        until(lambda: len(started(mark)) >= 2 or coding.process.poll() is not None)
+        coded = coding.end(0)
+    ticket.failed(coded, Cause.SILENCE, "ended after 15 seconds without output")
+    assert started(mark) == []
+
+
+def started(mark: str) -> list[str]:
+    """Return the processes with a mark in their command line, those that only wait to be reaped left out."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # one that ended meanwhile
+            found += [path.parent.name] if mark in path.read_text(errors="replace") else []
+    return found
 
 
 @pytest.mark.behaviour("MCP server missing")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 
@@ -98,3 +99,17 @@ def test_a_single_step_by_hand_serves_its_own_submit_tool(backend: Backend) -> N
         coded = project.run("code", ticket)
     assert (coded.code, coded.out) == (0, f"{ticket}\n"), coded.err
     assert project.run("merge").out == f"{ticket}\tlanded\n"
+
+
+@pytest.mark.behaviour("a planner that edits more than the spec is refused")
+def test_a_planner_that_edits_more_than_the_spec_is_refused_and_its_spec_kept(backend: Backend) -> None:
+    project = backend.project
+    before = project.plan_files()
+    both: Sequence[Item] = [Shell("echo better > spec.md; echo x > areas/stray.md"), Text("ok")]
+    with backend.answering(lambda request: steps(request, *both)):
+        planned = project.run("plan", "make it better")
+    assert planned.code == 1
+    assert "'areas/stray.md'" in planned.err
+    assert project.plan_files() == before
+    command = planned.err.partition("its spec is kept: ")[2].strip().split()
+    assert subprocess.run(command, cwd=project.root, capture_output=True, text=True, check=True).stdout == "better\n"
