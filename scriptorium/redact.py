@@ -15,7 +15,9 @@ _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGN
 _FORMS = [
     re.compile(form)
     for form in (
-        r"sk-[A-Za-z0-9_-]{16,4096}",
+        # not any word that ends in "sk", as in the name of a ticket on risks and their management
+        r"sk-(?:proj|ant|admin|svcacct|or)-[A-Za-z0-9_-]{16,4096}",
+        r"sk-[A-Za-z0-9]{20,4096}",
         r"gh[pousr]_[A-Za-z0-9]{20,255}",
         r"github_pat_[A-Za-z0-9_]{20,255}",
         r"glpat-[A-Za-z0-9_-]{16,255}",

@@ -140,7 +140,7 @@ def test_make_test_runs_the_tests_without_integration(tmp_path: Path) -> None:
 
 def test_the_make_targets_that_it_names_exist() -> None:
     targets = re.findall(r"`make ([a-z-]+)`", section("Testing"))
-    assert set(targets) == {"test", "check", "integration-test", "bench"}
+    assert set(targets) == {"test", "check", "integration-test", "integration-test-offline", "bench"}
     makefile = (CHECKOUT / "Makefile").read_text()
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
 
@@ -227,7 +227,7 @@ def test_a_ticket_added_by_hand_lands_though_master_is_red(project: Project, hom
 
 def test_an_agent_program_gets_what_is_promised(project: Project, home: Path) -> None:
     project.init()
-    [settings] = [json.loads(block) for block in blocks("json") if "harnesses" in block]
+    [settings] = [json.loads(block) for block in blocks("json") if "my-agent" in block]
     project.configure(**settings)
     told = project.root.parent / "told"
     write_script(
@@ -281,6 +281,8 @@ def test_the_configuration_table_has_the_defaults(tmp_path: Path) -> None:
     assert defaults == {
         **{f"models.{role}": plain.model(role) for role in config.ROLES},
         "endpoints.local": "http://{}:{}".format(*plain.endpoint),
+        "environment": json.dumps(plain.environment),
+        "prices": json.dumps(plain.prices),
         "sandbox": plain.sandbox,
         "branch": "master",
         "gate": plain.gate,
