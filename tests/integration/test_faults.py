@@ -162,6 +162,18 @@ def test_a_model_that_fails_amid_the_work_uses_up_no_attempt_and_loses_nothing(
     assert backend.project.git("show", f"{BRANCH}:greeting.txt") == "Hello, world"
 
 
+@pytest.mark.behaviour("no answer in the middle of the work")
+def test_a_model_that_stops_answering_amid_the_work_is_given_up(backend: Backend) -> None:
+    backend.project.configure(timeouts={"no_output": 20})
+    ticket = Ticket(backend.project)
+    with backend.answering(lambda asked: NoAnswer() if asked.turn else WORK):
+        coded = backend.project.run("code", TICKET)
+    # codex waits for ever without a word, as it does for a model that thinks; claude is told to wait half as long
+    cause, words = (Cause.PROVIDER, "timed out") if isinstance(backend, Claude) else (Cause.SILENCE, "20 seconds")
+    ticket.failed(coded, cause, words)
+    assert backend.project.git("show", f"{BRANCH}:greeting.txt") == "Hello, world"
+
+
 @pytest.mark.behaviour("a backend that refuses rests")
 def test_a_limit_reached_makes_the_backend_rest_for_the_next_ticket_too(backend: Backend, ticket: Ticket) -> None:
     project = backend.project
