@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from scriptorium import agent, locks, process, sandbox
 from scriptorium.commands import hooks
-from scriptorium.config import ROLES
+from scriptorium.config import AT_WORK
 from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
 from scriptorium.errors import ScriptoriumError
@@ -229,7 +229,7 @@ def backends(workspace: Workspace) -> Iterator[Finding]:
     """Look at each agent program; only those that a role uses are needed."""
     config = workspace.config
     users: dict[str, list[str]] = {}
-    for role in ROLES:
+    for role in AT_WORK:
         users.setdefault(config.backend(role), []).append(role)
     for name in dict.fromkeys((*BACKENDS, *config.harnesses, *users)):
         roles = users.get(name, [])

@@ -18,6 +18,8 @@ from scriptorium.errors import ExitCode, ScriptoriumError
 FILE = "scriptorium.json"
 PROTOCOLS = ("acp",)
 ROLES = ("architect", "manager", "coding", "reviewer")
+AT_WORK = ROLES[:-1]
+"""The roles that have a step; there is none for the reviewer yet."""
 EFFORTS = ("minimal", "low", "medium", "high", "xhigh")
 DEFAULT_MODEL = "gpt-5.1-codex-mini"
 DEFAULT_ENDPOINT = "http://127.0.0.1:8097"

@@ -102,7 +102,7 @@ def test_all_is_well_and_nothing_outside_the_root_is_written(project: Project) -
         "ok\tlocks\tnone held",
         address,
         "ok\tsubmit tool\tanswers by MCP",
-        "ok\tcodex\tcodex 1.2.3, for architect, manager, coding, reviewer",
+        "ok\tcodex\tcodex 1.2.3, for architect, manager, coding",
         "ok\tcodex sign-in\tsigned in",
         "ok\tcodex sandbox\tworkspace-write",
         "note\tclaude-code\t'claude' is not on PATH",
@@ -216,12 +216,21 @@ def test_model_provider_of_codexs_own_configuration_needs_no_sign_in(project: Pr
     assert look(project, checks.backends)["codex sign-in"][0] == "failed"
 
 
+def test_role_without_a_step_needs_no_program(project: Project) -> None:
+    program(project, "claude")
+    (project.root.parent / "home" / "bin" / "codex").unlink()
+    project.configure(models=dict.fromkeys(("architect", "manager", "coding"), "claude-opus"))
+    found = look(project, checks.backends)
+    assert failures(found) == {}
+    assert found["codex"] == ("note", "'codex' is not on PATH", "")
+
+
 def test_program_that_does_not_start_fails(project: Project) -> None:
     program(project, "codex", version="echo 'node: not found' >&2; exit 127")
     found = look(project, checks.backends)
     assert found["codex"][:2] == (
         "failed",
-        "does not start: node: not found, for architect, manager, coding, reviewer",
+        "does not start: node: not found, for architect, manager, coding",
     )
     assert "codex sign-in" not in found
 
@@ -232,7 +241,7 @@ def test_program_that_hangs_is_ended_with_all_its_children(
     project.configure(environment=["FACTS"])
     program(project, "codex", version=BUSY)
     monkeypatch.setattr(checks, "LIMIT", 1.0)
-    text = "does not start: 'codex' gave no answer within 1 seconds, for architect, manager, coding, reviewer"
+    text = "does not start: 'codex' gave no answer within 1 seconds, for architect, manager, coding"
     assert look(project, checks.backends)["codex"][:2] == ("failed", text)
     assert [pid for pid in busy_pids(facts) if is_alive(pid)] == []
 
@@ -271,12 +280,12 @@ def test_sandbox_of_claude_needs_two_programs_of_the_system(project: Project) ->
 def test_program_of_the_users_own_is_looked_for(project: Project) -> None:
     script = project.agent("true")
     found = look(project, checks.backends)
-    assert found["script"] == ("ok", "found, for architect, manager, coding, reviewer", "")
+    assert found["script"] == ("ok", "found, for architect, manager, coding", "")
     assert found["codex"] == ("note", "codex 1.2.3", "")
     script.unlink()
     assert look(project, checks.backends)["script"] == (
         "failed",
-        f"'{script}' is not a program that can be run, for architect, manager, coding, reviewer",
+        f"'{script}' is not a program that can be run, for architect, manager, coding",
         "check 'harnesses.script.command' in 'scriptorium.json'",
     )
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from scriptorium import locks, sandbox
-from scriptorium.config import ROLES
+from scriptorium.config import AT_WORK
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import scrub_environment
 from scriptorium.notices import WAITING
@@ -91,7 +91,7 @@ def _master(workspace: Workspace) -> dict[str, str]:
 def _sandboxes(workspace: Workspace) -> dict[str, dict[str, str]]:
     """Return what held the last agent of each backend in use; one that has had none is left out."""
     try:
-        backends = sorted({workspace.config.backend(role) for role in ROLES})
+        backends = sorted({workspace.config.backend(role) for role in AT_WORK})
         found = {backend: sandbox.remembered(workspace, backend) for backend in backends}
     except ScriptoriumError:
         return {}
