@@ -160,8 +160,10 @@ class OpenCode(Backend):
 BACKENDS: tuple[type[Backend], ...] = (Codex, Claude)
 USED = [kind for kind in BACKENDS if not REAL_MODEL or backend_of(REAL_MODEL) == kind.name]
 
-EVERY = [*USED, *([] if REAL_MODEL else [OpenCode])]
-"""Those of USED, and those that are there by configuration."""
+every = pytest.mark.parametrize(
+    "backend", [*USED, *([] if REAL_MODEL else [OpenCode])], indirect=True, ids=lambda kind: kind.name
+)
+"""Marks a test that runs with those of USED, and with those that are there by configuration."""
 
 
 @pytest.fixture(params=USED, ids=[kind.name for kind in USED])

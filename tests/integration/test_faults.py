@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scriptorium.causes import UNCOUNTED, Cause
-from tests.integration.conftest import Backend, Claude
+from tests.integration.conftest import Backend, Claude, every
 from tests.integration.test_flow import steps, submit
 from tests.scripted_model import (
     ContextOverflow,
@@ -208,6 +208,7 @@ def test_a_failure_that_passes_is_ridden_out_by_claude_itself(claude: Claude) ->
 # -- agents ---------------------------------------------------------------------------------------------
 
 
+@every
 @pytest.mark.behaviour("never submits")
 def test_an_agent_that_never_submits_has_used_up_an_attempt_and_its_work_is_kept(
     backend: Backend, ticket: Ticket
@@ -218,6 +219,7 @@ def test_an_agent_that_never_submits_has_used_up_an_attempt_and_its_work_is_kept
     assert backend.project.git("show", f"{BRANCH}:greeting.txt") == "Hello, world"
 
 
+@every
 @pytest.mark.behaviour("submits an empty diff")
 def test_a_submit_without_a_change_is_refused_to_the_agent_itself(backend: Backend, ticket: Ticket) -> None:
     with backend.answering(lambda asked: steps(asked, submit("Nothing"), Text("Oh."))) as requests:
@@ -227,6 +229,7 @@ def test_a_submit_without_a_change_is_refused_to_the_agent_itself(backend: Backe
     ticket.failed(coded, Cause.NO_SUBMIT)
 
 
+@every
 @pytest.mark.behaviour("submits twice")
 def test_a_second_submit_changes_nothing_and_says_so(backend: Backend, ticket: Ticket) -> None:
     project = backend.project
@@ -242,6 +245,7 @@ def test_a_second_submit_changes_nothing_and_says_so(backend: Backend, ticket: T
     assert project.run("merge").out == f"{TICKET}\tlanded\n"
 
 
+@every
 @pytest.mark.behaviour("submits for another ticket")
 def test_a_submit_that_names_another_ticket_counts_for_its_own_run_only(backend: Backend, ticket: Ticket) -> None:
     project = backend.project
@@ -256,6 +260,7 @@ def test_a_submit_that_names_another_ticket_counts_for_its_own_run_only(backend:
     assert "tickets/in-progress/0002-other.md" in project.plan_files()
 
 
+@every
 @pytest.mark.behaviour("a tool call is refused")
 def test_a_tool_that_is_not_there_is_refused_to_the_model_and_the_run_goes_on(backend: Backend, ticket: Ticket) -> None:
     said: list[Item] = [Tool("", "launch_rockets", {}), WORK, submit("It greets"), Text("Done.")]

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.integration.conftest import EVERY, Backend
+from tests.integration.conftest import Backend, every
 from tests.scripted_model import Item, Reply, Request, Shell, Text, Tool
 
-pytestmark = pytest.mark.parametrize("backend", EVERY, indirect=True, ids=lambda kind: kind.name)
+pytestmark = every
 
 REQUEST = "The file greeting.txt at the top of the project holds one line: Hello, world"
 GATE = "test ! -e greeting.txt || grep -qx 'Hello, world' greeting.txt"
