@@ -108,7 +108,8 @@ def settle(workspace: Workspace, ticket: str, message: str) -> str:
     branch = branch_of(ticket)
     if not is_sound(workspace, path, branch):
         raise GitError(("status",), 1, f"error: the worktree '{path}' is not on branch '{branch}'")
-    if workspace.repository.changes(path):
+    # a merge that was resolved to our side changes no file, and is to be concluded all the same
+    if workspace.repository.changes(path) or (git_directory(path) / "MERGE_HEAD").exists():
         marked = [name for name in workspace.repository.unmerged(path) if _has_markers(path / name)]
         if marked:
             raise Unresolved(f"'{marked[0]}' still holds conflict markers", "resolve it, then hand in again")

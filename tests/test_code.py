@@ -321,6 +321,19 @@ def test_after_a_conflict_the_merge_is_begun_for_the_agent_who_need_only_resolve
     assert project.refs("refs/scriptorium/rescue/") == {}
 
 
+def test_a_merge_that_is_resolved_to_one_side_is_concluded(project: Project) -> None:
+    name = project.queued("0001", "echo agent >file; echo more >other")
+    project.commit({"file": "person\n"})
+    assert project.run("merge").out == f"{name}\treopened\n"
+    project.agent("git checkout --ours file; git add file" + SUBMIT)
+    assert project.run("assign").code == 0
+
+    assert project.run("code", name)[:2] == (0, f"{name}\n")
+
+    assert project.run("merge").out == f"{name}\tlanded\n"
+    assert project.git("show", "master:file") == "agent"
+
+
 def test_a_merge_left_with_conflicts_is_kept_and_undone(project: Project) -> None:
     name = project.ticket("0001", state="in-progress")
     project.agent(
