@@ -14,7 +14,7 @@ JSON object a line goes to stdout:
     {"type": "cost", "usd": float}                     of the whole session so far
     {"type": "note", "text": str}
     {"type": "end", "stop": str, "usage"?: {"in": int, "cached": int, "out": int, "reasoning": int}}
-    {"type": "error", "message": str, "code"?: int, "at": "start" | "turn"}
+    {"type": "error", "message": str, "code"?: int}
 
 The last line is an ``end`` or an ``error``, and the exit code 0 or 1; a run that is killed has neither. No
 file or terminal service is offered, so the agent works with its own tools in its own process. Limits, logs
@@ -96,7 +96,6 @@ class _Turn:
     def __init__(self, options: Options, prompt: str) -> None:
         self._options = options
         self._prompt = prompt
-        self._at = "start"
         self._telling = False
         self._speech = _Speech()
         self._titles: dict[str, str] = {}
@@ -129,7 +128,7 @@ class _Turn:
         able = await self._introduce(agent)
         session, choices = await self._open(agent, able)
         await self._choose(agent, session, choices)
-        self._at, self._telling = "turn", True
+        self._telling = True
         emit("session", id=session)
         answer = await self._ask(agent, session)
         self._speech.end()
@@ -244,7 +243,7 @@ class _Turn:
 
     def fail(self, message: str, **more: Any) -> None:
         self._speech.end()
-        emit("error", message=message, at=self._at, **more)
+        emit("error", message=message, **more)
 
 
 async def _end_of(process: asyncio.subprocess.Process) -> str:

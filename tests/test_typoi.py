@@ -65,6 +65,7 @@ def test_text_and_json_lines_are_read_alike(project: Project, tmp_path: Path, sa
     ticket = project.plan_files()[f"tickets/open/{name}.md"]
     assert "## Attempt 1 failed: no-submit\n\nThe agent ended without handing in\n" in ticket
     assert "I am done" in ticket
+    assert '"type"' not in ticket
     found = trailers(project)
     assert {key: found.get(key) for key in ("Agent", "Tokens-In", "Tokens-Cached", "Tokens-Out", "Cost-USD")} == {
         "Agent": "typoi/llama-5",

@@ -10,7 +10,6 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import scriptorium
 from scriptorium.causes import Cause, classify
@@ -78,16 +77,9 @@ class Acp(Command):
                 report.error = str(event.get("message", ""))
                 code = count(event, "code")  # gemini puts that of HTTP there; the protocol's are negative
                 report.status = code if 400 <= code < 600 else 0
-                report.cause = _cause(event, report)
+                required = event.get("code") == AUTH_REQUIRED
+                report.cause = Cause.AUTH if required else classify(report.status, report.error)
                 yield Event(Kind.NOTE, report.error)
-
-
-def _cause(error: dict[str, Any], report: Report) -> Cause | None:
-    """Return whose failure an error is; before the turn it is never the ticket's."""
-    if error.get("code") == AUTH_REQUIRED:
-        return Cause.AUTH
-    early = error.get("at") == "start"
-    return classify(report.status, report.error) or (Cause.INFRASTRUCTURE if early else None)
 
 
 _START = """
