@@ -59,7 +59,8 @@ def fake_codex(project: Project, monkeypatch: pytest.MonkeyPatch, *events: str) 
     directory = project.root.parent / "fake-bin"
     directory.mkdir()
     lines = "\n".join(f"echo '{event}'" for event in events)
-    write_script(directory / "codex", f"echo run >>{runs}\n{lines}\nexit 1")
+    probe = 'test "$1" = exec || exit 1'  # whether its sandbox works is asked as well, and is no run
+    write_script(directory / "codex", f"{probe}\necho run >>{runs}\n{lines}\nexit 1")
     monkeypatch.setenv("PATH", str(directory), prepend=":")
     project.configure(endpoints={"local": "http://127.0.0.1:0"}, models=dict.fromkeys(ROLES, "gpt-5.5"))
     return runs
