@@ -12,12 +12,12 @@ from enum import StrEnum
 
 from scriptorium import agent, locks, process, sandbox
 from scriptorium.commands import hooks
-from scriptorium.config import AT_WORK
+from scriptorium.config import AT_WORK, BACKENDS
 from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git import check_version
-from scriptorium.harness import BACKENDS, Harness, choose
+from scriptorium.harness import Harness, choose
 from scriptorium.plan import BRANCH
 from scriptorium.submission import SubmitServer
 from scriptorium.workspace import Workspace

@@ -21,6 +21,8 @@ ROLES = ("architect", "manager", "coding", "reviewer")
 AT_WORK = ROLES[:-1]
 """The roles that have a step; there is none for the reviewer yet."""
 EFFORTS = ("minimal", "low", "medium", "high", "xhigh")
+BACKENDS = ("codex", "claude-code", "typoi")
+"""The backends that are there without configuration."""
 DEFAULT_MODEL = "gpt-5.1-codex-mini"
 DEFAULT_ENDPOINT = "http://127.0.0.1:8097"
 
@@ -80,8 +82,8 @@ class Config:
     file_log_level: str = "DEBUG"
 
     def model(self, role: str) -> str:
-        named = self.backends.get(role, "")
-        return self.models.get(role) or (named if named in self.harnesses else DEFAULT_MODEL)
+        """Return the model of a role; the name of its backend stands for that program's own default."""
+        return self.models.get(role) or self.backends.get(role) or DEFAULT_MODEL
 
     def backend(self, role: str) -> str:
         """Return the name of the backend for a role: by name, else by the model's prefix, as in the original."""
@@ -98,7 +100,9 @@ class Config:
 
 
 def backend_of(model: str) -> str:
-    """Return the backend that a model's prefix stands for, as in the original."""
+    """Return the backend that a model stands for: by its name, else by the prefix, as in the original."""
+    if model in BACKENDS:
+        return model
     if model.startswith(("gpt-", "codex-")):
         return "codex"
     return "claude-code" if model.startswith("claude-") else "typoi"

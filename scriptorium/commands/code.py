@@ -217,7 +217,9 @@ class _Coding:
         cause, reason = agent.failure(outcome, task)
         reason = f"{reason}; what it left is kept as '{kept}'" if kept else reason
         errors = tail(outcome.log.with_suffix(".stderr"), *self.workspace.config.environments)
-        words = errors or self._redact(outcome.report.message)[-1500:]
+        said = self._redact(outcome.report.message)[-1500:]
+        # what an agent said last tells why it did not hand in; why a program failed is on its stderr
+        words = (said or errors) if cause is Cause.NO_SUBMIT else (errors or said)
         self._reopen(cause, reason, words, outcome.trailers())
         return Result.UNTRIED if cause in UNCOUNTED else Result.FAILED
 

@@ -18,15 +18,12 @@ from typing import Any
 
 from scriptorium import process
 from scriptorium.causes import Cause, classify
-from scriptorium.config import Config, Limits, Price
+from scriptorium.config import BACKENDS, Config, Limits, Price
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.harness.usage import NOTHING, Usage
 from scriptorium.output import next_log
 from scriptorium.process import End, Finished
 from scriptorium.redact import Secrets
-
-BACKENDS = ("codex", "claude-code", "typoi")
-"""The backends that are there without configuration."""
 
 
 class Kind(StrEnum):
@@ -136,6 +133,10 @@ class Harness(ABC):
     @abstractmethod
     def read(self, line: bytes, report: Report) -> Iterator[Event]:
         """Learn from one line of output, and yield what it shows."""
+
+    def model_options(self, task: Task) -> list[str]:
+        """Return the options that choose the model; none where the program's own default is meant."""
+        return ["--model", task.model] if task.model != self.name else []
 
     def label(self, model: str) -> str:
         """Return how the agent is called in commits."""

@@ -30,7 +30,7 @@ class ClaudeCode(Harness):
     needs = ("ANTHROPIC_*", "CLAUDE_*", "API_TIMEOUT_MS", "BASH_*_TIMEOUT_MS", "MAX_*_TOKENS", "MCP_*TIMEOUT")
 
     def argv(self, task: Task, _last_message: Path) -> list[str]:
-        argv = ["claude", "--print", "--output-format", "stream-json", "--verbose", "--model", task.model]
+        argv = ["claude", "--print", "--output-format", "stream-json", "--verbose", *self.model_options(task)]
         argv += ["--strict-mcp-config"]  # a project's own servers would ask a person first
         if task.endpoint:
             headers = {"Authorization": "Bearer ${SCRIPTORIUM_TOKEN}"}  # filled in by claude, so not to be seen in ps

@@ -27,7 +27,8 @@ class Codex(Harness):
     def argv(self, task: Task, last_message: Path) -> list[str]:
         # Options after `exec` that belong before it are dropped in silence, so all are exec's own.
         argv = ["codex", "exec", "--json", "--skip-git-repo-check"]
-        argv += ["--output-last-message", str(last_message), "--cd", str(task.directory), "--model", task.model]
+        argv += ["--output-last-message", str(last_message), "--cd", str(task.directory)]
+        argv += self.model_options(task)
         argv += _confinement(task)
         if task.effort:
             argv += ["-c", f'model_reasoning_effort="{task.effort}"']

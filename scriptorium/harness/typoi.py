@@ -32,7 +32,7 @@ class Typoi(Harness):
         self._others = others
 
     def argv(self, task: Task, _last_message: Path) -> list[str]:
-        return ["typoi", "--model", task.model]
+        return ["typoi", *self.model_options(task)]
 
     def program(self) -> str:
         return "typoi"
