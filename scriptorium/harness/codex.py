@@ -30,6 +30,9 @@ class Codex(Harness):
         argv += ["--output-last-message", str(last_message), "--cd", str(task.directory)]
         argv += self.model_options(task)
         argv += _confinement(task)
+        # A refused connection is to end, and the whole backend to rest. The built-in provider's few retries (half a
+        # minute in all) cannot be changed from here, those of a provider in the user's config.toml are the user's.
+        argv += ["-c", "features.unbounded_connection_retries=false"]
         if task.effort:
             argv += ["-c", f'model_reasoning_effort="{task.effort}"']
         if task.endpoint:

@@ -22,7 +22,6 @@ enabled = false
 
 [features]
 plugins = false
-unbounded_connection_retries = false
 """
 
 
