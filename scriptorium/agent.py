@@ -11,14 +11,14 @@ from pathlib import Path
 from shlex import quote
 
 import scriptorium
-from scriptorium import backends, sandbox, tripwire
+from scriptorium import backends, process, sandbox, tripwire
 from scriptorium.causes import BACKEND, Cause
 from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git import IDENTITY
 from scriptorium.harness import Event, Harness, Outcome, Task, choose, last_session
-from scriptorium.process import OUTPUT_MOST, End
+from scriptorium.process import End
 from scriptorium.redact import redact
 from scriptorium.submission import SubmitServer, Tools
 from scriptorium.workspace import Workspace
@@ -140,7 +140,7 @@ def failure(outcome: Outcome, task: Task) -> tuple[Cause, str]:
         case End.NO_PROGRESS:
             return Cause.TIMEOUT, f"The agent was ended after {limits.no_progress:g} seconds without progress{error}"
         case End.TOO_MUCH:
-            return Cause.AGENT, f"The agent was ended after {OUTPUT_MOST // 2**20} MiB of output{error}"
+            return Cause.AGENT, f"The agent was ended after {process.OUTPUT_MOST // 2**20} MiB of output{error}"
         case End.EXIT if outcome.finished.status and report.error and not report.worked:
             return Cause.PROVIDER, f"The model could not be reached{error}"
         case End.EXIT if outcome.finished.status:

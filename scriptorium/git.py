@@ -592,6 +592,26 @@ class Repository:
         run("update-ref", "--no-deref", "HEAD", commit, cwd=worktree)
         self.reset(worktree, commit)
 
+    def patches(self, old: str, new: str) -> bytes:
+        """Return messages and patches of the commits of ``new`` that ``old`` does not contain; empty for none.
+
+        Without context, and of a merge what is in none of its parents. A huge file counts as binary.
+        """
+        form = "--format=commit %H%n%w(0,1,1)%B"  # a message is indented, so that it is no patch
+        plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-notes", "--no-show-signature")
+        shape = ("--patch", "--cc", "--unified=0", "--submodule=short", "--src-prefix=a/", "--dst-prefix=b/")
+        return self.git("-c", "core.bigFileThreshold=16m", "log", form, *plain, *shape, f"{old}..{new}")[1]
+
+    def holds(self, commit: str, text: str) -> bool:
+        """Tell whether a text stands in a file of a commit."""
+        pattern = text.partition("\n")[0].encode(errors="surrogateescape")  # by stdin, as everybody sees arguments
+        return self.git("grep", "--quiet", "--fixed-strings", "-f", "-", commit, data=pattern, accept=(0, 1))[0] == 0
+
+    def take_back(self, worktree: Path, commit: str) -> None:
+        """Undo the commits of a worktree's branch that another commit does not contain; their changes stay, staged."""
+        base = run("merge-base", "HEAD", commit, cwd=worktree)[1].decode().strip()
+        run("reset", "--quiet", "--soft", base, cwd=worktree)
+
     def changed_links(self, old: str, new: str) -> dict[str, str]:
         """Return the links to commits of other repositories that differ in ``new``: path to commit."""
         out = self.git("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", old, new)[1].split(b"\0")

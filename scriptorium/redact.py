@@ -54,6 +54,14 @@ class Secrets:
         """Return a text with credentials replaced."""
         return _without(text, _spans(text, self.names))
 
+    def find(self, text: str) -> Iterator[tuple[int, str, str]]:
+        """Yield place, description and text of what must not become public: values that cannot be there by chance."""
+        for form in _FORMS:
+            yield from ((match.start(), "what looks like a credential", match[0]) for match in form.finditer(text))
+        for value, name in self.names.items():
+            if not _is_common(value) and (start := text.find(value)) >= 0:
+                yield start, f"the value of '{name}'", value
+
     def redact_file(self, path: Path) -> None:
         """Replace the credentials in a file, of any size, if there is such a file and it holds any."""
         values = [os.fsencode(value).decode("latin-1") for value in self.names if _is_encodable(value)]
@@ -85,6 +93,12 @@ def _spellings(value: str) -> set[str]:
         for _ in range(2):
             found |= {json.dumps(text, ensure_ascii=ascii)[1:-1] for text in found for ascii in (True, False)}
     return found
+
+
+def _is_common(value: str) -> bool:
+    """Tell whether a value may well stand in a file for another reason: a word, a path, an address."""
+    mixed = len(value) >= 12 and re.search(r"\d", value) and re.search(r"[A-Za-z]", value)
+    return not (mixed or len(value) >= 20) or value.startswith(("/", "~", "./", "http"))
 
 
 def _is_encodable(value: str) -> bool:

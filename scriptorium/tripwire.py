@@ -146,7 +146,7 @@ def _moved(workspace: Workspace, before: Sight, after: Sight) -> list[str]:
     ours = any(ref.startswith(f"refs/heads/{BRANCH_PREFIX}") for ref in refs)
     at_work = _branches_at_work(repository, before.refs.get(REF, ""), after.refs.get(REF, "")) if ours else set()
     told = [f"'{REF}' by the commit {name[:12]}" for name in foreign]
-    told += [f"'{ref}' {_short(old)} -> {_short(new)}" for ref, (old, new) in refs.items() if ref not in at_work]
+    told += [_ref(ref, _short(old), _short(new)) for ref, (old, new) in refs.items() if ref not in at_work]
     return told + [f"'{file}'" for file in files]
 
 
@@ -199,6 +199,11 @@ def _strayed(workspace: Workspace, worktree: Path, ticket: str) -> list[str]:
 def _differing(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     pairs = {name: (before.get(name, ""), after.get(name, "")) for name in sorted({*before, *after})}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _ref(ref: str, old: str, new: str) -> str:
+    back = f" (back by: git update-ref {REF} {old})" if ref == REF else ""  # without it nothing goes on
+    return f"'{ref}' {old} -> {new}{back}"
 
 
 def _short(value: str) -> str:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from scriptorium import agent, locks, notices, process, transitions, worktrees
+from scriptorium import agent, leaks, locks, notices, process, transitions, worktrees
 from scriptorium.backends import Resting
 from scriptorium.causes import UNCOUNTED, Cause
 from scriptorium.cli import Command
@@ -20,7 +20,7 @@ from scriptorium.output import tail
 from scriptorium.plan import Change, Plan
 from scriptorium.prompts import prompt
 from scriptorium.records import emit, tickets
-from scriptorium.redact import redact
+from scriptorium.redact import Secrets, redact
 from scriptorium.ticket import State, last_failure
 from scriptorium.workspace import Workspace
 
@@ -197,8 +197,11 @@ class _Coding:
         """Raise, for the agent to read, when there is nothing to land or a part of the work would be lost."""
         repository = self.workspace.repository
         master = self.workspace.master_commit()
-        if repository.tree_of(head) == repository.tree_of(master) or repository.is_ancestor(head, master):
+        same = repository.tree_of(head) == repository.tree_of(master)
+        patches = b"" if same else repository.patches(master, head)
+        if not patches:
             raise ScriptoriumError("there is no change to hand in", "make the change first, then hand in again")
+        self._check_secrets(patches, master)
         links = repository.changed_links(master, head)
         embedded = repository.embedded(head, links)
         if embedded:
@@ -208,6 +211,16 @@ class _Coding:
         if unpushed:
             what = f"submodule '{unpushed[0]}' has commits that are nowhere else, and would be lost"
             raise ScriptoriumError(what, "push them, or change no submodule, then hand in again")
+
+    def _check_secrets(self, patches: bytes, master: str) -> None:
+        """Raise, with the commits taken back, when one of them adds a credential, as history would keep it for good."""
+        repository = self.workspace.repository
+        for leak in leaks.find(patches, Secrets(*self.workspace.config.environments)):
+            if not repository.holds(master, leak.text):  # what is public already is no news
+                log.warning("ticket '%s': not handed in: %s", self.ticket.name, leak)
+                repository.take_back(self.worktree, master)
+                hint = "take it out and hand in again; the commits are taken back, their changes lie in the worktree"
+                raise ScriptoriumError(str(leak), hint)
 
     def _conclude(self, outcome: Outcome, task: Task) -> Result:
         if self.submitted:
