@@ -49,6 +49,7 @@ ROLES = ("architect", "manager", "coding")
 collect_ignore = [
     "test_doctor.py",
     "test_faults.py",
+    "test_misbehaviour.py",
     "test_planning.py",
     "test_resume.py",
     "test_sandbox.py",
