@@ -17,7 +17,9 @@ from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git import IDENTITY
-from scriptorium.harness import Event, Harness, Outcome, Task, choose, last_session
+from scriptorium.harness import Event, Harness, Outcome, Task, runner
+from scriptorium.harness.choice import choose
+from scriptorium.harness.runner import last_session
 from scriptorium.process import End
 from scriptorium.redact import redact
 from scriptorium.submission import SubmitServer, Tools
@@ -55,7 +57,7 @@ def run(workspace: Workspace, harness: Harness, task: Task, on_event: Callable[[
     backends.require(directory, harness.name)
     watching = tripwire.watching(workspace, task.directory, task.role, task.env["SCRIPTORIUM_TICKET"])
     with sandbox.confined(workspace, harness, task) as confined, watching:
-        outcome = harness.run(confined, on_event)
+        outcome = runner.run(harness, confined, on_event)
     cause, reason = failure(outcome, task)
     backends.note(directory, harness.name, cause, reason)
     return outcome

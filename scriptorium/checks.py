@@ -17,7 +17,8 @@ from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git import check_version
-from scriptorium.harness import Harness, choose
+from scriptorium.harness import Harness
+from scriptorium.harness.choice import choose
 from scriptorium.plan import BRANCH
 from scriptorium.submission import SubmitServer
 from scriptorium.workspace import Workspace

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from scriptorium import process
 from scriptorium.git import GitError, RefUpdate
-from scriptorium.harness import last_trailers
+from scriptorium.harness.runner import last_trailers
 from scriptorium.plan import REF, TRIES, Change, Plan, pause
 from scriptorium.ticket import State, Ticket
 from scriptorium.transitions import complete

@@ -15,7 +15,7 @@ import pytest
 
 from scriptorium import process
 from scriptorium.config import Limits, Program
-from scriptorium.harness import Event, Kind, Outcome, Session, Task
+from scriptorium.harness import Event, Kind, Outcome, Session, Task, runner
 from scriptorium.harness.acp import Acp
 from scriptorium.harness.usage import Usage
 from tests.support import CHECKOUT, PLAN, Project, is_alive, until
@@ -36,7 +36,9 @@ def run(tmp_path: Path, facts: Path) -> Run:
         defaults = {"role": "coding", "prompt": "Do it.", "directory": work, "logs": tmp_path / "logs"}
         settings = {"model": "fake", "effort": "", "limits": Limits(60, 60, 60), "env": dict(os.environ)}
         harness = Acp("fake", program, tmp_path)
-        return harness.run(Task(**{**defaults, **settings, **task}), shown.append if shown is not None else None)
+        return runner.run(
+            harness, Task(**{**defaults, **settings, **task}), shown.append if shown is not None else None
+        )
 
     return run
 

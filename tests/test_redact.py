@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from scriptorium import gate, log, redact
 from scriptorium.config import Limits
-from scriptorium.harness import Event, Harness, Kind, Report, Task, parse_event
+from scriptorium.harness import Event, Harness, Kind, Report, Task, parse_event, runner
 from scriptorium.redact import Secrets
 from tests.support import Project, until, write_script
 
@@ -165,7 +165,7 @@ def test_nothing_that_a_run_leaves_or_shows_holds_the_secrets_of_its_environment
     env = {"PATH": os.environ["PATH"], "MY_TOKEN": "secret-of-the-run"}
     task = Task("coding", "use secret-of-the-run", tmp_path, tmp_path / "logs", "m", "", Limits(0, 0, 0), env)
 
-    outcome = loose.run(task, shown.append)
+    outcome = runner.run(loose, task, shown.append)
 
     assert shown == [Event(Kind.TEXT, 'say "[removed]" twice')]
     assert (outcome.report.message, outcome.report.error) == ("[removed]\n", 'say "[removed]" twice')

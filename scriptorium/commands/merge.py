@@ -14,7 +14,7 @@ from scriptorium.commands.health import MasterHealth, health
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
 from scriptorium.gate import Colour
 from scriptorium.git import GitError
-from scriptorium.harness import last_trailers
+from scriptorium.harness.runner import last_trailers
 from scriptorium.landing import Landed, land
 from scriptorium.plan import REF, Change, Plan
 from scriptorium.records import emit, tickets

@@ -11,7 +11,7 @@ from scriptorium.cli import Command, Flag
 from scriptorium.driver import Driver
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
-from scriptorium.harness import choose
+from scriptorium.harness.choice import choose
 from scriptorium.submission import discard_stale
 from scriptorium.workspace import Workspace
 

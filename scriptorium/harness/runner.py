@@ -1,0 +1,113 @@
+"""Runs a harness's program to its end, and keeps what it said."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from scriptorium import process
+from scriptorium.causes import Cause, classify
+from scriptorium.harness import Event, Harness, Kind, Outcome, Report, Session, Task
+from scriptorium.harness.usage import NOTHING, Usage
+from scriptorium.output import next_log
+from scriptorium.process import End
+from scriptorium.redact import Secrets
+
+
+def run(harness: Harness, task: Task, on_event: Callable[[Event], None] | None = None) -> Outcome:
+    """Run the agent to its end; its raw output stays in ``<logs>/attempt-NN.jsonl``.
+
+    ``on_event`` is told what it does. A session that the backend does not know any more is
+    replaced by a new one.
+    """
+    if task.session is None or not harness.can_resume:
+        return _run(harness, replace(task, session=None), task.prompt, on_event)
+    outcome = _run(harness, task, task.session.prompt, on_event)
+    report = outcome.report
+    if outcome.finished.ok or report.worked or (report.cause and report.session):
+        return outcome
+    return _run(harness, replace(task, session=None), task.prompt, on_event)
+
+
+def _run(harness: Harness, task: Task, prompt: str, on_event: Callable[[Event], None] | None) -> Outcome:
+    task.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = next_log(task.logs, "attempt", ".jsonl")
+    asked, last_message = log.with_suffix(".prompt.md"), log.with_suffix(".last.md")
+    asked.write_text(prompt, errors="surrogateescape")
+    report = Report()
+    environment = {**task.env, **harness.settings(task)}
+    secrets = Secrets(environment)
+
+    def watch(line: bytes) -> bool:
+        events = list(harness.read(line, report))
+        if on_event:
+            for event in events:
+                on_event(Event(event.kind, secrets.redact(event.text)))
+        return any(event.kind is not Kind.NOTE for event in events)
+
+    try:
+        finished = process.run(
+            harness.argv(task, last_message),
+            cwd=task.directory,
+            env=environment,
+            output=log,
+            errors=log.with_suffix(".stderr"),
+            prompt=asked,
+            limits=task.limits,
+            watch=watch,
+            first_signal=signal.SIGINT,  # on which the known agents end their own commands
+        )
+    finally:
+        for file in (log, log.with_suffix(".stderr"), asked, last_message):
+            secrets.redact_file(file)
+    if last_message.exists():
+        report.message = last_message.read_text(errors="replace")
+    if finished.end is End.EXIT and finished.status and harness.can_resume and not report.session:
+        # it ended before it began, as for a wrong option or without the tools it needs: not the ticket's doing
+        report.error = report.error or _complaint(log.with_suffix(".stderr"))
+        report.cause = report.cause or classify(0, report.error) or Cause.INFRASTRUCTURE
+    report.message, report.error = secrets.redact(report.message), secrets.redact(report.error)
+    spent = task.session.spent if task.session else NOTHING
+    if report.total is not None:
+        report.usage = report.usage | (report.total - spent)
+    elif task.session:
+        report.total = spent  # it was ended before it could tell; the next run of the session will
+    report.usage = report.usage.priced(task.price)
+    outcome = Outcome(finished, report, log, harness.label(task.model))
+    log.with_suffix(".json").write_text(json.dumps({**asdict(report), "trailers": outcome.trailers()}))
+    return outcome
+
+
+def _complaint(errors: Path) -> str:
+    """Return the line of a program's stderr that names the error, else the last one."""
+    lines = errors.read_text(errors="replace").split("\n") if errors.exists() else []
+    lines = [line.strip() for line in lines if line.strip()]
+    return next((line for line in lines if line.lower().startswith("error")), lines[-1] if lines else "")
+
+
+def _past(logs: Path) -> dict[str, object]:
+    """Return the facts of the newest finished run in a directory of logs; empty when there is none."""
+    files = sorted(logs.glob("attempt-*.json"), key=lambda file: (len(file.name), file.name))
+    try:
+        facts = json.loads(files[-1].read_text()) if files else {}
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def last_trailers(logs: Path) -> dict[str, object]:
+    """Return the trailers of the newest finished run in a directory of logs; empty when there is none."""
+    trailers = _past(logs).get("trailers")
+    return trailers if isinstance(trailers, dict) else {}
+
+
+def last_session(logs: Path, agent: str, prompt: str) -> Session | None:
+    """Return the session of the newest finished run, if it was that agent's and can be gone on with."""
+    past = _past(logs)
+    trailers, session = last_trailers(logs), past.get("session")
+    if not session or not past.get("worked") or trailers.get("Agent") != agent or past.get("cause") == Cause.AGENT:
+        return None  # one that could not go on, as with its context full, would fail again
+    return Session(str(session), prompt, Usage.parse(past.get("total")))
