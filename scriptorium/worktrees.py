@@ -153,12 +153,12 @@ def unlock(path: Path) -> None:
         (git_directory(path) / "index.lock").unlink()
 
 
-def put_aside(workspace: Workspace, ticket: str, why: str) -> str:
-    """Take a ticket's worktree back to its branch; what it held beyond that is kept by the rescue ref returned."""
+def put_aside(workspace: Workspace, ticket: str, why: str, commit: str = "") -> str:
+    """Take a ticket's worktree back to its branch, or to a commit; the rest is kept by the rescue ref returned."""
     path = workspace.paths.ticket_worktree(ticket)
     _, head = workspace.repository.head_of(path)
     kept = rescue.keep(workspace, rescue.snapshot(path, head, why), ticket, why)
-    workspace.repository.reset(path, head)
+    workspace.repository.reset(path, commit or head)
     return kept
 
 

@@ -124,6 +124,20 @@ def test_submitting_twice_queues_once(project: Project, facts: Path) -> None:
     assert sorted(files(project)) == [f"queue/merge/pending/0001-{name}.md", f"tickets/in-progress/{name}.md"]
 
 
+def test_commits_made_after_the_submit_do_not_land_and_are_kept(project: Project) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.agent("echo x >file" + SUBMIT + "echo later >late; git add late; git commit -qm Later; echo loose >loose")
+
+    result = project.run("code", name)
+
+    assert result[:2] == (0, f"{name}\n")
+    [rescue] = project.refs("refs/scriptorium/rescue/")
+    assert f"scriptorium: ticket '{name}' got commits after it was handed in: kept as '{rescue}'\n" in result.err
+    assert project.git("ls-tree", "--name-only", rescue).split() == ["Makefile", "file", "late", "loose"]
+    assert project.git("ls-tree", "--name-only", "scriptorium/ticket-0001").split() == ["Makefile", "file"]
+    assert project.run("merge").out == f"{name}\tlanded\n"
+
+
 def test_an_agent_that_fails_after_its_submit_has_submitted(project: Project) -> None:
     name = project.ticket("0001", state="in-progress")
     project.agent("echo x >file" + SUBMIT + "exit 7")

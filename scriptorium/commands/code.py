@@ -117,7 +117,8 @@ class _Coding:
         self.workspace = workspace
         self.ticket = workspace.plan.snapshot().ticket(name, State.IN_PROGRESS)
         self.worktree = worktrees.ensure(workspace, name)
-        self.submitted = False
+        self.submitted = ""
+        """The commit that was handed in."""
         self.merge = ""
         """What the agent is told of a merge that was begun for it."""
 
@@ -189,7 +190,7 @@ class _Coding:
             return transitions.enqueue(plan, ticket, str(self.worktree), summary, head)
 
         self.workspace.plan.transact(decide)
-        self.submitted = True
+        self.submitted = head
         log.info("coding agent called submit_pr, summary=%s", summary)
         return f"ticket {self.ticket.name} is queued to be merged; there is nothing left to do"
 
@@ -224,7 +225,8 @@ class _Coding:
 
     def _conclude(self, outcome: Outcome, task: Task) -> Result:
         if self.submitted:
-            return Result.SUBMITTED  # what it has left since is settled by the merge lane
+            self._hold_to_submitted()
+            return Result.SUBMITTED  # what it has left uncommitted since is settled by the merge lane
         worktrees.unlock(self.worktree)  # the agent may have been ended in the middle of a commit
         kept = self._settle(f"Leave attempt {self.ticket.attempts + 1} of ticket {self.ticket.name} as it stands")
         cause, reason = agent.failure(outcome, task)
@@ -235,6 +237,15 @@ class _Coding:
         words = (said or errors) if cause is Cause.NO_SUBMIT else (errors or said)
         self._reopen(cause, reason, words, outcome.trailers())
         return Result.UNTRIED if cause in UNCOUNTED else Result.FAILED
+
+    def _hold_to_submitted(self) -> None:
+        """Take the branch back to what was handed in: commits made since were not looked at, and are kept aside."""
+        name, branch = self.ticket.name, self.ticket.branch
+        tip = self.workspace.repository.resolve(f"refs/heads/{branch}")
+        if tip != self.submitted and worktrees.is_sound(self.workspace, self.worktree, branch):
+            worktrees.unlock(self.worktree)
+            why = f"ticket '{name}' got commits after it was handed in"
+            worktrees.put_aside(self.workspace, name, why, self.submitted)
 
     def _settle(self, message: str) -> str:
         """Commit what lies in the worktree; return where it is kept, or '', when that cannot be done."""
