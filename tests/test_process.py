@@ -170,7 +170,9 @@ def test_the_watchdog_leaves_alone_what_another_parent_started(facts: Path) -> N
 def test_what_a_crash_left_is_found_by_its_mark(tmp_path: Path) -> None:
     mark = f"SCRIPTORIUM_WORKTREE={tmp_path}"
     left = subprocess.Popen(
-        ["setsid", "sleep", "600"], env={"SCRIPTORIUM_WORKTREE": str(tmp_path), "PATH": os.environ["PATH"]}
+        ["setsid", "sleep", "600"],
+        env={"SCRIPTORIUM_WORKTREE": str(tmp_path), "PATH": os.environ["PATH"]},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in the background of a script
     )
     other = subprocess.Popen(
         ["sleep", "600"], env={"SCRIPTORIUM_WORKTREE": f"{tmp_path}-2", "PATH": os.environ["PATH"]}

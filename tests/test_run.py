@@ -171,7 +171,9 @@ def test_log_lines_go_to_stdout_and_to_a_file_of_the_session(project: Project) -
     assert re.fullmatch(r"\[.{20}\] \[INFO\] orchestrator listening on http://127\.0\.0\.1:[1-9]\d*", lines[0])
     file = log_file(project)
     assert re.fullmatch(r"run_\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ\.log", file.name)
-    assert file.read_text().splitlines() == lines
+    whole = file.read_text().splitlines()
+    assert [line for line in whole if "[DEBUG]" not in line] == lines
+    assert {line.partition("[DEBUG] ")[2] for line in whole} == {"", "sandbox: none ('script' has none of its own)"}
     told = [line.partition("] [INFO] ")[2] for line in lines]
     assert told[1:] == [
         f"repo: {project.root}",
@@ -719,7 +721,7 @@ def test_pause_after_a_failure_doubles_up_to_ten_minutes(
 ) -> None:
     tries: list[float] = []
 
-    def fail(workspace: Workspace) -> list[str]:
+    def fail(workspace: Workspace, endpoint: Endpoint) -> list[str]:
         tries.append(clock.now)
         raise ScriptoriumError("no luck")
 
@@ -740,7 +742,7 @@ def test_architect_and_manager_that_both_fail_are_paused_each_for_itself(
     tries: dict[str, int] = {"architect": 0, "manager": 0}
 
     def failing(name: str) -> None:
-        def fail(workspace: Workspace) -> list[str]:
+        def fail(workspace: Workspace, endpoint: Endpoint) -> list[str]:
             tries[name] += 1
             raise ScriptoriumError("no luck")
 
