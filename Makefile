@@ -52,17 +52,18 @@ $(AGENTS)/installed: tests/integration/package.json
 	npm install --loglevel=error --no-fund --no-audit --no-package-lock --prefix $(AGENTS)
 	@touch $@
 
+# more of them at once than there are cores: they wait for time limits, more than they work
 integration-test: $(VENV)/developing $(AGENTS)/installed
-	$(WITH_AGENTS) $(BIN)/pytest -n 2 tests/integration
+	$(WITH_AGENTS) $(BIN)/pytest -n 4 tests/integration
 
 # the same where there is no network but loopback: nothing may reach out
 integration-test-offline: $(VENV)/developing $(AGENTS)/installed
 	$(WITH_AGENTS) $(BIN)/python -m tests.integration.offline \
-		$(BIN)/pytest -n 2 tests/integration --agents-table=check
+		$(BIN)/pytest -n 4 tests/integration --agents-table=check
 
 # docs/agents.md: what those tests have shown
 agents-table: $(VENV)/developing $(AGENTS)/installed
-	$(WITH_AGENTS) $(BIN)/pytest -n 2 tests/integration --agents-table=write
+	$(WITH_AGENTS) $(BIN)/pytest -n 4 tests/integration --agents-table=write
 
 bench: $(VENV)/developing
 	$(BIN)/python -m tests.bench

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from scriptorium.sandbox import WRITE
 from tests.integration.conftest import Backend
 from tests.scripted_model import Text
@@ -32,6 +34,7 @@ def test_program_is_found_signed_in_and_with_a_sandbox_and_no_model_is_asked(
     assert found["submit tool"] == ("ok", "answers by MCP")
 
 
+@pytest.mark.behaviour("doctor says that it is not signed in")
 def test_program_that_is_not_signed_in_fails(backend: Backend, project: Project) -> None:
     code, found = look(project)
     assert code == 1

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from scriptorium import agent
 from tests.integration.conftest import Backend
 from tests.scripted_model import Item, Reply, Request, Shell, Text, Tool, Write
@@ -50,6 +52,7 @@ def everything(project: Project) -> dict[str, bytes]:
     return files
 
 
+@pytest.mark.behaviour("its sandbox holds 18 ways out of the worktree")
 def test_nothing_outside_the_worktree_can_be_written(backend: Backend, project: Project) -> None:
     project.commit({"precious": "kept\n"})
     other = project.ticket("0002")
@@ -111,6 +114,7 @@ def moved(refs: dict[str, str], ticket: str) -> dict[str, str]:
     return {ref: refs[ref] for ref in (f"refs/heads/{PLAN}", f"refs/heads/scriptorium/ticket-{ticket[:4]}")}
 
 
+@pytest.mark.behaviour("works with the sandbox off")
 def test_without_the_sandbox_an_agent_works_all_the_same_and_it_is_said(backend: Backend, project: Project) -> None:
     project.configure(sandbox="off")
     name = project.ticket("0001")
@@ -130,6 +134,7 @@ def test_without_the_sandbox_an_agent_works_all_the_same_and_it_is_said(backend:
     assert f"Sandbox: {backend.name}: none (switched off in 'scriptorium.json')\n" in project.run("status").out
 
 
+@pytest.mark.behaviour("works where no sandbox is to be had")
 def test_without_user_namespaces_an_agent_works_all_the_same_and_it_is_said(backend: Backend, project: Project) -> None:
     name = project.ticket("0001")
     assert project.run("assign").code == 0
@@ -144,6 +149,7 @@ def test_without_user_namespaces_an_agent_works_all_the_same_and_it_is_said(back
     assert found[backend.name]["reason"].startswith("bwrap: ")
 
 
+@pytest.mark.behaviour("resolves a conflict within the sandbox")
 def test_a_conflict_with_master_is_resolved_within_the_sandbox(backend: Backend, project: Project) -> None:
     project.commit({"file": "first\n"})
     name = project.ticket("0001")
@@ -163,6 +169,7 @@ def test_a_conflict_with_master_is_resolved_within_the_sandbox(backend: Backend,
     assert project.git("show", "master:file") == "both"
 
 
+@pytest.mark.behaviour("a read-only run writes nothing")
 def test_a_read_only_run_writes_nothing(backend: Backend, project: Project) -> None:
     before = everything(project)
     workspace = project.workspace
