@@ -151,11 +151,14 @@ def failure(outcome: Outcome, task: Task) -> tuple[Cause, str]:
             return Cause.NO_SUBMIT, f"The agent ended without handing in{error}"
 
 
-def require(workspace: Workspace, outcome: Outcome, task: Task, subject: str) -> None:
-    """Raise with what a person can do about it, when a run has failed."""
-    if outcome.finished.ok:
+def require(workspace: Workspace, outcome: Outcome, task: Task, subject: str, *, empty: bool = False) -> None:
+    """Raise with what a person can do about it, when a run has failed.
+
+    One that is ``empty`` has also failed where its backend has, as without its tools, and exits with 0.
+    """
+    cause, reason = failure(outcome, task)
+    if outcome.finished.ok and not (empty and cause in BACKEND):
         return
-    _, reason = failure(outcome, task)
     raise ScriptoriumError(
         f"{subject}: {reason[:1].lower()}{redact(reason[1:], *workspace.config.environments)}", f"see '{outcome.log}'"
     )

@@ -7,6 +7,7 @@ nothing more: without it, the next run finds out again.
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -73,7 +74,7 @@ def note(directory: Path, backend: str, cause: Cause, error: str) -> None:
     failures = before.failures + 1 if before and before.cause == cause else 1
     seconds = max(retry_after(error), FIRST[cause] * 2 ** min(failures - 1, 20))
     rest = Rest(backend, time.time() + min(seconds, MOST), failures, cause, " ".join(error.split())[:300])
-    draft = file.with_suffix(".new")
+    draft = file.with_suffix(f".{secrets.token_hex(4)}")
     draft.write_text(json.dumps(asdict(rest)))
     draft.replace(file)
 

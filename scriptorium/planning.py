@@ -78,19 +78,28 @@ def run(
             task = stack.enter_context(agent.answering(workspace, harness, task, given, endpoint, role=role))
         outcome = agent.run(workspace, harness, task, on_event)
     edits = _collect(workspace, plan, worktree, outcome, may_write, subject)
-    agent.require(workspace, outcome, task, subject)
+    agent.require(workspace, outcome, task, subject, empty=not edits.allowed)
     return edits
 
 
 def put(worktree: Path, path: str, data: bytes) -> None:
     """Write a file into a worktree whose agent may be kept from writing elsewhere, and so must not lead us there."""
-    target = worktree / path
-    if target.parent.resolve() != worktree.resolve() / PurePath(path).parent:
-        raise ScriptoriumError(f"'{PurePath(path).parent}' is a link", "make it a directory")
+    target = _place(worktree, path)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{secrets.token_hex(8)}")
     draft.write_bytes(data)
     draft.replace(target)  # a link in its place is replaced as well
+
+
+def remove(worktree: Path, path: str) -> None:
+    """Remove a file from a worktree, with the same care."""
+    _place(worktree, path).unlink(missing_ok=True)
+
+
+def _place(worktree: Path, path: str) -> Path:
+    if (worktree / path).parent.resolve() != worktree.resolve() / PurePath(path).parent:
+        raise ScriptoriumError(f"'{PurePath(path).parent}' is a link", "make it a directory")
+    return worktree / path
 
 
 def _checkout(workspace: Workspace, plan: Plan) -> Path:

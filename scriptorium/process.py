@@ -165,12 +165,14 @@ def run(
     prompt: Path | None = None,
     limits: Limits,
     watch: Callable[[bytes], bool] | None = None,
+    errors_count: bool = False,
     first_signal: int = signal.SIGTERM,
 ) -> Finished:
     """Run a program to its end, or to a limit, and leave nothing of it running.
 
     ``output`` receives stdout, and stderr too unless ``errors`` is given; ``prompt`` is its stdin.
-    ``watch`` sees each line of output and tells whether it shows progress. Raises `Stopped` after
+    ``watch`` sees each line of output and tells whether it shows progress, as ``errors`` do where
+    they count. Raises `Stopped` after
     ending the program when a signal to stop arrives.
     """
     _start_watchdog()
@@ -184,7 +186,7 @@ def run(
         threading.Thread(target=_set_at_end, args=(process, done), daemon=True).start()
         tail = _Tail(output)
         try:
-            end = _watch(done, tail, errors, limits, started, watch)
+            end = _watch(done, tail, errors, limits, started, watch, errors_count=errors_count)
         finally:
             # the id of a leader that is gone may be somebody else's by now
             watchdog.end(mark, *([] if done.is_set() else [process.pid]), first=first_signal)
@@ -232,10 +234,12 @@ def _watch(
     limits: Limits,
     started: float,
     watch: Callable[[bytes], bool] | None,
+    *,
+    errors_count: bool,
 ) -> End:
     """Wait for the end of a run or its first limit."""
     heard = progressed = started
-    size = 0
+    size = complained = 0
     while not done.wait(POLL):
         check_stop()
         lines = tail.lines()
@@ -245,8 +249,9 @@ def _watch(
         if said != size:
             size, heard = said, now
             shown = [watch(line) for line in lines] if watch else [True]
-            if any(shown):
+            if any(shown) or (errors_count and other != complained):
                 progressed = now
+            complained = other
         if tail.written() + other > OUTPUT_MOST:
             return End.TOO_MUCH
         if limits.hard and now - started > limits.hard:

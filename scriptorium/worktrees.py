@@ -33,7 +33,7 @@ def is_sound(workspace: Workspace, path: Path, branch: str) -> bool:
         ours = git_dir.parent.samefile(workspace.repository.common_dir / "worktrees")
         whole = not _is_half_made(git_dir)
         return ours and whole and back.samefile(path / ".git") and head == f"ref: refs/heads/{branch}"
-    except OSError:
+    except (OSError, ValueError):  # an agent can write anything into its .git file
         return False
 
 
@@ -149,7 +149,7 @@ def unlock(path: Path) -> None:
 
     The ticket must be locked and its leftovers ended, so that nobody holds it.
     """
-    with suppress(OSError):  # a worktree that is broken is found so by who works in it
+    with suppress(OSError, ValueError):  # a worktree that is broken is found so by who works in it
         (git_directory(path) / "index.lock").unlink()
 
 

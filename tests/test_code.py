@@ -138,6 +138,44 @@ def test_commits_made_after_the_submit_do_not_land_and_are_kept(project: Project
     assert project.run("merge").out == f"{name}\tlanded\n"
 
 
+def test_commits_after_the_submit_are_taken_back_also_where_the_worktree_left_its_branch(project: Project) -> None:
+    name = project.ticket("0001", state="in-progress")
+    later = "echo later >late; git add late; git commit -qm Later; git checkout -q --detach"
+    project.agent("echo x >file" + SUBMIT + later)
+
+    result = project.run("code", name)
+
+    assert result[:2] == (0, f"{name}\n")
+    [rescue] = project.refs("refs/scriptorium/rescue/")
+    assert project.git("ls-tree", "--name-only", rescue).split() == ["Makefile", "file", "late"]
+    assert project.git("ls-tree", "--name-only", "scriptorium/ticket-0001").split() == ["Makefile", "file"]
+
+
+@pytest.mark.parametrize("junk", ["\\377\\376", "gitdir: a\\000b"])
+def test_junk_in_the_worktrees_git_file_is_no_bug_of_ours(project: Project, junk: str) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.agent(f"echo x >file; printf '{junk}' >.git")
+
+    result = project.run("code", name)
+
+    assert result[:2] == (1, "")
+    assert "bug" not in result.err
+    assert list(files(project)) == [f"tickets/open/{name}.md"]
+    project.agent("echo y >file" + SUBMIT)
+    assert project.run("assign").code == 0
+    assert project.run("code", name)[:2] == (0, f"{name}\n")
+    [moved] = project.worktree(name).parent.glob(f"{name}.found-*")
+    assert (moved / "file").read_text() == "x\n"
+
+
+def test_an_agent_that_talks_on_stderr_gets_on(project: Project) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.configure(timeouts={"no_progress": 1.5})
+    project.agent("for n in 1 2 3 4 5 6 7 8 9; do echo $n >&2; sleep 0.4; done; echo x >file" + SUBMIT)
+
+    assert project.run("code", name)[:2] == (0, f"{name}\n")
+
+
 def test_an_agent_that_fails_after_its_submit_has_submitted(project: Project) -> None:
     name = project.ticket("0001", state="in-progress")
     project.agent("echo x >file" + SUBMIT + "exit 7")

@@ -78,7 +78,7 @@ def _hand_in(worktree: Path, areas: Iterable[Mapping[str, Any]], remove: Iterabl
     for name, text in files:
         planning.put(worktree, _path(name), text.encode())
     for name in gone:
-        (worktree / _path(name)).unlink()
+        planning.remove(worktree, _path(name))
     return f"The areas are {', '.join(_names(worktree)) or 'none'}."
 
 

@@ -110,7 +110,8 @@ def _remove(workspace: Workspace, path: Path) -> None:
             rescue.keep(workspace, commit, "question", "the agent wrote files, and was only to answer")
         repository.remove_worktree(path)
     except (GitError, NotADirectoryError, FileNotFoundError):
-        path.rename(path.with_name(f"{path.name}.found-{secrets.token_hex(3)}"))
+        with suppress(FileNotFoundError):  # a neighbour may have removed it meanwhile
+            path.rename(path.with_name(f"{path.name}.found-{secrets.token_hex(3)}"))
         repository.prune_worktrees()
 
 

@@ -7,14 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from scriptorium import agent, leaks, locks, notices, process, transitions, worktrees
+from scriptorium import agent, leaks, locks, notices, process, rescue, transitions, worktrees
 from scriptorium.backends import Resting
 from scriptorium.causes import UNCOUNTED, Cause
 from scriptorium.cli import Command
 from scriptorium.commands.assign import unreadable
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
-from scriptorium.git import GitError
+from scriptorium.git import GitError, RefUpdate
 from scriptorium.harness import Outcome, Task
 from scriptorium.output import tail
 from scriptorium.plan import Change, Plan
@@ -240,12 +240,17 @@ class _Coding:
 
     def _hold_to_submitted(self) -> None:
         """Take the branch back to what was handed in: commits made since were not looked at, and are kept aside."""
-        name, branch = self.ticket.name, self.ticket.branch
-        tip = self.workspace.repository.resolve(f"refs/heads/{branch}")
-        if tip != self.submitted and worktrees.is_sound(self.workspace, self.worktree, branch):
+        workspace, name, branch = self.workspace, self.ticket.name, self.ticket.branch
+        tip = workspace.repository.resolve(f"refs/heads/{branch}")
+        if not tip or tip == self.submitted:
+            return
+        why = f"ticket '{name}' got commits after it was handed in"
+        if worktrees.is_sound(workspace, self.worktree, branch):
             worktrees.unlock(self.worktree)
-            why = f"ticket '{name}' got commits after it was handed in"
-            worktrees.put_aside(self.workspace, name, why, self.submitted)
+            worktrees.put_aside(workspace, name, why, self.submitted)
+        else:
+            rescue.keep(workspace, tip, name, why)
+            workspace.repository.update_refs(RefUpdate(f"refs/heads/{branch}", self.submitted, tip))
 
     def _settle(self, message: str) -> str:
         """Commit what lies in the worktree; return where it is kept, or '', when that cannot be done."""
@@ -261,7 +266,9 @@ class _Coding:
         return ""
 
     def _stopped(self) -> None:
-        if not self.submitted:
+        if self.submitted:
+            self._hold_to_submitted()
+        else:
             self._reopen(Cause.STOPPED, "The run was stopped from outside", "", {})
 
     def _reopen(self, cause: Cause, reason: str, words: str, facts: dict[str, object]) -> None:

@@ -116,6 +116,8 @@ class Harness(ABC):
     wants_endpoint = False
     """Whether the agent is to be given the MCP endpoint."""
     can_resume = False
+    errors_count = False
+    """Whether what it prints on stderr shows that it gets on."""
     needs: tuple[str, ...] = ()
     """Patterns of the names in our environment that the program is given beside the usual ones."""
 

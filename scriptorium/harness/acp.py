@@ -25,6 +25,7 @@ class Acp(Command):
     """A program named in the configuration, with the protocol `acp`."""
 
     wants_endpoint = True
+    errors_count = False
     can_resume = True
 
     def argv(self, task: Task, _last_message: Path) -> list[str]:

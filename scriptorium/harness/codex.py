@@ -122,6 +122,7 @@ def _item(item: dict[str, Any], when: str, report: Report) -> Iterator[Event]:
         yield Event(Kind.NOTE, str(item.get("message", "")))
         return
     report.worked = True
+    report.error, report.cause = "", None  # what was told of a lost connection is over
     match kind:
         case "agent_message":
             if done:

@@ -15,6 +15,8 @@ from scriptorium.harness import Event, Harness, Kind, Report, Task
 class Command(Harness):
     """A program named in the configuration."""
 
+    errors_count = True
+
     def __init__(self, name: str, program: Program, root: Path) -> None:
         self.name = name
         self._program = program

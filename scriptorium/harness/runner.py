@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from scriptorium import process
-from scriptorium.causes import Cause, classify
+from scriptorium.causes import BACKEND, Cause, classify
 from scriptorium.harness import Event, Harness, Kind, Outcome, Report, Session, Task
 from scriptorium.harness.usage import NOTHING, Usage
 from scriptorium.output import next_log
@@ -58,6 +59,7 @@ def _run(harness: Harness, task: Task, prompt: str, on_event: Callable[[Event], 
             prompt=asked,
             limits=task.limits,
             watch=watch,
+            errors_count=harness.errors_count,
             first_signal=signal.SIGINT,  # on which the known agents end their own commands
         )
     finally:
@@ -88,26 +90,33 @@ def _complaint(errors: Path) -> str:
     return next((line for line in lines if line.lower().startswith("error")), lines[-1] if lines else "")
 
 
-def _past(logs: Path) -> dict[str, object]:
-    """Return the facts of the newest finished run in a directory of logs; empty when there is none."""
-    files = sorted(logs.glob("attempt-*.json"), key=lambda file: (len(file.name), file.name))
-    try:
-        facts = json.loads(files[-1].read_text()) if files else {}
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
+def _runs(logs: Path) -> Iterator[dict[str, Any]]:
+    """Yield the facts of the finished runs in a directory of logs, the newest first."""
+    for file in sorted(logs.glob("attempt-*.json"), key=lambda file: (len(file.name), file.name), reverse=True):
+        try:
+            facts = json.loads(file.read_text())
+        except (OSError, ValueError):
+            facts = None
+        yield facts if isinstance(facts, dict) else {}
 
 
 def last_trailers(logs: Path) -> dict[str, object]:
     """Return the trailers of the newest finished run in a directory of logs; empty when there is none."""
-    trailers = _past(logs).get("trailers")
+    trailers = next(_runs(logs), {}).get("trailers")
     return trailers if isinstance(trailers, dict) else {}
 
 
 def last_session(logs: Path, agent: str, prompt: str) -> Session | None:
-    """Return the session of the newest finished run, if it was that agent's and can be gone on with."""
-    past = _past(logs)
-    trailers, session = last_trailers(logs), past.get("session")
-    if not session or not past.get("worked") or trailers.get("Agent") != agent or past.get("cause") == Cause.AGENT:
-        return None  # one that could not go on, as with its context full, would fail again
-    return Session(str(session), prompt, Usage.parse(past.get("total")))
+    """Return the session of the newest run in which the model answered, if that agent can go on with it.
+
+    Runs since then in which its backend refused are passed over: the session is none the worse for them.
+    """
+    for run in _runs(logs):
+        trailers = run.get("trailers")
+        # one that could not go on, as with its context full, would fail again
+        if not isinstance(trailers, dict) or trailers.get("Agent") != agent or run.get("cause") == Cause.AGENT:
+            return None
+        if run.get("worked") or run.get("cause") not in BACKEND:
+            session = run.get("session") if run.get("worked") else None
+            return Session(str(session), prompt, Usage.parse(run.get("total"))) if session else None
+    return None

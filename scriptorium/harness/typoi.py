@@ -63,6 +63,7 @@ class Typoi(Harness):
             )
         else:
             report.worked = True
+            report.error, report.cause = "", None
             yield _shown(line, event, report)
 
 
