@@ -1,0 +1,38 @@
+"""The figures of docs/reliability.md: what a test has counted, put down by itself.
+
+Each section of that page has a table between `<!-- figures: NAME -->` and `<!-- end of figures -->`. A test that
+has come to its end publishes what it counted; with FIGURES=write in the environment the table is made anew.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterable
+
+from tests.support import CHECKOUT
+
+PAGE = CHECKOUT / "docs" / "reliability.md"
+
+
+def publish(section: str, figures: Iterable[tuple[str, object]]) -> None:
+    """Print the figures of a section, and put them on the page when that is asked for."""
+    rows = [(name, str(value)) for name, value in figures]
+    print(f"\n{section}: " + ", ".join(f"{name} {value}" for name, value in rows), flush=True)
+    if os.environ.get("FIGURES") == "write":
+        with PAGE.open("r+") as page:
+            fcntl.flock(page, fcntl.LOCK_EX)  # tests of one run end side by side
+            text = replace(page.read(), section, rows)
+            page.seek(0)
+            page.truncate()
+            page.write(text)
+
+
+def replace(text: str, section: str, rows: Iterable[tuple[str, str]]) -> str:
+    """Return the page with one section's table made anew; a page without it is a mistake."""
+    table = "".join(f"| {name} | {value} |\n" for name, value in rows)
+    pattern = rf"(?<=<!-- figures: {re.escape(section)} -->\n).*?(?=<!-- end of figures -->)"
+    replaced, count = re.subn(pattern, lambda _: f"| what | figure |\n| --- | --- |\n{table}", text, flags=re.DOTALL)
+    assert count == 1, f"{PAGE.name} has no place for the figures of '{section}'"
+    return replaced
