@@ -30,6 +30,8 @@ VERBS = {
     "merge": "the queue's next item -> master, if the gate passes",
     "health": "run the gate on a clean checkout of master",
     "fsck": "check the plan branch, all its history included",
+    "rescue": "list, restore or drop work that nobody had taken",
+    "clean": "show or remove what is not needed any more",
     "doctor": "check that all that is needed is there",
     "hooks": "install, uninstall or show the git hooks",
     "demo": "watch a small project being built by a scripted agent",

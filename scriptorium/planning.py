@@ -116,7 +116,7 @@ def _checkout(workspace: Workspace, plan: Plan) -> Path:
             repository.reset_detached(path, plan.commit)
             return path
         except (GitError, NotADirectoryError):
-            path.rename(path.with_name(f"plan.found-{secrets.token_hex(3)}"))
+            rescue.set_aside(path)
     workspace.paths.ensure(path.parent)
     with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=600):
         repository.add_worktree(path, start=plan.commit)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +16,18 @@ from scriptorium.ticket import slug
 from scriptorium.workspace import Workspace
 
 PREFIX = "refs/scriptorium/rescue/"
+ASIDE = re.compile(r"\.(found|left)-[0-9a-f]{6}$")
+"""The end of the name of a directory that was set aside; a slug has no dot, so no ticket is called like it."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Something that was kept: a commit, or a directory that git could not read."""
+
+    name: str
+    commit: str = ""
+    subject: str = ""
+    path: Path | None = None
 
 
 def keep(workspace: Workspace, commit: str, subject: str, why: str) -> str:
@@ -32,3 +46,24 @@ def snapshot(worktree: Path, parent: str, message: str) -> str:
     run("add", "--all", cwd=worktree)
     tree = run("write-tree", cwd=worktree)[1].decode().strip()
     return run("commit-tree", tree, "-p", parent, "-m", message, cwd=worktree)[1].decode().strip()
+
+
+def set_aside(path: Path, why: str = "found") -> Path:
+    """Move a directory out of the way, and return where it is now: ``found`` there, or ``left`` after a removal."""
+    aside = path.with_name(f"{path.name}.{why}-{secrets.token_hex(3)}")
+    path.rename(aside)
+    return aside
+
+
+def everything(workspace: Workspace) -> list[Kept]:
+    """Return all that is kept: the commits by name, then the directories that were set aside."""
+    form = "--format=%(objectname)%00%(refname)%00%(contents:subject)"
+    lines = workspace.repository.git("for-each-ref", form, PREFIX)[1].decode(errors="replace").splitlines()
+    commits = [line.split("\0") for line in lines]
+    top = workspace.paths.plan_worktree.parent
+    places = (*top.glob("*"), *top.glob("tickets/*"), *top.glob("ask/*/*"))  # no deeper: there are whole worktrees
+    directories = sorted(path for path in places if ASIDE.search(path.name))
+    return [
+        *(Kept(ref.removeprefix(PREFIX), commit, subject) for commit, ref, subject in commits),
+        *(Kept(str(path.relative_to(top)), path=path) for path in directories),
+    ]

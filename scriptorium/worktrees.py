@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -70,27 +69,25 @@ def restore(workspace: Workspace, ticket: str) -> str:
     with locks.hold(lock, "worktrees", wait=SETUP_WAIT):
         if is_sound(workspace, path, branch):
             return ""  # made by a neighbour while this waited; an agent may be at work in it by now
-        kept = _clear_the_way(workspace, path, ticket)
+        kept = vacate(workspace, path, ticket, f"the worktree of ticket '{ticket}' had left its branch")
         known = workspace.repository.resolve(f"refs/heads/{branch}")
         start = "" if known else workspace.master_commit()
         workspace.repository.add_worktree(path, branch, start)
     return kept
 
 
-def _clear_the_way(workspace: Workspace, path: Path, ticket: str) -> str:
-    """Take away what is in a worktree's place, and return where it is kept."""
+def vacate(workspace: Workspace, path: Path, ticket: str, why: str) -> str:
+    """Take away what is in a worktree's place, and return where it is kept: a rescue ref, or a directory beside."""
     if not path.exists() and not path.is_symlink():
         return ""
     try:
         _, head = workspace.repository.head_of(path)
         commit = rescue.snapshot(path, head, f"Work found in the worktree of ticket {ticket}")
-        kept = rescue.keep(workspace, commit, ticket, f"the worktree of ticket '{ticket}' had left its branch")
+        kept = rescue.keep(workspace, commit, ticket, why)
         workspace.repository.remove_worktree(path)
     except (GitError, NotADirectoryError, FileNotFoundError):
         # not a worktree any more, so git cannot read it; a person can
-        aside = path.with_name(f"{path.name}.found-{secrets.token_hex(3)}")
-        path.rename(aside)
-        return str(aside)
+        return str(rescue.set_aside(path))
     return kept
 
 
@@ -182,8 +179,7 @@ def remove(workspace: Workspace, ticket: str, landed: str) -> None:
             workspace.repository.remove_worktree(path)
         except GitError as error:
             # files of the gate's that we may not delete, as a container leaves them; the work is in master
-            left = path.with_name(f"{path.name}.left-{secrets.token_hex(3)}")
-            path.rename(left)
+            left = rescue.set_aside(path, "left")
             workspace.repository.prune_worktrees()
             log.warning("%s; what is left of the worktree of ticket '%s' is in '%s'", error.message, ticket, left)
     branch = f"refs/heads/{branch_of(ticket)}"

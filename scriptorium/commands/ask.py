@@ -111,7 +111,7 @@ def _remove(workspace: Workspace, path: Path) -> None:
         repository.remove_worktree(path)
     except (GitError, NotADirectoryError, FileNotFoundError):
         with suppress(FileNotFoundError):  # a neighbour may have removed it meanwhile
-            path.rename(path.with_name(f"{path.name}.found-{secrets.token_hex(3)}"))
+            rescue.set_aside(path)
         repository.prune_worktrees()
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import secrets
 from dataclasses import dataclass
 
-from scriptorium import gate, locks, process
+from scriptorium import gate, locks, process, rescue
 from scriptorium.cli import Command
 from scriptorium.errors import ExitCode
 from scriptorium.gate import Colour
@@ -91,8 +90,7 @@ def _discard(workspace: Workspace) -> None:
     path = workspace.paths.health_worktree
     shutil.rmtree(path, ignore_errors=True)
     if path.exists():
-        left = path.with_name(f"{path.name}.left-{secrets.token_hex(3)}")
-        path.rename(left)
+        left = rescue.set_aside(path, "left")
         log.warning("the gate left files that cannot be deleted: they are in '%s'", left)
     workspace.repository.prune_worktrees()
 

@@ -1,0 +1,119 @@
+"""scriptorium rescue: what nobody had taken is listed, and comes back or goes when that is said."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from scriptorium import rescue
+from scriptorium.errors import ExitCode
+from scriptorium.rescue import PREFIX
+from tests.support import Project
+
+
+@pytest.fixture
+def project(project: Project) -> Project:
+    """A project with a plan branch."""
+    project.init()
+    return project
+
+
+@pytest.fixture
+def kept(project: Project) -> str:
+    """The name of a commit that was kept, with a file `precious` in it."""
+    worktree = project.root.parent / "aside"
+    project.git("worktree", "add", "--quiet", "--detach", str(worktree))
+    (worktree / "precious").write_text("work\n")
+    head = project.git("rev-parse", "HEAD")
+    ref = rescue.keep(project.workspace, rescue.snapshot(worktree, head, "left by a gate"), "0001-x", "a gate left it")
+    project.git("worktree", "remove", "--force", str(worktree))
+    return ref.removeprefix(PREFIX)
+
+
+def test_nothing_kept_is_said_so(project: Project) -> None:
+    assert project.run("rescue", "list") == (0, "scriptorium: nothing is kept\n", "")
+    assert project.run("rescue", "list", "--json") == (0, "[]\n", "")
+
+
+def test_what_is_kept_is_listed_with_commit_and_subject(project: Project, kept: str) -> None:
+    commit = project.git("rev-parse", PREFIX + kept)
+    result = project.run("rescue", "list")
+    assert result == (0, f"NAME\tWHAT\tSUBJECT\n{kept}\t{commit[:12]}\tleft by a gate\n", "")
+    [row] = json.loads(project.run("rescue", "list", "--json").out)
+    assert row == {"name": kept, "commit": commit, "subject": "left by a gate", "path": ""}
+
+
+def test_restored_work_is_on_a_branch_and_nothing_else_moves(project: Project, kept: str) -> None:
+    before, status = project.refs(), project.git("status", "--porcelain", "--branch")
+    commit = before[PREFIX + kept]
+
+    assert project.run("rescue", "restore", PREFIX + kept) == (0, f"{kept}\trescue/{kept}\n", "")
+
+    assert project.refs() == {**before, f"refs/heads/rescue/{kept}": commit}
+    assert project.git("status", "--porcelain", "--branch") == status
+    assert project.git("show", f"rescue/{kept}:precious") == "work"
+    assert project.run("rescue", "restore", kept).code == 0  # once more is the same
+
+
+def test_a_branch_of_that_name_that_is_something_else_is_left_alone(project: Project, kept: str) -> None:
+    project.git("branch", f"rescue/{kept}")
+    before = project.refs()
+    result = project.run("rescue", "restore", kept)
+    assert (result.code, result.out) == (ExitCode.FAILED, "")
+    assert result.err.startswith(f"scriptorium: branch 'rescue/{kept}' is there already, and is something else\nhint: ")
+    assert project.refs() == before
+
+
+def test_dropped_work_is_named_by_its_commit_and_is_listed_no_more(project: Project, kept: str) -> None:
+    commit = project.git("rev-parse", PREFIX + kept)
+    assert project.run("rescue", "drop", kept) == (0, f"{kept}\t{commit}\n", "")
+    assert project.refs(PREFIX) == {}
+    assert project.git("show", f"{commit}:precious") == "work"  # as long as git prunes nothing
+
+
+def test_an_unknown_name_changes_nothing_even_beside_a_known_one(project: Project, kept: str) -> None:
+    before = project.refs()
+    result = project.run("rescue", "drop", kept, "nonsense")
+    message = "scriptorium: nothing is kept as 'nonsense'\nhint: see 'scriptorium rescue list'\n"
+    assert result == (ExitCode.FAILED, "", message)
+    assert project.refs() == before
+
+
+def test_a_directory_that_git_could_not_read_is_listed_and_can_be_dropped(project: Project) -> None:
+    name = project.ticket("0001")
+    assert project.run("assign").code == 0
+    worktree = project.worktree(name)
+    (worktree / "precious").write_text("work\n")
+    (worktree / ".git").unlink()
+    project.run("code", name)  # there is no agent, and the worktree is made anew before it is looked for
+
+    [row] = json.loads(project.run("rescue", "list", "--json").out)
+
+    path = worktree.parent / row["path"]
+    assert row == {"name": f"tickets/{path.name}", "commit": "", "subject": "", "path": str(path)}
+    assert (path / "precious").read_text() == "work\n"
+    refused = project.run("rescue", "restore", row["name"])
+    assert (refused.code, refused.out) == (ExitCode.FAILED, "")
+    assert refused.err.endswith(f"hint: look into '{path}'\n")
+    assert project.run("rescue", "drop", row["name"]) == (0, f"{row['name']}\t{path}\n", "")
+    assert not path.exists()
+    assert worktree.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["lst"], "'lst' is nothing that rescue can do"),
+        (["drop", "--json", "x"], "'drop --json' is nothing that rescue can do"),
+        (["list", "x"], "'list' takes no names"),
+        (["drop"], "'drop' needs the names of what is meant"),
+        (["restore"], "'restore' needs the names of what is meant"),
+    ],
+)
+def test_a_call_that_means_nothing_changes_nothing(project: Project, kept: str, words: list[str], message: str) -> None:
+    before = project.refs()
+    result = project.run("rescue", *words)
+    assert (result.code, result.out) == (ExitCode.USAGE, "")
+    assert result.err.startswith(f"scriptorium: {message}\nhint: ")
+    assert project.refs() == before
