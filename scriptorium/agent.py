@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 
 import scriptorium
-from scriptorium import backends, process, sandbox, tripwire
+from scriptorium import backends, disk, process, sandbox, tripwire
 from scriptorium.causes import BACKEND, Cause
 from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
@@ -49,10 +49,11 @@ def task(workspace: Workspace, role: str, prompt: str, directory: Path, subject:
 
 
 def run(workspace: Workspace, harness: Harness, task: Task, on_event: Callable[[Event], None] | None = None) -> Outcome:
-    """Run an agent, unless its backend rests; a backend that refuses is made to rest.
+    """Run an agent, unless its backend rests or the disk is full; a backend that refuses is made to rest.
 
     Raises `Resting`, with exit code 75, while it does.
     """
+    disk.require(workspace)
     directory = workspace.paths.ensure(workspace.paths.backends)
     backends.require(directory, harness.name)
     watching = tripwire.watching(workspace, task.directory, task.role, task.env["SCRIPTORIUM_TICKET"])
@@ -64,7 +65,8 @@ def run(workspace: Workspace, harness: Harness, task: Task, on_event: Callable[[
 
 
 def ready(workspace: Workspace, role: str) -> None:
-    """Raise `Resting` while the backend of a role rests."""
+    """Raise while no agent is to be started: `Resting` while the backend of a role rests, or without disk space."""
+    disk.require(workspace)
     harness, _ = choose(workspace.config, role, workspace.repository.root)
     backends.require(workspace.paths.backends, harness.name)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -13,6 +12,7 @@ from enum import StrEnum
 from scriptorium import agent, locks, process, sandbox
 from scriptorium.commands import hooks
 from scriptorium.config import AT_WORK, BACKENDS
+from scriptorium.disk import free
 from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
 from scriptorium.errors import ScriptoriumError
@@ -22,9 +22,6 @@ from scriptorium.harness.choice import choose
 from scriptorium.plan import BRANCH
 from scriptorium.submission import SubmitServer
 from scriptorium.workspace import Workspace
-
-FLOOR = 2**30
-"""Bytes that a disk should have left: worktrees and logs of some tickets."""
 
 LIMIT = 20.0
 """Seconds in which a program has to tell its version or sign-in, and the submit tool has to answer."""
@@ -55,11 +52,9 @@ def directory(workspace: Workspace) -> Iterator[Finding]:
 
 
 def disk(workspace: Workspace) -> Iterator[Finding]:
-    places = {os.stat(path).st_dev: path for path in (workspace.repository.root, workspace.paths.home)}  # noqa: PTH116
-    for path in places.values():
-        free = shutil.disk_usage(path).free
-        text = f"{free / 2**30:.1f} GiB free for '{path}'"
-        if free < FLOOR:
+    for path, left in free(workspace):
+        text = f"{left / 1024:.1f} GiB free for '{path}'"
+        if left < workspace.config.disk_floor:
             yield Finding("disk", State.FAILED, text, "make room, or set SCRIPTORIUM_ROOT to another disk")
         else:
             yield Finding("disk", State.OK, text)

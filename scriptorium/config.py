@@ -78,6 +78,8 @@ class Config:
     gate_timeout: float = 1800
     limits: Limits = field(default_factory=Limits)
     max_attempts: int = 5
+    disk_floor: int = 1024
+    """MiB that a disk must have left before new work begins; zero means none."""
     log_level: str = "INFO"
     file_log_level: str = "DEBUG"
 
@@ -161,6 +163,7 @@ def parse(text: str) -> Config:
             no_progress=timeouts.seconds("no_progress", "codingAgentProgressTimeoutMs", Limits.no_progress),
         ),
         max_attempts=top.whole("max_attempts", timeouts.whole("codingAgentMaxAttempts", 5, least=1), least=1),
+        disk_floor=top.whole("disk_floor", Config.disk_floor, least=0),
         log_level=_level(top, "logLevel", "INFO"),
         file_log_level=_level(top, "fileLogLevel", "DEBUG"),
     )

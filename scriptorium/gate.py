@@ -86,8 +86,9 @@ def environment(directory: Path) -> dict[str, str]:
 
 def run(workspace: Workspace, directory: Path, subject: str) -> GateResult:
     """Run the gate in a directory; its whole output goes to a log named after ``subject``."""
-    from scriptorium import process  # late: `status` only looks answers up
+    from scriptorium import disk, process  # late: `status` only looks answers up
 
+    disk.require(workspace)  # a test that finds no room would be the ticket's failure
     config = workspace.config
     logs = workspace.paths.ensure(workspace.paths.attempts / subject)
     log = next_log(logs, "gate", ".log")

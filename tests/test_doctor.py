@@ -344,8 +344,8 @@ def test_hooks_are_told_as_they_are(project: Project, monkeypatch: pytest.Monkey
     assert hook() == ("note", "foreign", "")
 
 
-def test_little_room_on_the_disk_fails(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "FLOOR", 2**80)
+def test_little_room_on_the_disk_fails(project: Project) -> None:
+    project.configure(disk_floor=2**40)
     state, _, hint = look(project, checks.disk)["disk"]
     assert (state, hint) == ("failed", "make room, or set SCRIPTORIUM_ROOT to another disk")
 

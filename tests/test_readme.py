@@ -291,6 +291,7 @@ def test_the_configuration_table_has_the_defaults(tmp_path: Path) -> None:
         "timeouts.no_output": f"{plain.limits.no_output:g}",
         "timeouts.no_progress": f"{plain.limits.no_progress:g}",
         "max_attempts": str(plain.max_attempts),
+        "disk_floor": str(plain.disk_floor),
         "logLevel": plain.log_level,
         "fileLogLevel": plain.file_log_level,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scriptorium import transitions, worktrees
+from scriptorium import disk, transitions, worktrees
 from scriptorium.cli import Command
 from scriptorium.commands.health import known_health
 from scriptorium.errors import ExitCode, ScriptoriumError
@@ -48,6 +48,7 @@ def assign(workspace: Workspace, *, repairs_only: bool = False) -> tuple[str, Pa
     ``repairs_only`` leaves all but tickets marked ``repair: true``, for when master is red.
     """
     chosen = ""
+    disk.require(workspace)
     workspace.master_commit()  # what the worktree cannot be made without must be there before the ticket moves
 
     def decide(plan: Plan) -> Change | None:
