@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -27,6 +27,7 @@ from scriptorium.notices import WAITING
 from scriptorium.plan import BRANCH, Plan
 from scriptorium.ticket import State, TicketError
 from scriptorium.workspace import Workspace
+from scriptorium.worktrees import WorktreeError
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,8 @@ class Driver:
     _told: dict[str, str] = field(default_factory=dict)
     _pauses: defaultdict[str, _Backoff] = field(default_factory=lambda: defaultdict(_Backoff))
     """By step; ``attempt`` is for attempts that failed, which end when the ticket is stuck."""
+    _postponed: Counter[str] = field(default_factory=Counter)
+    """How often the worktree of a ticket could not be made."""
 
     def forever(self) -> None:
         """Pass and rest until a signal stops it."""
@@ -202,18 +205,18 @@ class Driver:
             return False
         try:
             agent.ready(self.workspace, "coding")  # before a ticket is assigned for nothing
-            left = [] if repairs_only else abandoned(self.workspace)
-            if left:
-                name = left[0]
-            else:
-                assigned = assign(self.workspace, repairs_only=repairs_only)
-                if assigned is None:
-                    self._tell_problems()
-                    return False
-                name = assigned[0]
+            name = self._next_ticket(repairs_only=repairs_only)
+            if not name:
+                self._tell_problems()
+                return False
             coded = code(self.workspace, name, self.endpoint)
         except Resting as error:
             self._rest("code", error)
+            return False
+        except WorktreeError as error:
+            self._postponed[error.ticket] += 1
+            self._fault(f"ticket '{error.ticket}'", error)
+            faults.failed(error)
             return False
         except ScriptoriumError as error:
             self._fault("code", error)
@@ -230,6 +233,17 @@ class Driver:
                 faults.worked()
                 attempts.worked()
         return coded.result is not Result.SKIPPED
+
+    def _next_ticket(self, *, repairs_only: bool) -> str:
+        """Return the ticket to work on now, or ''; one whose worktree could not be made comes after all others."""
+        left = [] if repairs_only else abandoned(self.workspace)
+        fresh = [name for name in left if name not in self._postponed]
+        if fresh:
+            return fresh[0]
+        assigned = assign(self.workspace, repairs_only=repairs_only)
+        if assigned:
+            return assigned[0]
+        return min(left, key=lambda name: self._postponed[name], default="")
 
     def _rest(self, step: str, error: Resting) -> None:
         """Leave a step alone as long as its backend rests, and say so once a rest."""

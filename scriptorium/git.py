@@ -84,9 +84,14 @@ class GitError(ScriptoriumError):
         # "fatal:" and "error:" lines say what is wrong, wherever they stand
         telling = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines
         hint = "see whether you may write to the repository and the disk has room" if _UNWRITABLE.search(stderr) else ""
-        super().__init__(f"'git {argv[0]}' failed: {telling[0] if telling else f'exit {status}'}", hint)
+        super().__init__(f"'git {_command(argv)}' failed: {telling[0] if telling else f'exit {status}'}", hint)
         self.status = status
         self.stderr = stderr
+
+
+def _command(argv: Sequence[str]) -> str:
+    """Return the command of a call of git, after the options of git itself; each of ours takes a value."""
+    return _command(argv[2:]) if argv[0] in ("--git-dir", "-C", "-c") else argv[0]
 
 
 class Object(NamedTuple):

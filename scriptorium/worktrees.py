@@ -69,10 +69,19 @@ def restore(workspace: Workspace, ticket: str) -> str:
     with locks.hold(lock, "worktrees", wait=SETUP_WAIT):
         if is_sound(workspace, path, branch):
             return ""  # made by a neighbour while this waited; an agent may be at work in it by now
-        kept = vacate(workspace, path, ticket, f"the worktree of ticket '{ticket}' had left its branch")
-        known = workspace.repository.resolve(f"refs/heads/{branch}")
-        start = "" if known else workspace.master_commit()
-        workspace.repository.add_worktree(path, branch, start)
+        try:
+            return _make(workspace, path, ticket)
+        except GitError as error:
+            raise WorktreeError(ticket, error) from error
+
+
+def _make(workspace: Workspace, path: Path, ticket: str) -> str:
+    """Make a ticket's worktree, with the lock held, and return where it is kept what was in its place."""
+    branch = branch_of(ticket)
+    kept = vacate(workspace, path, ticket, f"the worktree of ticket '{ticket}' had left its branch")
+    known = workspace.repository.resolve(f"refs/heads/{branch}")
+    start = "" if known else workspace.master_commit()
+    workspace.repository.add_worktree(path, branch, start)
     return kept
 
 
@@ -89,6 +98,14 @@ def vacate(workspace: Workspace, path: Path, ticket: str, why: str) -> str:
         # not a worktree any more, so git cannot read it; a person can
         return str(rescue.set_aside(path))
     return kept
+
+
+class WorktreeError(ScriptoriumError):
+    """A ticket's worktree cannot be made; those of others may be."""
+
+    def __init__(self, ticket: str, error: GitError) -> None:
+        super().__init__(f"ticket '{ticket}' gets no worktree: {error.message}", error.hint)
+        self.ticket = ticket
 
 
 class Unresolved(ScriptoriumError):

@@ -627,3 +627,13 @@ def test_a_submodule_with_commits_that_are_nowhere_else_is_not_handed_in(
     assert project.run("code", name)[:2] == (0, f"{name}\n")
 
     assert (facts / "said").read_text().startswith("scriptorium: submodule 'part' has commits that are nowhere else")
+
+
+def test_a_ticket_without_a_worktree_holds_up_no_other(project: Project) -> None:
+    project.agent("echo x >$SCRIPTORIUM_TICKET; scriptorium submit-pr 'done'")
+    for id in ("0001", "0002"):
+        project.ticket(id, state="in-progress")
+    project.git("branch", "scriptorium/ticket-0001/in-the-way")
+    result = project.run("code")
+    assert (result.code, result.out) == (ExitCode.FAILED, "0002-thing\n")
+    assert result.err.startswith("scriptorium: ticket '0001-thing' gets no worktree: 'git worktree' failed: fatal: ")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scriptorium.errors import ExitCode
 from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until, write_script
 
 COUNT = 'echo gate >>"$$FACTS/gates"'
@@ -391,3 +392,18 @@ def test_commits_made_while_a_red_gate_ran_are_kept(project: Project) -> None:
     assert "'scriptorium/ticket-0001' got commits while the gate ran: kept as" in result.err
     (kept,) = project.refs("refs/scriptorium/rescue/").values()
     assert project.git("log", "-1", "--format=%s", kept) == "precious"
+
+
+def test_an_item_without_a_worktree_holds_up_no_other(project: Project) -> None:
+    first, second = project.queued("0001"), project.queued("0002", "echo y >other")
+    project.git("worktree", "remove", "--force", str(project.worktree(first)))
+    tip = project.git("rev-parse", "scriptorium/ticket-0001")
+    project.git("branch", "-D", "scriptorium/ticket-0001")
+    project.git("branch", "scriptorium/ticket-0001/in-the-way", tip)
+    assert project.run("merge")[:2] == (0, f"{second}\tlanded\n")
+    result = project.run("merge")
+    assert (result.code, result.out) == (ExitCode.FAILED, "")
+    assert result.err.startswith(f"scriptorium: ticket '{first}' gets no worktree: ")
+    project.git("branch", "-D", "scriptorium/ticket-0001/in-the-way")
+    project.git("branch", "scriptorium/ticket-0001", tip)
+    assert project.run("merge")[:2] == (0, f"{first}\tlanded\n")

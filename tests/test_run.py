@@ -20,7 +20,7 @@ import pytest
 from scriptorium import driver, watchdog
 from scriptorium.driver import Driver
 from scriptorium.endpoint import Endpoint
-from scriptorium.errors import ScriptoriumError
+from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.workspace import Workspace
 from tests.support import Project, Started, until, write_script
 
@@ -793,7 +793,9 @@ def test_configuration_broken_meanwhile_is_told_and_the_old_one_stands(project: 
     right = file.read_text()
     with hasty(project) as daemon:
         turns(project, 2)
-        file.write_text("{\n  oops\n")
+        draft = file.with_suffix(".draft")
+        draft.write_text("{\n  oops\n")
+        draft.replace(file)  # at once, or the daemon may see the empty file as well
         daemon.says("[ERROR] 'scriptorium.json': line 2 is not JSON")
         turns(project, 10)
         assert daemon.out.count("ERROR") == 1
@@ -826,3 +828,21 @@ def test_mended_configuration_ends_the_pause_of_a_failing_step(project: Project,
 
     assert len(asked) == 2
     assert asked[1] - asked[0] <= 60
+
+
+def test_ticket_without_a_worktree_holds_up_no_other(project: Project) -> None:
+    project.commit_plan({"spec.md": "A tool.\n", "areas/core.md": "# Core\n"})
+    project.agent("test -z \"$SCRIPTORIUM_TICKET\" || { echo x >$SCRIPTORIUM_TICKET; scriptorium submit-pr 'done'; }")
+    for id in ("0001", "0002", "0003"):
+        project.ticket(id, state="open" if id == "0003" else "in-progress")
+    project.git("branch", "scriptorium/ticket-0001/in-the-way")  # git can then make no branch of the name without it
+
+    result = project.run("run", "--until-idle")
+
+    assert result.code == ExitCode.FAILED
+    assert result.out.count("ticket '0001-thing' gets no worktree: 'git worktree' failed: fatal: ") == 1
+    done = {path for path in project.plan_files() if path.startswith("tickets/done/0")}
+    assert done == {"tickets/done/0002-thing.md", "tickets/done/0003-thing.md"}
+    project.git("branch", "-D", "scriptorium/ticket-0001/in-the-way")
+    assert project.run("run", "--until-idle").code == ExitCode.OK
+    assert "tickets/done/0001-thing.md" in project.plan_files()

@@ -45,7 +45,12 @@ class Code(Command):
         with process.stoppable():
             for name in named or abandoned(workspace):
                 process.check_stop()  # a signal that came as the last agent ended
-                coded = code(workspace, name)
+                try:
+                    coded = code(workspace, name)
+                except worktrees.WorktreeError as error:
+                    log.error("%s", error.message)
+                    failed = True
+                    continue  # the others need not wait for it
                 failed |= coded.result in (Result.FAILED, Result.UNTRIED)
                 if coded.result is Result.SUBMITTED:
                     emit(coded.ticket)

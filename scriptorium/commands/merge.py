@@ -20,6 +20,7 @@ from scriptorium.plan import REF, Change, Plan
 from scriptorium.records import emit, tickets
 from scriptorium.ticket import QueueItem, State, Ticket, TicketError
 from scriptorium.workspace import Workspace
+from scriptorium.worktrees import WorktreeError
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ def merge(workspace: Workspace) -> Merged | None:
         worktrees.sweep(workspace, workspace.plan.snapshot())
         found = health(workspace)
         waiting = False
+        failed: WorktreeError | None = None
         for item in workspace.plan.snapshot().queue():
             lock = workspace.paths.ensure(workspace.paths.ticket_lock(item.ticket).parent) / f"{item.ticket}.lock"
             if locks.is_held(lock):
@@ -104,7 +106,12 @@ def merge(workspace: Workspace) -> Merged | None:
                 except TicketError as error:
                     log.warning("%s: it is passed over", error.message)
                     continue  # edited by hand since it was handed in
+                except WorktreeError as error:
+                    failed = error
+                    continue  # the others need not wait for it
                 waiting = True
+        if failed:
+            raise failed
         if waiting:
             _refuse(found)
     return None
