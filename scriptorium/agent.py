@@ -20,6 +20,7 @@ from scriptorium.git import IDENTITY
 from scriptorium.harness import Event, Harness, Outcome, Task, runner
 from scriptorium.harness.choice import choose
 from scriptorium.harness.runner import last_session
+from scriptorium.paths import replace_file
 from scriptorium.process import End
 from scriptorium.redact import redact
 from scriptorium.submission import SubmitServer, Tools
@@ -108,10 +109,7 @@ def launcher(workspace: Workspace) -> Path:
     directory = workspace.paths.ensure(workspace.paths.home / "bin")
     program = directory / "scriptorium"
     if not program.exists() or program.read_text() != text:
-        draft = directory / f".{os.getpid()}"
-        draft.write_text(text)
-        draft.chmod(0o700)
-        draft.replace(program)
+        replace_file(program, text, 0o700)
     return directory
 
 

@@ -7,7 +7,6 @@ nothing more: without it, the next run finds out again.
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from scriptorium.causes import BACKEND, Cause, retry_after
 from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.paths import replace_file
 
 FIRST = {Cause.RATE_LIMIT: 30.0, Cause.AUTH: 60.0, Cause.PROVIDER: 1.0, Cause.INFRASTRUCTURE: 1.0}
 """Seconds of the first rest; each failure in a row doubles them."""
@@ -74,9 +74,7 @@ def note(directory: Path, backend: str, cause: Cause, error: str) -> None:
     failures = before.failures + 1 if before and before.cause == cause else 1
     seconds = max(retry_after(error), FIRST[cause] * 2 ** min(failures - 1, 20))
     rest = Rest(backend, time.time() + min(seconds, MOST), failures, cause, " ".join(error.split())[:300])
-    draft = file.with_suffix(f".{secrets.token_hex(4)}")
-    draft.write_text(json.dumps(asdict(rest)))
-    draft.replace(file)
+    replace_file(file, json.dumps(asdict(rest)))
 
 
 def _file(directory: Path, backend: str) -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from scriptorium.config import Limits
 from scriptorium.output import next_log, tail
+from scriptorium.paths import replace_file
 from scriptorium.redact import Secrets
 from scriptorium.workspace import Workspace
 
@@ -73,9 +74,7 @@ def recall_log(workspace: Workspace, tree: str) -> str:
 def remember(workspace: Workspace, tree: str, *, green: bool, log: Path | None = None) -> None:
     """Keep an answer, and where the output is that explains it."""
     file = workspace.paths.ensure(workspace.paths.gates) / _file(workspace, tree).name
-    draft = file.with_suffix(f".{os.getpid()}")
-    draft.write_text(f"{Colour.GREEN if green else Colour.RED}\n{log or ''}")
-    draft.replace(file)
+    replace_file(file, f"{Colour.GREEN if green else Colour.RED}\n{log or ''}")
 
 
 def environment(directory: Path) -> dict[str, str]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 import stat
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +39,19 @@ def private_directory(path: Path) -> Path:
     if found.st_mode & 0o077:
         path.chmod(0o700)
     return path
+
+
+DRAFT = ".draft"
+DRAFT_AGE = 60.0
+"""Seconds after which a draft has nobody any more who would put it in its place."""
+
+
+def replace_file(file: Path, text: str, mode: int = 0o600) -> None:
+    """Write a file whole or not at all; who reads it meanwhile has the old one."""
+    draft = file.with_name(f".{secrets.token_hex(4)}{DRAFT}")
+    draft.write_text(text)
+    draft.chmod(mode)
+    draft.replace(file)
 
 
 @dataclass(frozen=True)
@@ -123,6 +139,13 @@ class Paths:
     def sessions(self) -> Path:
         """Session logs of `scriptorium run`, shared by clones of the same name."""
         return self.root / self.project
+
+    def discard_drafts(self) -> None:
+        """Remove what writers have left that were killed before the file was whole."""
+        for draft in self.home.glob(f"*/.*{DRAFT}"):
+            with suppress(FileNotFoundError):
+                if time.time() - draft.stat().st_mtime > DRAFT_AGE:
+                    draft.unlink()
 
     def ensure(self, directory: Path) -> Path:
         """Create a directory of ours, every level of it private."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scriptorium.errors import ScriptoriumError
+from scriptorium.paths import replace_file
 from scriptorium.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -85,9 +86,8 @@ def find(workspace: Workspace, harness: Harness, env: Mapping[str, str], *, anew
     found = None if anew else _read(file, key)
     if found is None or (not found.name and time.time() - file.stat().st_mtime > NO_FOR):
         found = _try(workspace, harness, env)
-        draft = workspace.paths.ensure(file.parent) / f".{os.getpid()}"
-        draft.write_text(json.dumps({"key": key, "name": found.name, "reason": found.reason}))
-        draft.replace(file)
+        workspace.paths.ensure(file.parent)
+        replace_file(file, json.dumps({"key": key, "name": found.name, "reason": found.reason}))
     return found
 
 

@@ -846,3 +846,15 @@ def test_ticket_without_a_worktree_holds_up_no_other(project: Project) -> None:
     project.git("branch", "-D", "scriptorium/ticket-0001/in-the-way")
     assert project.run("run", "--until-idle").code == ExitCode.OK
     assert "tickets/done/0001-thing.md" in project.plan_files()
+
+
+def test_drafts_of_writers_that_were_killed_go_and_those_of_others_stay(project: Project) -> None:
+    gates = project.paths.ensure(project.paths.gates)
+    left, at_work = gates / ".0123abcd.draft", gates / ".4567abcd.draft"
+    for draft in (left, at_work):
+        draft.write_text("gre")
+    os.utime(left, (0, 0))
+
+    assert project.run("run", "--once").code == 0
+
+    assert (left.exists(), at_work.exists()) == (False, True)

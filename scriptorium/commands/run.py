@@ -39,6 +39,7 @@ class Run(Command):
         with locks.hold(lock, "run"):
             sockets = workspace.paths.ensure(workspace.paths.sockets)
             discard_stale(sockets)
+            workspace.paths.discard_drafts()
             with Endpoint(*workspace.config.endpoint, sockets) as endpoint, process.stoppable():
                 return self._drive(workspace, endpoint)
 
