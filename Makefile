@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 AGENTS := $(VENV)/agents
 WITH_AGENTS = PATH="$(CURDIR)/$(AGENTS)/node_modules/.bin:$$PATH"
 
-.PHONY: help demo test check lint types format integration-test integration-test-offline agents-table \
+.PHONY: help demo test check lint types format crash-test integration-test integration-test-offline agents-table \
 	bench clean
 help:
 	@echo "make demo              watch a small project being built by a scripted agent"
 	@echo "make test              the tests: no network, no keys"
 	@echo "make check             lint, types and tests"
 	@echo "make integration-test  with the real codex, claude and opencode, against a scripted model"
+	@echo "make crash-test        kill it at every point, and fail every call, and see that nothing is lost"
 	@echo "make bench             measure against bare git; writes docs/benchmarks.md"
 
 $(VENV)/installed: pyproject.toml
@@ -30,7 +31,7 @@ demo: $(VENV)/installed
 	@$(BIN)/scriptorium demo
 
 test: $(VENV)/developing
-	$(BIN)/pytest -n auto --ignore=tests/integration --ignore=tests/bench
+	$(BIN)/pytest -n auto --ignore=tests/integration --ignore=tests/bench --ignore=tests/crash
 
 lint: $(VENV)/developing
 	$(BIN)/ruff check
@@ -44,6 +45,10 @@ format: $(VENV)/developing
 	$(BIN)/ruff format
 
 check: lint types test
+
+# one test after the other, as each keeps all cores busy by itself; its figures are printed
+crash-test: $(VENV)/developing
+	$(BIN)/pytest -s tests/crash
 
 # the real agent programs, from npm, in the versions that this file names
 $(AGENTS)/installed: tests/integration/package.json

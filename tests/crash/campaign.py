@@ -1,0 +1,124 @@
+"""One flow for each point, by a few workers that each have a repository of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium.paths import DRAFT
+from tests.crash import compare
+from tests.crash.compare import Ending
+from tests.crash.flow import Flow
+
+WORKERS = max(2, os.cpu_count() or 2)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one flow came out; ``wrong`` says where its end is not that of an undisturbed one."""
+
+    point: str
+    reached: bool
+    wrong: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n    ".join([f"{self.point}:", *self.wrong])
+
+
+class Bench:
+    """A flow, and how it ends undisturbed."""
+
+    def __init__(self, base: Path, *, checked_out: bool = True) -> None:
+        self.flow = Flow(base, checked_out=checked_out)
+        trace = base.with_name(f"{base.name}.trace")
+        ended = self.flow.traced(trace)
+        assert ended.status == 0, ended.out
+        self.points = trace.read_text().splitlines()
+        self.clean: Ending = compare.look(self.flow)
+        self.calls = self.flow.calls
+
+    def judge(self, more_calls: int = 1) -> list[str]:
+        """Return what is wrong when the flow as it stands is taken up again, and agents called so much more often."""
+        for draft in self.flow.project.paths.home.rglob(f"*{DRAFT}"):
+            os.utime(draft, (0, 0))  # as if it had been taken up a while later
+        ended = self.flow.run()
+        wrong = [] if ended.status == 0 else [f"exit code {ended.status}: {ended.out[-2000:]}"]
+        wrong += compare.look(self.flow).differences(self.clean)
+        return wrong + [f"called again: {call}" for call in compare.again(self.flow, self.calls, more_calls)]
+
+
+Attempt = Callable[[Bench, str], Outcome]
+
+
+def kill(bench: Bench, point: str) -> Outcome:
+    """Kill a flow at a point and take it up again."""
+    for _ in range(2):  # threads may take turns otherwise for once
+        bench.flow.reset()
+        if bench.flow.broken_off(point).status == -9:
+            return Outcome(point, True, tuple(bench.judge()))
+    return Outcome(point, False)
+
+
+_bench: Bench
+
+
+def _begin(directory: str, checked_out: bool) -> None:
+    global _bench
+    _bench = Bench(Path(directory, str(os.getpid())), checked_out=checked_out)
+
+
+def _attempt(attempt: Attempt, point: str) -> Outcome:
+    return attempt(_bench, point)
+
+
+def _points() -> list[str]:
+    return _bench.points
+
+
+@dataclass
+class Campaign:
+    """The workers; all of them know the same points."""
+
+    pool: ProcessPoolExecutor
+
+    @property
+    def points(self) -> list[str]:
+        return self.pool.submit(_points).result()
+
+    def run(self, attempt: Attempt, points: Iterable[str]) -> Iterator[Outcome]:
+        """Make an attempt at each point; ``attempt`` is a function of a module, as it goes to other processes."""
+        pending = [self.pool.submit(_attempt, attempt, point) for point in points]
+        for future in pending:
+            yield future.result()
+
+
+@contextmanager
+def campaign(*, checked_out: bool = True, workers: int = WORKERS) -> Iterator[Campaign]:
+    """Start the workers, in memory where there is some."""
+    shared = Path("/dev/shm")
+    directory = tempfile.mkdtemp(prefix="crash-", dir=shared if os.access(shared, os.W_OK) else None)
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(workers, context, _begin, (directory, checked_out)) as pool:
+            yield Campaign(pool)
+            pool.shutdown(cancel_futures=True)
+    finally:
+        shutil.rmtree(directory)
+
+
+def moments(points: list[str]) -> list[str]:
+    """Leave out the points that are the same moment as the next: what is before one thing is after the last."""
+    following = [*points[1:], ""]
+    return [
+        point
+        for point, after in zip(points, following, strict=True)
+        if not (point.rsplit(" ", 2)[1] == "after" and after.rsplit(" ", 2)[1:2] == ["before"]
+                and point.split(" ", 1)[0] == after.split(" ", 1)[0])
+    ]  # fmt: skip

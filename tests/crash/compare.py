@@ -1,0 +1,178 @@
+"""What is compared between an undisturbed flow and one that was broken off and taken up again."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from scriptorium.commands.fsck import fsck
+from scriptorium.ticket import State
+from tests.crash.flow import Flow
+from tests.support import until
+
+RESCUE = "refs/scriptorium/rescue/"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How everything stands at the end; equal to the undisturbed one's, or something is wrong."""
+
+    tickets: dict[str, str]
+    """The state of each."""
+    attempts: dict[str, str]
+    """By ticket, how its attempts came out that counted."""
+    landings: list[str]
+    """The tickets in the order of their becoming done."""
+    queue: list[str]
+    areas: list[str]
+    master: str
+    """The tree."""
+    moves_of_master: int
+    """In its reflog, so that nothing has landed twice."""
+    refs: dict[str, str]
+    """All but rescue refs; of our own branches only the names."""
+    theirs: dict[str, bytes]
+    """The user's files, index, stash and settings."""
+    git_directory: set[str]
+    """Locks, worktrees and files that a git leaves only when it is killed."""
+    state_directory: set[str]
+    """All but logs."""
+    findings: list[str]
+    """Of fsck, ours and git's."""
+    running: list[str]
+    kept: dict[str, str] = field(compare=False)
+    """What rescue refs keep and neither master nor the plan has: object id to path."""
+    objects: frozenset[str] = field(compare=False)
+    """All objects that there are, so all that the agent ever writes."""
+
+    def differences(self, other: Ending) -> list[str]:
+        """Return, in words, where this ending is not like the other."""
+        found = []
+        for item in fields(self):
+            mine, wanted = getattr(self, item.name), getattr(other, item.name)
+            if item.compare and mine != wanted:
+                found.append(f"{item.name}: {_told(mine, wanted)}")
+        # a rescue ref is in order where it holds what the agent has done once more since
+        return found + [
+            f"only a rescue ref has '{path}'" for oid, path in self.kept.items() if oid not in other.objects
+        ]
+
+
+def _told(mine: object, wanted: object) -> str:
+    if isinstance(mine, set) and isinstance(wanted, set):
+        return f"more {sorted(mine - wanted)}, less {sorted(wanted - mine)}"
+    if isinstance(mine, dict) and isinstance(wanted, dict):
+        keys = [key for key in {**mine, **wanted} if mine.get(key) != wanted.get(key)]
+        return ", ".join(f"{key}: {mine.get(key)!r} and not {wanted.get(key)!r}" for key in keys)
+    return f"{mine!r} and not {wanted!r}"
+
+
+def look(flow: Flow) -> Ending:
+    """Look at everything after a flow has come to its end and nothing of it runs any more."""
+    project, workspace = flow.project, flow.workspace
+    running = _running(flow)
+    plan = workspace.plan.snapshot()
+    told = project.git("log", "--reverse", "--format=%(trailers:key=Ticket,valueonly,separator=) "
+                       "%(trailers:key=Move,valueonly,separator=) %(trailers:key=Cause,valueonly,separator=)",
+                       "scriptorium/plan").splitlines()  # fmt: skip
+    moves = [line.split(" ", 1) for line in told if "->" in line]
+    causes = [(ticket, move.rpartition(" ")[2]) for ticket, move in moves if "in-progress -> open" in move]
+    refs = project.refs()
+    return Ending(
+        tickets={name: state for state in State for name in plan.tickets(state)},
+        attempts={name: " ".join(cause for ticket, cause in causes if ticket == name) for name, _ in causes},
+        landings=[ticket for ticket, move in moves if move.startswith("in-progress -> done")],
+        queue=[item.ticket for item in plan.queue()],
+        areas=sorted(plan.areas),
+        master=project.git("rev-parse", "master^{tree}"),
+        moves_of_master=len(project.git("reflog", "show", "--format=%gs", "master").splitlines()),
+        refs={ref: "" if _ours(ref) else oid for ref, oid in refs.items() if not ref.startswith(RESCUE)},
+        theirs=_theirs(flow),
+        git_directory=set(_git_leftovers(project.root / ".git")),
+        state_directory=set(_state(flow)),
+        findings=[str(finding) for finding in fsck(workspace)] + project.git("fsck", "--no-dangling").splitlines(),
+        running=running,
+        kept=_kept(flow, [oid for ref, oid in refs.items() if ref.startswith(RESCUE)]),
+        objects=frozenset(project.git("cat-file", "--batch-all-objects", "--batch-check=%(objectname)").split()),
+    )
+
+
+def _ours(ref: str) -> bool:
+    return ref == "refs/heads/master" or ref.startswith("refs/heads/scriptorium/")
+
+
+def _theirs(flow: Flow) -> dict[str, bytes]:
+    project, root = flow.project, flow.project.root
+    files = [file for file in root.rglob("*") if file.is_file() and ".git" not in file.relative_to(root).parts]
+    git = [root / ".git" / name for name in ("config", "HEAD", "info/exclude", "refs/stash")]
+    asked = {
+        "status": project.git("status", "--porcelain"),
+        "index": project.git("ls-files", "--stage"),
+        "hooks": " ".join(sorted(file.name for file in (root / ".git" / "hooks").iterdir())),
+        "stash": project.git("stash", "list"),
+    }
+    return {str(file.relative_to(root)): file.read_bytes() for file in (*files, *git)} | {
+        name: text.encode() for name, text in asked.items()
+    }
+
+
+def _git_leftovers(git: Path) -> Iterator[str]:
+    for file in git.rglob("*"):
+        name = str(file.relative_to(git))
+        if name.endswith(".lock") or re.match(r"worktrees/[^/]+$|fast_import_crash|(MERGE|REBASE|AUTO)_", name):
+            yield name
+
+
+def _state(flow: Flow) -> Iterator[str]:
+    """Yield what lies in our state directory and in that for temporary files, without names that are chance."""
+    home = flow.project.paths.home
+    for file in [*home.rglob("*"), *(flow.base / "tmp").rglob("*")]:
+        name = str(file.relative_to(flow.base))
+        if file.parent.name == "gates":
+            name = re.sub(r"[0-9a-f]{40}", "TREE", name)
+        if not re.search(r"/logs(/|$)", name):
+            yield name
+
+
+def _kept(flow: Flow, rescued: list[str]) -> dict[str, str]:
+    """Return the files that only rescue refs have, half-made merges left out."""
+    if not rescued:
+        return {}
+    git = flow.project.git
+    known = set(git("rev-list", "--objects", "--no-object-names", "master", "scriptorium/plan").split())
+    found = {}
+    for commit in rescued:
+        for line in git("diff-tree", "-r", f"{commit}^", commit).splitlines():
+            oid, path = line.split()[3], line.rpartition("\t")[2]
+            if oid.strip("0") and oid not in known and "<<<<<<< " not in git("cat-file", "blob", oid):
+                found[oid] = path
+    return found
+
+
+def _running(flow: Flow) -> list[str]:
+    """Return the processes of the flow that go on for longer than a watchdog needs."""
+    try:
+        until(lambda: not list(_processes(flow)), 10)
+    except AssertionError:
+        return list(_processes(flow))
+    return []
+
+
+def _processes(flow: Flow) -> Iterator[str]:
+    mark = f"SCRIPTORIUM_ROOT={flow.base / 'root'}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if int(process.name) != os.getpid() and mark in (process / "environ").read_bytes().split(b"\0"):
+                yield (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+
+
+def again(flow: Flow, undisturbed: list[str], more: int) -> list[str]:
+    """Return what agents were called for more often than undisturbed, when that is more than so many calls."""
+    extra = Counter(flow.calls) - Counter(undisturbed)
+    return sorted(extra.elements()) if extra.total() > more else []

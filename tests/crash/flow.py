@@ -1,0 +1,169 @@
+"""The flow that is broken off: from a spec to two landed tickets, in a repository whose user is at work.
+
+The first ticket fails its gate, and then conflicts with the second, which its agent has assigned meanwhile as
+a person would from a shell. The agent decides what to do by what it finds, so that its attempts can be begun
+anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from scriptorium.git import scrub_environment
+from scriptorium.workspace import Workspace
+from tests.support import CHECKOUT, Project, sealed, write_script
+
+LIMIT = 60
+"""Seconds for a flow; it takes two or three."""
+
+TICKETS = ("0001-first", "0002-second")
+
+AGENT = r"""
+echo "$SCRIPTORIUM_ROLE $SCRIPTORIUM_TICKET" >>"$FACTS/calls"
+asked=$(cat)
+case "$SCRIPTORIUM_ROLE $SCRIPTORIUM_TICKET" in
+architect*)
+    printf '# Core\n\nA song of three lines.\n' >areas/core.md
+    exit ;;
+manager*)
+    printf '# First\n\nThe first line.\n' >tickets/open/1-first.md
+    printf '# Second\n\nThe second line.\n' >tickets/open/2-second.md
+    exit ;;
+*0001-first)
+    case $asked in
+    *'failed: conflict'*) printf 'song\nfirst\nsecond\n' >song ;;
+    *'failed: gate'*) printf 'song\nfirst\n' >song; rm -f broken ;;
+    *)
+        (cd "$SCRIPTORIUM_REPO" && scriptorium assign >/dev/null)
+        printf 'song\nfirst\n' >song
+        echo >broken ;;
+    esac
+    echo 1 >first-is-new ;;
+*0002-second)
+    printf 'song\nsecond\n' >song
+    git commit --quiet --all --message 'Sing the second line' || true
+    echo 2 >second-is-new ;;
+esac
+scriptorium submit-pr 'a line more' 2>/dev/null
+"""
+
+SPEC = "# Song\n\nA song of three lines.\n"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run of the flow ended; ``status`` is negative for a signal."""
+
+    status: int
+    out: str
+
+
+class Flow:
+    """A repository with its user, in a directory that has everything the flow touches."""
+
+    def __init__(self, base: Path, *, checked_out: bool = True) -> None:
+        self.base = base
+        self.template = base.with_name(f"{base.name}.template")
+        self.checked_out = checked_out
+        environment = sealed(os.environ, base / "home", base / "root")
+        for name in ("facts", "tmp"):
+            (base / name).mkdir()
+        own = {"FACTS": str(base / "facts"), "TMPDIR": str(base / "tmp")}
+        os.environ.clear()
+        os.environ.update(environment | own)
+        scrub_environment()
+        self.project = Project(base / "project")
+        self._furnish()
+        shutil.copytree(base, self.template, symlinks=True)
+
+    def _furnish(self) -> None:
+        """Set up agent and gate, the spec, and what the user has lying about."""
+        project, root = self.project, self.project.root
+        agent = write_script(self.base / "agent", AGENT)
+        project.configure(
+            models=dict.fromkeys(("architect", "manager", "coding"), "script"),
+            harnesses={"script": {"command": [str(agent)]}},
+            environment=["FACTS", "CRASH_*"],
+            endpoints={"local": "http://127.0.0.1:0"},
+            gate="test ! -e broken",
+            sandbox="off",
+        )
+        project.commit({"song": "song\n", "notes": "notes\n", "other": "other\n"})
+        project.init()
+        project.commit_plan({"spec.md": SPEC})
+        project.git("branch", "feature/theirs")
+        project.git("tag", "v0")
+        (root / "other").write_text("stashed\n")
+        project.git("stash", "push", "--quiet")
+        if not self.checked_out:
+            project.git("switch", "--quiet", "feature/theirs")
+        (root / "notes").write_text("notes\nedited\n")
+        (root / "staged").write_text("staged\n")
+        project.git("add", "staged")
+        (root / "scratch").write_text("not tracked\n")
+
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace.open(self.project.root)
+
+    def reset(self) -> None:
+        """Bring everything back to where it began."""
+        self.restore(self.template)
+
+    def restore(self, source: Path) -> None:
+        shutil.rmtree(self.base)
+        shutil.copytree(source, self.base, symlinks=True)
+
+    def run(self, **env: str) -> Ended:
+        """Run the flow to its end, be it that it is killed."""
+        with self.start(**env) as process:
+            process.wait(LIMIT)
+        return Ended(process.returncode, (self.base / "out").read_text())
+
+    @contextmanager
+    def start(self, *argv: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Start `scriptorium run` in a session of its own; at the end of the block it is killed."""
+        words = argv or ("run", "--until-idle")
+        with (self.base / "out").open("ab") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "scriptorium", *words],
+                cwd=self.project.root,
+                env={**os.environ, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def traced(self, trace: Path) -> Ended:
+        """Run the flow undisturbed and note its points, a line each."""
+        return self.run(**self._watched(CRASH_TRACE=str(trace)))
+
+    def broken_off(self, point: str, action: str = "kill") -> Ended:
+        """Run the flow up to a point, and let it be killed or fail there."""
+        return self.run(**self._watched(CRASH_AT=point, CRASH_ACTION=action))
+
+    def _watched(self, **env: str) -> Mapping[str, str]:
+        inside = Path(__file__).with_name("inside")
+        for file in self.base.glob("*.count"):
+            file.unlink()
+        return {"PYTHONPATH": f"{inside}{os.pathsep}{CHECKOUT}", "CRASH_BASE": str(self.base), **env}
+
+    @property
+    def calls(self) -> list[str]:
+        """Who was called as an agent, in order."""
+        return (self.base / "facts" / "calls").read_text().splitlines()
