@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
+import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +19,7 @@ from scriptorium.paths import DRAFT
 from tests.crash import compare
 from tests.crash.compare import Ending
 from tests.crash.flow import Flow
+from tests.crash.points import steps_file
 
 WORKERS = max(2, os.cpu_count() or 2)
 
@@ -35,12 +39,21 @@ class Outcome:
 class Bench:
     """A flow, and how it ends undisturbed."""
 
-    def __init__(self, base: Path, *, checked_out: bool = True) -> None:
-        self.flow = Flow(base, checked_out=checked_out)
-        trace = base.with_name(f"{base.name}.trace")
-        ended = self.flow.traced(trace)
+    def __init__(self, base: Path, library: Path, *, checked_out: bool = True) -> None:
+        self.flow = Flow(base, library, checked_out=checked_out)
+        trace, steps = base.with_name(f"{base.name}.trace"), base.with_name(f"{base.name}.steps")
+        steps.mkdir()
+        ended = self.flow.traced(trace, steps)
         assert ended.status == 0, ended.out
         self.points = trace.read_text().splitlines()
+        files = {point: Path(steps_file(str(steps), point)) for point in self.points}
+        self.steps = {
+            f"{point} step {number}": step
+            for point, file in files.items()
+            if file.exists()
+            for number, step in enumerate(normal(file.read_text(), base).splitlines(), 1)
+        }
+        """What each git does, by the point at which it dies before it does so."""
         self.clean: Ending = compare.look(self.flow)
         self.calls = self.flow.calls
 
@@ -71,7 +84,8 @@ _bench: Bench
 
 def _begin(directory: str, checked_out: bool) -> None:
     global _bench
-    _bench = Bench(Path(directory, str(os.getpid())), checked_out=checked_out)
+    base = Path(directory, str(os.getpid()))
+    _bench = Bench(base, Path(directory, "steps.so"), checked_out=checked_out)
 
 
 def _attempt(attempt: Attempt, point: str) -> Outcome:
@@ -80,6 +94,10 @@ def _attempt(attempt: Attempt, point: str) -> Outcome:
 
 def _points() -> list[str]:
     return _bench.points
+
+
+def _steps() -> dict[str, str]:
+    return _bench.steps
 
 
 @dataclass
@@ -92,11 +110,18 @@ class Campaign:
     def points(self) -> list[str]:
         return self.pool.submit(_points).result()
 
+    @property
+    def steps(self) -> dict[str, str]:
+        return self.pool.submit(_steps).result()
+
     def run(self, attempt: Attempt, points: Iterable[str]) -> Iterator[Outcome]:
         """Make an attempt at each point; ``attempt`` is a function of a module, as it goes to other processes."""
         pending = [self.pool.submit(_attempt, attempt, point) for point in points]
         for future in pending:
-            yield future.result()
+            outcome = future.result()
+            if outcome.wrong:
+                print(f"\n{outcome}", flush=True)  # at once, as the rest takes minutes
+            yield outcome
 
 
 @contextmanager
@@ -104,6 +129,8 @@ def campaign(*, checked_out: bool = True, workers: int = WORKERS) -> Iterator[Ca
     """Start the workers, in memory where there is some."""
     shared = Path("/dev/shm")
     directory = tempfile.mkdtemp(prefix="crash-", dir=shared if os.access(shared, os.W_OK) else None)
+    source = Path(__file__).with_name("inside") / "steps.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", f"{directory}/steps.so", source, "-ldl"], check=True)
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(workers, context, _begin, (directory, checked_out)) as pool:
@@ -122,3 +149,30 @@ def moments(points: list[str]) -> list[str]:
         if not (point.rsplit(" ", 2)[1] == "after" and after.rsplit(" ", 2)[1:2] == ["before"]
                 and point.split(" ", 1)[0] == after.split(" ", 1)[0])
     ]  # fmt: skip
+
+
+def kinds(steps: dict[str, str]) -> list[str]:
+    """Choose of the steps one of each kind: what a git does to a place, whichever ticket it is for.
+
+    Before its first step a git has changed nothing, which is the point before it. All objects are one place, and
+    so are all files of a worktree; to a place a git may do a thing twice.
+    """
+    found: dict[tuple[str, str, int], str] = {}
+    nth: Counter[str] = Counter()
+    for point, step in steps.items():
+        before, number = point.rsplit(" step ", 1)
+        if number == "1":
+            nth.clear()
+            continue
+        nth[step] += 1
+        words = re.sub(r" (-m|--message) .*", r" \1", before.split(" ", 1)[1].rsplit(" before ", 1)[0]).split()
+        command = " ".join(word for word in words if word == words[-1] or re.fullmatch(r"[a-z-]+", word))
+        found.setdefault((command, step, 1 if "OBJECT" in step else min(nth[step], 2)), point)
+    return list(found.values())
+
+
+def normal(steps: str, base: Path) -> str:
+    """Return the steps of a git with places for paths."""
+    steps = re.sub(r"\S*/objects/\S*", "OBJECT", steps.replace(str(base), ""))
+    steps = re.sub(r"000\d-\w+|\w+-000\d|worktrees/(plan|health)", "NAME", steps)
+    return re.sub(r"(?m) (?!\S*\.git/|OBJECT).*$", " FILE", steps)

@@ -69,8 +69,9 @@ class Ended:
 class Flow:
     """A repository with its user, in a directory that has everything the flow touches."""
 
-    def __init__(self, base: Path, *, checked_out: bool = True) -> None:
+    def __init__(self, base: Path, library: Path, *, checked_out: bool = True) -> None:
         self.base = base
+        self.library = library
         self.template = base.with_name(f"{base.name}.template")
         self.checked_out = checked_out
         environment = sealed(os.environ, base / "home", base / "root")
@@ -149,9 +150,10 @@ class Flow:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
-    def traced(self, trace: Path) -> Ended:
-        """Run the flow undisturbed and note its points, a line each."""
-        return self.run(**self._watched(CRASH_TRACE=str(trace)))
+    def traced(self, trace: Path, steps: Path | None = None) -> Ended:
+        """Run the flow undisturbed and note its points, a line each, and the steps of its gits in a directory."""
+        more = {} if steps is None else {"CRASH_STEPS": str(steps)}
+        return self.run(**self._watched(CRASH_TRACE=str(trace), **more))
 
     def broken_off(self, point: str, action: str = "kill") -> Ended:
         """Run the flow up to a point, and let it be killed or fail there."""
@@ -161,7 +163,12 @@ class Flow:
         inside = Path(__file__).with_name("inside")
         for file in self.base.glob("*.count"):
             file.unlink()
-        return {"PYTHONPATH": f"{inside}{os.pathsep}{CHECKOUT}", "CRASH_BASE": str(self.base), **env}
+        return {
+            "PYTHONPATH": f"{inside}{os.pathsep}{CHECKOUT}",
+            "CRASH_BASE": str(self.base),
+            "CRASH_LIBRARY": str(self.library),
+            **env,
+        }
 
     @property
     def calls(self) -> list[str]:

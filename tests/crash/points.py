@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import hashlib
 import io
 import os
 import re
@@ -47,6 +48,7 @@ class _Points:
         self.at = os.environ.get("CRASH_AT", "")
         self.action = os.environ.get("CRASH_ACTION", "kill")
         self.trace = os.environ.get("CRASH_TRACE", "")
+        self.steps = os.environ.get("CRASH_STEPS", "")
         self.group = int(os.environ.get("CRASH_GROUP") or os.getpgrp())
         os.environ["CRASH_GROUP"] = str(self.group)
         self.seen: Counter[str] = Counter()
@@ -67,10 +69,10 @@ class _Points:
             text = re.sub(pattern, place, text)
         return " ".join(text.split())
 
-    def pass_by(self, what: str, when: str) -> None:
-        """Take note of a point, and act if it is the one."""
+    def pass_by(self, what: str, when: str) -> str:
+        """Take note of a point, act if it is the one, and return how it is called."""
         if getattr(self.busy, "now", False):
-            return
+            return ""
         self.busy.now = True
         try:
             key = f"{self.who} {self.name(what)} {when}"
@@ -82,8 +84,18 @@ class _Points:
                 os.close(file)
             if key == self.at:
                 self.act()
+            return key
         finally:
             self.busy.now = False
+
+    def enter(self, point: str, environment: Any) -> None:
+        """Let a git that is about to start tell its steps, or die at one."""
+        at, _, step = self.at.partition(" step ")
+        if step and at == point:
+            environment["CRASH_STEP"] = step
+        if self.steps or (step and at == point):
+            environment["CRASH_STEPS"] = steps_file(self.steps or self.base, point)
+            environment["LD_PRELOAD"] = os.environ["CRASH_LIBRARY"]
 
     def act(self) -> None:
         if self.action != "kill":
@@ -97,6 +109,11 @@ class _Points:
         except TypeError:
             return False  # a descriptor
         return text.startswith((self.base, "/proc/self/fd/"))
+
+
+def steps_file(directory: str, point: str) -> str:
+    """Return where the steps of a git are told that starts after a point."""
+    return os.path.join(directory, hashlib.sha256(point.encode()).hexdigest()[:16])  # noqa: PTH118
 
 
 def _argv(args: Any) -> str:
@@ -114,7 +131,9 @@ def watch(verb: str) -> None:
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event == "subprocess.Popen":
-            points.pass_by(_argv(args[1]), "before")
+            point = points.pass_by(_argv(args[1]), "before")
+            if os.fsdecode(args[0]).rpartition("/")[2] == "git" and args[3] is not None:
+                points.enter(point, args[3])  # the very dictionary that is handed to git
         elif event == "os.exec":
             points.pass_by(_argv(args[1]), "exec")
         elif event == "os.fork":
@@ -158,7 +177,7 @@ def _wrap_files(points: _Points) -> None:
     os.open = opened_os
 
 
-def _once(close: Callable[[], None], told: Callable[[], None]) -> Callable[[], None]:
+def _once(close: Callable[[], None], told: Callable[[], object]) -> Callable[[], None]:
     done = False
 
     def closing() -> None:

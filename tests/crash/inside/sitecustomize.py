@@ -9,6 +9,9 @@ needs to know nothing. The environment says what to do::
     CRASH_AT       the point at which to act, as such a line names it
     CRASH_ACTION   'kill' (everything of the flow, at once), or the number of an errno to fail with
     CRASH_GROUP    the process group of the flow
+    CRASH_STEPS    a directory for the steps of each git, a file each, by `steps_file`
+    CRASH_LIBRARY  steps.c, compiled, by which a git tells its steps, or is killed at one:
+                   a point within a git is the one before it and ' step <number>'
 
 A point is named by what is the same in every run: the verb, the how-manieth process of that verb, what is
 done to what, and the how-manieth time. Ids, times, tokens and temporary names are taken out.

@@ -1,0 +1,125 @@
+/* Loaded into git by LD_PRELOAD, it tells each call that changes a file, and dies before one of them.
+ *
+ *   CRASH_STEPS   the file that gets a line for each call: what, and on which path
+ *   CRASH_STEP    the number of the call before which git and the flow are killed; without it, none is
+ *   CRASH_GROUP   the process group of the flow
+ *
+ * Processes that git starts count on, as they inherit all of it. These are the calls that git is made with on
+ * Linux and glibc; the test that uses this makes sure that it has seen some. */
+
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+static void step(const char *call, const char *path)
+{
+	char line[4096], seen[65536];
+	const char *steps = getenv("CRASH_STEPS"), *wanted = getenv("CRASH_STEP"), *group = getenv("CRASH_GROUP");
+	int fd = steps ? REAL(open64)(steps, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
+	if (fd < 0)
+		return;
+	int length = snprintf(line, sizeof line, "%s %s\n", call, path);
+	if (REAL(write)(fd, line, length) == length && wanted) {
+		int count = 0;
+		ssize_t size = pread(fd, seen, sizeof seen, 0);
+		for (ssize_t i = 0; i < size; i++)
+			count += seen[i] == '\n';
+		if (count == atoi(wanted)) {
+			if (group)
+				kill(-atoi(group), SIGKILL);
+			kill(0, SIGKILL); /* git has a session of its own */
+		}
+	}
+	close(fd);
+}
+
+static int is_there(const char *path)
+{
+	struct stat found;
+	return lstat(path, &found) == 0;
+}
+
+int open64(const char *path, int flags, ...)
+{
+	va_list rest;
+	va_start(rest, flags);
+	mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;
+	va_end(rest);
+	if (flags & (O_CREAT | O_TRUNC) && strcmp(path, "/dev/null"))
+		step("open", path);
+	return REAL(open64)(path, flags, mode);
+}
+
+FILE *fopen64(const char *path, const char *mode)
+{
+	if (strpbrk(mode, "wa+") && strcmp(path, "/dev/null"))
+		step("open", path);
+	return REAL(fopen64)(path, mode);
+}
+
+ssize_t write(int fd, const void *data, size_t size)
+{
+	char link[64], path[4096];
+	struct stat found;
+	if (fstat(fd, &found) == 0 && S_ISREG(found.st_mode)) {
+		snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+		ssize_t length = readlink(link, path, sizeof path - 1);
+		path[length > 0 ? length : 0] = 0;
+		step("write", path);
+	}
+	return REAL(write)(fd, data, size);
+}
+
+int ftruncate64(int fd, off64_t size)
+{
+	step("truncate", "");
+	return REAL(ftruncate64)(fd, size);
+}
+
+int rename(const char *old, const char *new)
+{
+	step("rename", new);
+	return REAL(rename)(old, new);
+}
+
+int link(const char *old, const char *new)
+{
+	step("link", new);
+	return REAL(link)(old, new);
+}
+
+int symlink(const char *target, const char *path)
+{
+	step("symlink", path);
+	return REAL(symlink)(target, path);
+}
+
+int mkdir(const char *path, mode_t mode)
+{
+	if (!is_there(path))
+		step("mkdir", path);
+	return REAL(mkdir)(path, mode);
+}
+
+int rmdir(const char *path)
+{
+	if (is_there(path))
+		step("rmdir", path);
+	return REAL(rmdir)(path);
+}
+
+int unlink(const char *path)
+{
+	if (is_there(path))
+		step("unlink", path);
+	return REAL(unlink)(path);
+}
