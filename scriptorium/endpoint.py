@@ -6,7 +6,6 @@ import select
 import socket
 import subprocess
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 import scriptorium
@@ -35,6 +34,8 @@ class Endpoint:
             hint = "end what listens there, or set 'endpoints.local' in 'scriptorium.json'"
             raise ScriptoriumError(f"cannot listen on '{host}:{port}': {str(error.strerror).lower()}", hint) from error
         self._listener.listen(64)
+        self._end, self._ended = socket.socketpair()
+        self._waiting: threading.Thread | None = None
         shown = f"[{host}]" if ":" in host else host
         self.address = f"http://{shown}:{self._listener.getsockname()[1]}"
 
@@ -47,8 +48,10 @@ class Endpoint:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for a caller
+        self._end.close()  # wakes the thread that waits for a caller
+        if self._waiting is not None:
+            self._waiting.join()
+        self._ended.close()
         self._listener.close()
         if self._server is not None:
             process.end_helper(self._server)
@@ -76,12 +79,11 @@ class Endpoint:
         """Start the server when somebody calls, however long that takes."""
 
         def wait() -> None:
-            with suppress(OSError, ValueError):
-                select.select([self._listener], [], [])
-                if self._listener.fileno() >= 0:
-                    self.ready()
+            if self._ended not in select.select([self._listener, self._ended], [], [])[0]:
+                self.ready()
 
-        threading.Thread(target=wait, daemon=True).start()
+        self._waiting = threading.Thread(target=wait, daemon=True)
+        self._waiting.start()
 
 
 _START = """

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -149,6 +150,18 @@ def test_an_endpoint_that_died_is_started_again_on_the_same_address(sockets: Pat
         endpoint._server.wait()
         endpoint.ready()
         assert call_tool(endpoint.address, bearer(server.token)) == (False, "taken")
+
+
+def test_an_endpoint_that_nobody_calls_starts_no_server_as_it_ends(
+    sockets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr("scriptorium.process.helper", lambda *argv, **_: started.append(argv))
+    before = threading.active_count()
+    for _ in range(100):  # who waits for a caller is woken by the end
+        with Endpoint.local(sockets) as endpoint:
+            endpoint.answer_callers()
+    assert (started, threading.active_count()) == ([], before)
 
 
 def test_the_server_ends_with_a_killed_parent(sockets: Path) -> None:
