@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from scriptorium import agent, process
+from scriptorium import agent, housekeeping, process
 from scriptorium.backends import Resting
 from scriptorium.commands.architect import architect
 from scriptorium.commands.architect import due as architect_due
@@ -42,6 +43,9 @@ PAUSE = (1.0, 600.0)
 
 LONG = 120.0
 """Seconds of a pause that `--until-idle` does not wait for."""
+
+TIDY = 3600.0
+"""Seconds between two rounds of housekeeping."""
 
 PATIENCE = 3
 """How often `--until-idle` lets a step fail in a row before it takes it for unable to move."""
@@ -96,6 +100,7 @@ class Driver:
     """By step; ``attempt`` is for attempts that failed, which end when the ticket is stuck."""
     _postponed: Counter[str] = field(default_factory=Counter)
     """How often the worktree of a ticket could not be made."""
+    _tidied: float = -math.inf
 
     def forever(self) -> None:
         """Pass and rest until a signal stops it."""
@@ -137,6 +142,7 @@ class Driver:
         """Take each step once, in order; tell whether anything moved."""
         process.check_stop()
         self._reload()
+        self._tidy()
         self.standing = Standing.IDLE
         if not self._spec():
             return False
@@ -151,6 +157,11 @@ class Driver:
             moved |= self._plan("manager", manager, bool(manager_due(self.workspace.plan.snapshot())))
         moved |= self._code(repairs_only=not green)
         return self._merge() or moved
+
+    def _tidy(self) -> None:
+        if time.monotonic() > self._tidied + TIDY:
+            self._tidied = time.monotonic()
+            housekeeping.tidy(self.workspace)
 
     def _spec(self) -> bool:
         has = self.workspace.plan.snapshot().has_spec

@@ -49,8 +49,8 @@ LOCAL_VARIABLES = frozenset(
 # A `make` around us means itself by them, not the `make test` of a gate.
 MAKE_VARIABLES = frozenset({"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"})
 
-# The user's hooks and signing are for the user's own commits; clean-up of objects is left to their
-# git as well; and no setting may make git wait for a person.
+# The user's hooks and signing are for the user's own commits; objects are packed when the driver asks
+# for it, and not in the midst of a landing; and no setting may make git wait for a person.
 SETTINGS = {
     "core.hooksPath": os.devnull,
     "core.fsmonitor": "false",
@@ -59,7 +59,6 @@ SETTINGS = {
     "merge.verifySignatures": "false",
     "merge.autoStash": "false",
     "merge.ff": "true",
-    "gc.auto": "0",
     "maintenance.auto": "false",
     "advice.detachedHead": "false",
     "submodule.recurse": "false",
@@ -438,6 +437,13 @@ class Repository:
         if re.search(r"Not updating|cannot lock ref|is at", err) and not _UNWRITABLE.search(err):
             return None
         raise GitError(("fast-import",), status, err)
+
+    def pack_when_due(self) -> None:
+        """Let git pack loose objects when it finds them too many, by the user's settings and in the background.
+
+        `git maintenance run --auto` would do it in the foreground since 2.47.
+        """
+        self.git("gc", "--auto", "--quiet", accept=range(256))  # what it has to complain of is in gc.log
 
     def log(self, *argv: str) -> str:
         """Return the output of `git log`."""

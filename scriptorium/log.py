@@ -39,6 +39,13 @@ def start(stream: TextIO, level: str, file: Path | None = None, file_level: str 
         root.handlers.append(_handler(logging.FileHandler(file), file_level, logging.Formatter(FORMAT, DATES)))
 
 
+def freshen() -> None:
+    """Keep a session's file, which may be silent for weeks, from being taken for an old one and removed."""
+    for handler in logging.getLogger("scriptorium").handlers:
+        if isinstance(handler, logging.FileHandler) and handler.stream:
+            os.utime(handler.stream.fileno())
+
+
 def start_plain() -> None:
     """Send warnings of a single command to stderr, without dates."""
     logging.addLevelName(logging.WARNING, "WARN")

@@ -1,0 +1,60 @@
+"""Housekeeping: bounds what grows with every ticket, in ways by which no work can be lost.
+
+A landed ticket leaves some thirty loose objects and the output of its agents and gates. Git packs
+objects by itself after a commit of a person's; where this program is the only one to commit, it has
+to be asked. Output is let go as git lets go what nobody refers to: after two weeks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from scriptorium import log
+from scriptorium.errors import ScriptoriumError
+from scriptorium.ticket import State
+from scriptorium.workspace import Workspace
+
+KEPT = 14 * 24 * 3600.0
+"""Seconds for which output is kept after the last run that wrote any; gc.pruneExpire of git is the same."""
+
+
+def tidy(workspace: Workspace) -> None:
+    """Let git pack when it finds that due, and remove the logs and gate answers that are of no use any more."""
+    with suppress(ScriptoriumError, OSError):  # the next time will do
+        workspace.repository.pack_when_due()
+        log.freshen()
+        _expire(workspace, time.time() - KEPT)
+
+
+def _expire(workspace: Workspace, before: float) -> None:
+    plan, paths = workspace.plan.snapshot(), workspace.paths
+    unfinished = {name for state in State if state is not State.DONE for name in plan.tickets(state)}
+    for directory in paths.attempts.glob("*"):
+        files = list(directory.glob("*"))
+        if directory.name == "health":  # in use for good
+            _remove(files, before)
+        # all at once or none, because the highest number is taken for the newest
+        elif directory.name not in unfinished and all(_is_old(file, before) for file in files):
+            _remove(files, before)
+            with suppress(OSError):
+                directory.rmdir()
+    master = workspace.repository.tree_of(workspace.master_commit())
+    _remove((file for file in paths.gates.glob("*") if not file.name.startswith(master)), before)
+    _remove(paths.sessions.glob("run_*.log"), before)
+
+
+def _is_old(file: Path, before: float) -> bool:
+    try:
+        return file.lstat().st_mtime < before
+    except OSError:
+        return False
+
+
+def _remove(files: Iterable[Path], before: float) -> None:
+    for file in files:
+        if _is_old(file, before):
+            with suppress(OSError):
+                file.unlink()
