@@ -34,7 +34,7 @@ class Edits:
     commit: str = ""
     """Everything the agent did, strays included; no ref names it unless it is kept."""
     kept: str = ""
-    """The rescue ref of that commit, where there were strays or the agent failed."""
+    """The rescue ref of that commit, where there were strays, commits of the agent's own, or it failed."""
 
 
 @contextmanager
@@ -127,7 +127,8 @@ def _collect(
     workspace: Workspace, plan: Plan, worktree: Path, outcome: Outcome, may_write: Callable[[str], bool], subject: str
 ) -> Edits:
     repository = workspace.repository
-    commit = rescue.snapshot(worktree, plan.commit, f"What the agent wrote: {subject}")
+    branch, head = repository.head_of(worktree)
+    commit = rescue.snapshot(worktree, head, f"What the agent wrote: {subject}")
     paths = repository.diff_names(plan.commit, commit)
     allowed: dict[str, bytes | None] = {}
     for path in filter(may_write, paths):
@@ -135,8 +136,11 @@ def _collect(
         allowed[path] = found.data if found and found.kind == "blob" else None
     strays = tuple(path for path in paths if path not in allowed)
     kept = ""
-    if strays or (paths and not outcome.finished.ok):
-        why = f"{subject} wrote {', '.join(strays)}, which it may not" if strays else f"{subject} failed half way"
+    # the plan takes files alone, so that commits would be lost which no branch has
+    own = not branch and not repository.is_ancestor(head, plan.commit)
+    if strays or own or (paths and not outcome.finished.ok):
+        why = f"{subject} failed half way" if paths and not outcome.finished.ok else f"{subject} made commits of its own"
+        why = f"{subject} wrote {', '.join(strays)}, which it may not" if strays else why
         kept = rescue.keep(workspace, commit, subject, why)
     repository.reset_detached(worktree, plan.commit)
     return Edits(plan, outcome, allowed, strays, commit, kept)

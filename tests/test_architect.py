@@ -114,6 +114,21 @@ def test_agent_that_fails_changes_nothing_and_its_edits_are_kept(project: Projec
     assert project.git("show", f"{kept}:areas/core.md") == "# Core"
 
 
+def test_commits_of_the_agent_are_kept_and_its_areas_taken_all_the_same(project: Project) -> None:
+    project.agent(
+        "echo first >areas/core.md; git add -A; git commit -qm First; git rev-parse HEAD >../made; echo second >areas/core.md"
+    )
+
+    result = project.run("architect")
+
+    assert (result.code, result.out) == (0, "core\n")
+    assert project.plan_files()["areas/core.md"] == "second\n"
+    (kept,) = project.refs("refs/scriptorium/rescue/")
+    assert f"architect made commits of its own: kept as '{kept}'" in result.err
+    made = (project.paths.plan_worktree.parent / "made").read_text().strip()
+    assert project.git("rev-parse", f"{kept}^") == made
+
+
 def test_plan_of_the_original_is_taken_over_without_an_agent(project: Project) -> None:
     project.commit_plan(
         {
