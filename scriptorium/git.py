@@ -12,10 +12,13 @@ import re
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, Popen
+from signal import SIGKILL
+from stat import S_ISREG
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import Any, NamedTuple
 
 from scriptorium.errors import ExitCode, ScriptoriumError
@@ -65,6 +68,9 @@ SETTINGS = {
 }
 
 
+LIMIT = 1800.0
+"""Seconds for git in a worktree, where an agent may have left a pipe that nobody ever writes to."""
+
 TREE_ENTRIES_MOST = 15_000
 """How many entries of trees are kept in memory; some 300 bytes each."""
 
@@ -83,14 +89,10 @@ class GitError(ScriptoriumError):
         # "fatal:" and "error:" lines say what is wrong, wherever they stand
         telling = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines
         hint = "see whether you may write to the repository and the disk has room" if _UNWRITABLE.search(stderr) else ""
-        super().__init__(f"'git {_command(argv)}' failed: {telling[0] if telling else f'exit {status}'}", hint)
+        verb = next((word for word in argv if re.fullmatch(r"[a-z][a-z-]*", word)), "")
+        super().__init__(f"'git {verb}' failed: {telling[0] if telling else f'exit {status}'}", hint)
         self.status = status
         self.stderr = stderr
-
-
-def _command(argv: Sequence[str]) -> str:
-    """Return the command of a call of git, after the options of git itself; each of ours takes a value."""
-    return _command(argv[2:]) if argv[0] in ("--git-dir", "-C", "-c") else argv[0]
 
 
 class Object(NamedTuple):
@@ -184,7 +186,7 @@ def run(*argv: str, cwd: Path | None = None, data: bytes = b"", accept: Iterable
         process: Any = local["git"].popen(argv, cwd=str(cwd or Path("/")), env=environment, new_session=True, **streams)
     except CommandNotFound as error:
         raise _missing() from error
-    return _finish(process, argv, data, accept)
+    return _finish(process, argv, data, accept, LIMIT if cwd else None)
 
 
 def query(*argv: str, accept: Iterable[int] = (0,)) -> tuple[int, bytes, str]:
@@ -204,12 +206,32 @@ def _start(argv: Sequence[str], **streams: Any) -> Popen[bytes]:
         raise _missing() from error
 
 
-def _finish(process: Any, argv: Sequence[str], data: bytes, accept: Iterable[int]) -> tuple[int, bytes, str]:
-    stdout, stderr = process.communicate(data or None)
+def _finish(
+    process: Any, argv: Sequence[str], data: bytes, accept: Iterable[int], limit: float | None = None
+) -> tuple[int, bytes, str]:
+    try:
+        stdout, stderr = process.communicate(data or None, limit)
+    except TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, SIGKILL)
+        process.communicate()
+        raise GitError(argv, -SIGKILL, f"error: it had not ended after {limit:g} seconds") from None
     text = stderr.decode(errors="replace")
     if process.returncode not in accept:
         raise GitError(argv, process.returncode, text)
     return process.returncode, stdout, text
+
+
+def _link(file: Path) -> str:
+    """Return what a .git file names; ValueError when it is none. A pipe in its place must not be waited for."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        text = os.fsdecode(os.read(descriptor, 8192)) if S_ISREG(os.fstat(descriptor).st_mode) else ""
+    finally:
+        os.close(descriptor)
+    if not text.startswith("gitdir: "):
+        raise ValueError(f"'{file}' names no git directory")
+    return text.removeprefix("gitdir: ").strip()
 
 
 def check_version() -> str:
@@ -535,42 +557,105 @@ class Repository:
         """Forget worktrees whose directories are gone."""
         self.git("worktree", "prune")
 
+    def directory_of(self, worktree: Path) -> Path:
+        """Return the git directory of a linked worktree of this repository; raises GitError when it is none.
+
+        An agent can write anything into the .git file: another repository, whose configuration names programs
+        to run and a working tree to reset. So file and repository must name each other.
+        """
+        try:
+            directory = (worktree / _link(worktree / ".git")).resolve()
+            back = directory / (directory / "gitdir").read_text().strip()
+            # links on the way count as what they lead to, as for git: on macOS /tmp is one
+            ours = directory.parent.samefile(self.common_dir / "worktrees")
+            if ours and back.samefile(worktree / ".git"):
+                return directory
+        except (OSError, ValueError, RuntimeError):  # a RuntimeError is a circle of links
+            pass
+        raise GitError(("status",), 128, f"fatal: '{worktree}' is not a worktree of '{self.root}'")
+
+    def within(
+        self, worktree: Path, *argv: str, data: bytes = b"", accept: Iterable[int] = (0,)
+    ) -> tuple[int, bytes, str]:
+        """Run git in a linked worktree that an agent can write to, whatever that writes into its .git file."""
+        place = ("--git-dir", str(self.directory_of(worktree)), "--work-tree", str(worktree))
+        return run(*place, *argv, cwd=worktree, data=data, accept=accept)
+
     def head_of(self, worktree: Path) -> tuple[str, str]:
         """Return (branch or '', commit) of a worktree; raises GitError when it is broken."""
-        out = run("rev-parse", "HEAD", "--symbolic-full-name", "HEAD", cwd=worktree)[1].decode().split()
+        out = self.within(worktree, "rev-parse", "HEAD", "--symbolic-full-name", "HEAD")[1].decode().split()
         branch = out[1].removeprefix("refs/heads/") if out[1].startswith("refs/heads/") else ""
         return branch, out[0]
 
     def changes(self, worktree: Path) -> list[str]:
         """Return the paths of a worktree that differ from its HEAD, ignored files left out."""
-        out = run("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", cwd=worktree)[1]
-        return [os.fsdecode(item[3:]) for item in out.split(b"\0") if item]
+        return [os.fsdecode(item[3:]) for item in self._status(worktree)]
+
+    def _status(self, worktree: Path) -> list[bytes]:
+        # 'dirty': git would start itself inside of each submodule, with the configuration that it finds there
+        argv = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty")
+        return [item for item in self.within(worktree, *argv)[1].split(b"\0") if item]
 
     def unmerged(self, worktree: Path) -> list[str]:
         """Return the paths with conflicts in a worktree."""
-        out = run("diff", "--name-only", "--diff-filter=U", "-z", cwd=worktree)[1]
+        out = self.within(worktree, "diff", "--name-only", "--diff-filter=U", "-z", "--ignore-submodules=dirty")[1]
         return [os.fsdecode(item) for item in out.split(b"\0") if item]
+
+    def stage_all(self, worktree: Path) -> None:
+        """Put every change and untracked file of a worktree into its index; `git add` would run git in submodules."""
+        found = [item for item in self._status(worktree) if item[1:2] != b" "]  # else the index has it already
+        gone = [item for item in found if item[1:2] == b"D" and item[:1] != b"U"]
+        there = [item for item in found if item[1:2] != b"D" or item[:1] == b"U"]
+        # what is gone first, and by name alone, as its directory may have become a link
+        for items, options in ((gone, ["--force-remove"]), (there, ["--add", "--remove", "--replace"])):
+            if items:
+                paths = b"".join(item[3:].rstrip(b"/") + b"\0" for item in items)
+                self.within(worktree, "update-index", *options, "-z", "--stdin", data=paths)
 
     def commit_all(self, worktree: Path, message: str) -> str:
         """Commit every change and untracked file of a worktree and return the commit."""
-        run("add", "--all", cwd=worktree)
-        run("commit", "--quiet", "--no-verify", "--allow-empty", "--message", message, cwd=worktree)
-        return run("rev-parse", "HEAD", cwd=worktree)[1].decode().strip()
+        self.stage_all(worktree)
+        argv = ("commit", "--quiet", "--no-verify", "--allow-empty", "--file", "-")  # a title can be longer than a word
+        self.within(worktree, *argv, data=message.encode(errors="surrogateescape"))
+        return self.within(worktree, "rev-parse", "HEAD")[1].decode().strip()
+
+    def snapshot(self, worktree: Path, parent: str, message: str) -> str:
+        """Return a commit of all that a worktree holds, ignored files left out; its HEAD stays where it is."""
+        self.stage_all(worktree)
+        tree = self.within(worktree, "write-tree")[1].decode().strip()
+        return self.git("commit-tree", tree, "-p", parent, "-m", message)[1].decode().strip()
 
     def merge(self, worktree: Path, commit: str, message: str, *, undo: bool = True) -> list[str]:
         """Merge a commit into a worktree's branch; return the conflicting paths, the merge undone then if asked."""
-        status, _, err = run(
-            "merge", "--quiet", "--no-edit", "--no-stat", "--no-verify", "-m", message, commit,
-            cwd=worktree, accept=(0, 1, 2, 128),
+        strange = self._strange_links(worktree)
+        if strange:  # git looks for changes inside of submodules before it merges
+            raise GitError(("merge",), 128, f"fatal: '{strange[0]}' is a repository of its own")
+        status, _, err = self.within(
+            worktree, "merge", "--quiet", "--no-edit", "--no-stat", "--no-verify", "-m", message, commit,
+            accept=(0, 1, 2, 128),
         )  # fmt: skip
         if status == 0:
             return []
         conflicts = self.unmerged(worktree)
         if undo or not conflicts:
-            run("merge", "--abort", cwd=worktree, accept=(0, 128))
+            self.within(worktree, "merge", "--abort", accept=(0, 128))
         if not conflicts:
             raise GitError(("merge",), status, err)
         return conflicts
+
+    def _strange_links(self, worktree: Path) -> list[str]:
+        """Return the links of a worktree to commits whose repository lies elsewhere than in ours, as git has it."""
+        out = self.within(worktree, "ls-files", "--stage", "-z")[1].split(b"\0")
+        links = [os.fsdecode(item.partition(b"\t")[2]) for item in out if item.startswith(b"160000 ")]
+        return [link for link in links if (worktree / link / ".git").exists() and not self._submodule(worktree / link)]
+
+    def _submodule(self, path: Path) -> Path | None:
+        """Return the git directory of a submodule, where that lies within ours; an agent's own is what it says."""
+        try:
+            directory = (path / _link(path / ".git")).resolve()
+        except (OSError, ValueError, RuntimeError):
+            return None
+        return directory if directory.is_relative_to(self.common_dir.resolve()) else None
 
     def fast_forward(self, checkout: Path, commit: str) -> list[str]:
         """Move a checked-out branch with its files to a descendant; return the files that stand in the way."""
@@ -595,12 +680,12 @@ class Repository:
 
     def reset(self, worktree: Path, commit: str) -> None:
         """Make a worktree of ours exactly a commit, untracked files gone, ignored ones kept."""
-        run("reset", "--quiet", "--hard", commit, cwd=worktree)
-        run("clean", "--quiet", "-ffd", cwd=worktree)
+        self.within(worktree, "reset", "--quiet", "--hard", commit)
+        self.within(worktree, "clean", "--quiet", "-ffd")
 
     def reset_detached(self, worktree: Path, commit: str) -> None:
         """Do the same with HEAD detached first, so that a branch which somebody checked out there stays."""
-        run("update-ref", "--no-deref", "HEAD", commit, cwd=worktree)
+        self.within(worktree, "update-ref", "--no-deref", "HEAD", commit)
         self.reset(worktree, commit)
 
     def patches(self, old: str, new: str) -> bytes:
@@ -620,8 +705,8 @@ class Repository:
 
     def take_back(self, worktree: Path, commit: str) -> None:
         """Undo the commits of a worktree's branch that another commit does not contain; their changes stay, staged."""
-        base = run("merge-base", "HEAD", commit, cwd=worktree)[1].decode().strip()
-        run("reset", "--quiet", "--soft", base, cwd=worktree)
+        base = self.within(worktree, "merge-base", "HEAD", commit)[1].decode().strip()
+        self.within(worktree, "reset", "--quiet", "--soft", base)
 
     def changed_links(self, old: str, new: str) -> dict[str, str]:
         """Return the links to commits of other repositories that differ in ``new``: path to commit."""
@@ -636,7 +721,8 @@ class Repository:
             if not (worktree / path / ".git").exists():
                 continue
             argv = ("for-each-ref", "--count=1", "--contains", commit, "refs/remotes", "refs/tags")
-            if not run(*argv, cwd=worktree / path)[1]:
+            directory = self._submodule(worktree / path)
+            if directory is None or not run("--git-dir", str(directory), *argv)[1]:
                 found.append(path)
         return found
 

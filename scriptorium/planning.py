@@ -111,7 +111,7 @@ def _checkout(workspace: Workspace, plan: Plan) -> Path:
             branch, head = repository.head_of(path)
             loose = not branch and not repository.is_ancestor(head, plan.commit)
             if loose or repository.changes(path):
-                commit = rescue.snapshot(path, head, "Files found in the planning worktree")
+                commit = repository.snapshot(path, head, "Files found in the planning worktree")
                 rescue.keep(workspace, commit, "plan", f"'{path}' held changes that nobody had taken")
             repository.reset_detached(path, plan.commit)
             return path
@@ -128,7 +128,7 @@ def _collect(
 ) -> Edits:
     repository = workspace.repository
     branch, head = repository.head_of(worktree)
-    commit = rescue.snapshot(worktree, head, f"What the agent wrote: {subject}")
+    commit = repository.snapshot(worktree, head, f"What the agent wrote: {subject}")
     paths = repository.diff_names(plan.commit, commit)
     allowed: dict[str, bytes | None] = {}
     for path in filter(may_write, paths):
@@ -139,7 +139,8 @@ def _collect(
     # the plan takes files alone, so that commits would be lost which no branch has
     own = not branch and not repository.is_ancestor(head, plan.commit)
     if strays or own or (paths and not outcome.finished.ok):
-        why = f"{subject} failed half way" if paths and not outcome.finished.ok else f"{subject} made commits of its own"
+        failed = paths and not outcome.finished.ok
+        why = f"{subject} failed half way" if failed else f"{subject} made commits of its own"
         why = f"{subject} wrote {', '.join(strays)}, which it may not" if strays else why
         kept = rescue.keep(workspace, commit, subject, why)
     repository.reset_detached(worktree, plan.commit)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium.errors import ScriptoriumError
-from scriptorium.git import RefUpdate, run
+from scriptorium.git import RefUpdate
 from scriptorium.plan import ZERO
 from scriptorium.ticket import slug
 from scriptorium.workspace import Workspace
@@ -39,13 +39,6 @@ def keep(workspace: Workspace, commit: str, subject: str, why: str) -> str:
         raise ScriptoriumError(f"'{ref}' cannot be written", f"keep '{commit}' by hand: git branch rescue {commit}")
     logging.getLogger(__name__).warning("%s: kept as '%s'", why, ref)
     return ref
-
-
-def snapshot(worktree: Path, parent: str, message: str) -> str:
-    """Return a commit of all that a worktree holds, ignored files left out; its HEAD stays where it is."""
-    run("add", "--all", cwd=worktree)
-    tree = run("write-tree", cwd=worktree)[1].decode().strip()
-    return run("commit-tree", tree, "-p", parent, "-m", message, cwd=worktree)[1].decode().strip()
 
 
 def set_aside(path: Path, why: str = "found") -> Path:

@@ -25,14 +25,10 @@ def is_sound(workspace: Workspace, path: Path, branch: str) -> bool:
     Read from git's own files (gitrepository-layout), because it is asked several times a ticket.
     """
     try:
-        git_dir = git_directory(path)
+        git_dir = workspace.repository.directory_of(path)
         head = (git_dir / "HEAD").read_text().strip()
-        back = git_dir / (git_dir / "gitdir").read_text().strip()
-        # links on the way count as what they lead to, as for git: on macOS /tmp is one
-        ours = git_dir.parent.samefile(workspace.repository.common_dir / "worktrees")
-        whole = not _is_half_made(git_dir)
-        return ours and whole and back.samefile(path / ".git") and head == f"ref: refs/heads/{branch}"
-    except (OSError, ValueError):  # an agent can write anything into its .git file
+        return not _is_half_made(git_dir) and head == f"ref: refs/heads/{branch}"
+    except (GitError, OSError):
         return False
 
 
@@ -40,11 +36,6 @@ def _is_half_made(git_dir: Path) -> bool:
     """Tell whether `git worktree add` is still at it, or was killed: until its end it holds this lock."""
     lock = git_dir / "locked"
     return lock.exists() and lock.read_text().strip() == "initializing"
-
-
-def git_directory(path: Path) -> Path:
-    """Return the directory that git keeps for a worktree; its .git file may name it relative to itself."""
-    return path / (path / ".git").read_text().removeprefix("gitdir: ").strip()
 
 
 def ensure(workspace: Workspace, ticket: str) -> Path:
@@ -91,7 +82,7 @@ def vacate(workspace: Workspace, path: Path, ticket: str, why: str) -> str:
         return ""
     try:
         _, head = workspace.repository.head_of(path)
-        commit = rescue.snapshot(path, head, f"Work found in the worktree of ticket {ticket}")
+        commit = workspace.repository.snapshot(path, head, f"Work found in the worktree of ticket {ticket}")
         kept = rescue.keep(workspace, commit, ticket, why)
         workspace.repository.remove_worktree(path)
     except (GitError, NotADirectoryError, FileNotFoundError):
@@ -123,7 +114,7 @@ def settle(workspace: Workspace, ticket: str, message: str) -> str:
     if not is_sound(workspace, path, branch):
         raise GitError(("status",), 1, f"error: the worktree '{path}' is not on branch '{branch}'")
     # a merge that was resolved to our side changes no file, and is to be concluded all the same
-    if workspace.repository.changes(path) or (git_directory(path) / "MERGE_HEAD").exists():
+    if workspace.repository.changes(path) or (workspace.repository.directory_of(path) / "MERGE_HEAD").exists():
         marked = [name for name in workspace.repository.unmerged(path) if _has_markers(path / name)]
         if marked:
             raise Unresolved(f"'{marked[0]}' still holds conflict markers", "resolve it, then hand in again")
@@ -139,10 +130,9 @@ def begin_merge(workspace: Workspace, ticket: str) -> list[str]:
 
 
 def _has_markers(file: Path) -> bool:
-    try:
-        lines = file.read_bytes().splitlines()
-    except OSError:
-        return False  # removed, which resolves it, or a directory
+    if file.is_symlink() or not file.is_file():
+        return False  # removed, which resolves it, or nothing that could hold any
+    lines = file.read_bytes().splitlines()
     return any(line.startswith((b"<<<<<<< ", b">>>>>>> ")) for line in lines)
 
 
@@ -153,25 +143,25 @@ def clear(workspace: Workspace, ticket: str) -> None:
     kept by a rescue ref.
     """
     path = workspace.paths.ticket_worktree(ticket)
-    unlock(path)
+    unlock(workspace, path)
     if workspace.repository.changes(path):
         put_aside(workspace, ticket, f"the worktree of ticket '{ticket}' held changes that were not handed in")
 
 
-def unlock(path: Path) -> None:
+def unlock(workspace: Workspace, path: Path) -> None:
     """Remove the lock that a killed git left in a worktree.
 
     The ticket must be locked and its leftovers ended, so that nobody holds it.
     """
-    with suppress(OSError, ValueError):  # a worktree that is broken is found so by who works in it
-        (git_directory(path) / "index.lock").unlink()
+    with suppress(OSError, GitError):  # a worktree that is broken is found so by who works in it
+        (workspace.repository.directory_of(path) / "index.lock").unlink()
 
 
 def put_aside(workspace: Workspace, ticket: str, why: str, commit: str = "") -> str:
     """Take a ticket's worktree back to its branch, or to a commit; the rest is kept by the rescue ref returned."""
     path = workspace.paths.ticket_worktree(ticket)
     _, head = workspace.repository.head_of(path)
-    kept = rescue.keep(workspace, rescue.snapshot(path, head, why), ticket, why)
+    kept = rescue.keep(workspace, workspace.repository.snapshot(path, head, why), ticket, why)
     workspace.repository.reset(path, commit or head)
     return kept
 

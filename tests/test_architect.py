@@ -116,7 +116,8 @@ def test_agent_that_fails_changes_nothing_and_its_edits_are_kept(project: Projec
 
 def test_commits_of_the_agent_are_kept_and_its_areas_taken_all_the_same(project: Project) -> None:
     project.agent(
-        "echo first >areas/core.md; git add -A; git commit -qm First; git rev-parse HEAD >../made; echo second >areas/core.md"
+        "echo first >areas/core.md; git add -A; git commit -qm First\n"
+        "git rev-parse HEAD >../made; echo second >areas/core.md"
     )
 
     result = project.run("architect")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from scriptorium import git
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git import MINIMUM, GitError, RefUpdate, Repository, TreeEntry, scrub_environment
 from tests.support import PLAN, Project, write_script
@@ -315,3 +317,138 @@ def test_a_bare_repository_has_the_checkouts_of_its_worktrees_alone(project: Pro
     project.git("worktree", "add", "--quiet", str(linked), "master", cwd=bare)
 
     assert Repository.discover(linked).checkouts("master") == [linked]
+
+
+# -- worktrees that an agent has written to --------------------------------------------------------------
+
+
+@pytest.fixture
+def worktree(project: Project, repository: Repository, tmp_path: Path) -> Path:
+    path = tmp_path / "worktree"
+    repository.add_worktree(path, "work", project.git("rev-parse", "HEAD"))
+    return path
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Path:
+    """A program that leaves a file `sprung` beside itself."""
+    return write_script(tmp_path / "trap", f"touch '{tmp_path}/sprung'\ncat")
+
+
+def laid(project: Project, path: Path, trap: Path) -> None:
+    """Make a repository whose configuration and attributes name a program wherever git would run one."""
+    project.git("init", "--quiet", str(path))
+    for key in ("filter.trap.clean", "filter.trap.smudge", "diff.trap.textconv", "diff.trap.command", "core.fsmonitor"):
+        project.git("config", key, str(trap), cwd=path)
+    project.git("config", "merge.trap.driver", str(trap), cwd=path)
+    write_script(path / ".git" / "hooks" / "post-index-change", f"'{trap}' </dev/null")
+    (path / "file").write_text("one\n")
+    project.git("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "add", "file", cwd=path)
+    project.git(
+        "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "commit", "--quiet", "-m", "x", cwd=path
+    )
+    (path / ".gitattributes").write_text("* filter=trap diff=trap merge=trap\n")
+    (path / "file").write_text("two\n")
+
+
+CALLS: dict[str, Callable[[Repository, Path, str], object]] = {
+    "head_of": lambda repository, path, _: repository.head_of(path),
+    "changes": lambda repository, path, _: repository.changes(path),
+    "unmerged": lambda repository, path, _: repository.unmerged(path),
+    "snapshot": lambda repository, path, commit: repository.snapshot(path, commit, "why"),
+    "commit_all": lambda repository, path, _: repository.commit_all(path, "why"),
+    "merge": lambda repository, path, commit: repository.merge(path, commit, "why"),
+    "take_back": lambda repository, path, commit: repository.take_back(path, commit),
+    "reset_detached": lambda repository, path, commit: repository.reset_detached(path, commit),
+    "reset": lambda repository, path, commit: repository.reset(path, commit),
+    "unpushed": lambda repository, path, commit: repository.unpushed(path, {"sub": commit}),
+}
+
+
+def test_a_repository_inside_of_a_worktree_runs_none_of_its_programs(
+    project: Project, repository: Repository, worktree: Path, trap: Path
+) -> None:
+    laid(project, worktree / "sub", trap)
+    head = project.git("rev-parse", "HEAD", cwd=worktree / "sub")
+    trap.with_name("sprung").unlink(missing_ok=True)
+    (worktree / ".gitmodules").write_text('[submodule "sub"]\n\tpath = sub\n\turl = ../sub\n\tignore = none\n')
+    master = project.commit({"other": "text"})
+
+    for name, call in CALLS.items():
+        if name == "merge":
+            with pytest.raises(GitError, match="'sub' is a repository of its own"):
+                call(repository, worktree, master)
+        else:
+            call(repository, worktree, master)
+        assert not trap.with_name("sprung").exists(), name
+        if name == "commit_all":
+            assert project.git("rev-parse", "work:sub") == head
+
+    assert repository.changes(worktree) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link", "pipe", "circle", "junk", "nothing"])
+def test_a_git_file_that_an_agent_has_replaced_is_refused_and_leads_nowhere(
+    project: Project, repository: Repository, worktree: Path, trap: Path, tmp_path: Path, kind: str
+) -> None:
+    laid(project, tmp_path / "own", trap)
+    project.git("config", "core.worktree", str(project.root), cwd=tmp_path / "own")
+    (project.root / "precious").write_text("not in any commit")
+    trap.with_name("sprung").unlink(missing_ok=True)
+    file, directory = worktree / ".git", tmp_path / "own" / ".git"
+    file.unlink()
+    match kind:
+        case "file":
+            file.write_text(f"gitdir: {directory}\n")
+        case "directory":
+            directory.rename(file)
+        case "link":
+            file.symlink_to(directory)
+        case "pipe":
+            os.mkfifo(file)
+        case "circle":
+            file.symlink_to(file)
+        case "junk":
+            file.write_bytes(b"gitdir: \0\xff\n")
+    for name, call in CALLS.items():
+        if name == "unpushed":
+            continue  # it looks at what lies in a worktree
+        with pytest.raises(GitError, match="is not a worktree of"):
+            call(repository, worktree, project.git("rev-parse", "HEAD"))
+        assert not trap.with_name("sprung").exists(), name
+    assert (project.root / "precious").read_text() == "not in any commit"
+
+
+def test_git_that_waits_for_a_pipe_is_ended(
+    repository: Repository, worktree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(worktree / ".gitattributes")
+    monkeypatch.setattr(git, "LIMIT", 0.2)
+    with pytest.raises(GitError, match=r"'git status' failed: error: it had not ended after 0\.2 seconds"):
+        repository.changes(worktree)
+
+
+def test_all_kinds_of_changes_are_staged(project: Project, repository: Repository, tmp_path: Path) -> None:
+    start = project.commit({"gone": "", "file": "", "directory/in": "", "run": "", "kept": ""})
+    path = tmp_path / "worktree"
+    repository.add_worktree(path, "work", start)
+    (path / "gone").unlink()
+    (path / "file").unlink()
+    (path / "file").mkdir()
+    (path / "file" / "in a\nplace").write_text("now a directory")
+    (path / "directory" / "in").unlink()
+    (path / "directory").rmdir()
+    (path / "directory").symlink_to("kept")
+    (path / "run").chmod(0o755)
+    (path / ":(top)*").write_text("no pathspec")
+    (path / "-n").write_text("no option")
+    os.mkfifo(path / "pipe")
+
+    repository.commit_all(path, "All kinds")
+
+    staged = [line.split()[::3] for line in project.git("ls-tree", "-r", "-z", "work").split("\0") if line]
+    assert [line[0] for line in staged].count("120000") == 1
+    names = project.git("ls-tree", "-r", "-z", "--name-only", "work").split("\0")[:-1]
+    assert names == ["-n", ":(top)*", "Makefile", "directory", "file/in a\nplace", "kept", "run"]
+    assert project.git("ls-tree", "work", "run").startswith("100755")
+    assert repository.changes(path) == []

@@ -26,7 +26,8 @@ def kept(project: Project) -> str:
     project.git("worktree", "add", "--quiet", "--detach", str(worktree))
     (worktree / "precious").write_text("work\n")
     head = project.git("rev-parse", "HEAD")
-    ref = rescue.keep(project.workspace, rescue.snapshot(worktree, head, "left by a gate"), "0001-x", "a gate left it")
+    commit = project.workspace.repository.snapshot(worktree, head, "left by a gate")
+    ref = rescue.keep(project.workspace, commit, "0001-x", "a gate left it")
     project.git("worktree", "remove", "--force", str(worktree))
     return ref.removeprefix(PREFIX)
 

@@ -106,7 +106,7 @@ def _remove(workspace: Workspace, path: Path) -> None:
         _, head = repository.head_of(path)
         tips = (workspace.master_commit(), workspace.plan.snapshot().commit)
         if repository.changes(path) or not any(repository.is_ancestor(head, tip) for tip in tips):
-            commit = rescue.snapshot(path, head, "Files that an agent wrote when it was asked a question")
+            commit = repository.snapshot(path, head, "Files that an agent wrote when it was asked a question")
             rescue.keep(workspace, commit, "question", "the agent wrote files, and was only to answer")
         repository.remove_worktree(path)
     except (GitError, NotADirectoryError, FileNotFoundError):
