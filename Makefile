@@ -6,14 +6,16 @@ BIN := $(VENV)/bin
 AGENTS := $(VENV)/agents
 WITH_AGENTS = PATH="$(CURDIR)/$(AGENTS)/node_modules/.bin:$$PATH"
 
-.PHONY: help demo test check lint types format crash-test integration-test integration-test-offline agents-table \
-	bench clean
+.PHONY: help demo test check lint types format crash-test stress-test soak integration-test integration-test-offline \
+	agents-table bench clean
 help:
 	@echo "make demo              watch a small project being built by a scripted agent"
 	@echo "make test              the tests: no network, no keys"
 	@echo "make check             lint, types and tests"
 	@echo "make integration-test  with the real codex, claude and opencode, against a scripted model"
 	@echo "make crash-test        kill it at every point, and fail every call, and see that nothing is lost"
+	@echo "make stress-test       a model of the whole against random interleavings, and everything at once"
+	@echo "make soak              a thousand tickets with random faults, or TICKETS=100"
 	@echo "make bench             measure against bare git; writes docs/benchmarks.md"
 
 $(VENV)/installed: pyproject.toml
@@ -31,7 +33,7 @@ demo: $(VENV)/installed
 	@$(BIN)/scriptorium demo
 
 test: $(VENV)/developing
-	$(BIN)/pytest -n auto --ignore=tests/integration --ignore=tests/bench --ignore=tests/crash
+	$(BIN)/pytest -n auto --ignore=tests/integration --ignore=tests/bench --ignore=tests/crash --ignore=tests/stress
 
 lint: $(VENV)/developing
 	$(BIN)/ruff check
@@ -49,6 +51,12 @@ check: lint types test
 # one test after the other, as each keeps all cores busy by itself; its figures are printed
 crash-test: $(VENV)/developing
 	$(BIN)/pytest -s tests/crash
+
+stress-test: $(VENV)/developing
+	$(BIN)/pytest -s -n auto tests/stress
+
+soak: $(VENV)/developing
+	$(BIN)/python -m tests.stress.soak $(TICKETS)
 
 # the real agent programs, from npm, in the versions that this file names
 $(AGENTS)/installed: tests/integration/package.json

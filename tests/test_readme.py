@@ -140,7 +140,9 @@ def test_make_test_runs_the_tests_without_integration(tmp_path: Path) -> None:
 
 def test_the_make_targets_that_it_names_exist() -> None:
     targets = re.findall(r"`make ([a-z-]+)`", section("Testing"))
-    assert set(targets) == {"test", "check", "integration-test", "integration-test-offline", "bench"}
+    assert set(targets) == {
+        "test", "check", "integration-test", "integration-test-offline", "crash-test", "stress-test", "soak", "bench",
+    }  # fmt: skip
     makefile = (CHECKOUT / "Makefile").read_text()
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
 
