@@ -23,7 +23,7 @@ from scriptorium.commands.manager import manager
 from scriptorium.commands.merge import Ended, merge
 from scriptorium.config import FILE, ConfigError
 from scriptorium.endpoint import Endpoint
-from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.errors import ExitCode, ScriptoriumError, told
 from scriptorium.notices import WAITING
 from scriptorium.plan import BRANCH, Plan
 from scriptorium.ticket import State, TicketError
@@ -74,8 +74,8 @@ class _Backoff:
             self.failures, self.until, self.subject = 0, 0.0, subject
         return time.monotonic() < self.until
 
-    def failed(self, error: ScriptoriumError | None = None) -> None:
-        if error is not None and error.code is ExitCode.LOCKED:
+    def failed(self, error: ScriptoriumError | OSError | None = None) -> None:
+        if isinstance(error, ScriptoriumError) and error.code is ExitCode.LOCKED:
             self.until = time.monotonic() + PAUSE[0]  # somebody else is at it, which is no failure
             return
         self.failures += 1
@@ -141,6 +141,17 @@ class Driver:
     def pass_once(self) -> bool:
         """Take each step once, in order; tell whether anything moved."""
         process.check_stop()
+        try:
+            moved = self._pass()
+        except OSError as error:  # a full disk or the like is no reason to end, and may be over soon
+            self._fault("run", error)
+            self._pauses["run"].failed()
+            return False
+        self._pauses["run"].worked()
+        self._told.pop("run", None)
+        return moved
+
+    def _pass(self) -> bool:
         self._reload()
         self._tidy()
         self.standing = Standing.IDLE
@@ -173,9 +184,11 @@ class Driver:
     def _healthy(self) -> bool | None:
         try:
             found = health(self.workspace)
-        except ScriptoriumError as error:
+        except (ScriptoriumError, OSError) as error:
             self._fault("health", error)
+            self._pauses["health"].failed(error)
             return None
+        self._pauses["health"].worked()
         gate = self.workspace.config.gate
         reason = found.reason or f"'{gate}' fails"
         red = f"master is red at {found.commit[:12]}: everything halts until it is green ({reason})"
@@ -201,7 +214,7 @@ class Driver:
         except Resting as error:
             self._rest(name, error)
             return False
-        except ScriptoriumError as error:
+        except (ScriptoriumError, OSError) as error:
             self._fault(name, error)
             pause.failed(error)
             return False
@@ -229,7 +242,7 @@ class Driver:
             self._fault(f"ticket '{error.ticket}'", error)
             faults.failed(error)
             return False
-        except ScriptoriumError as error:
+        except (ScriptoriumError, OSError) as error:
             self._fault("code", error)
             faults.failed(error)
             return False
@@ -269,8 +282,8 @@ class Driver:
             return False
         try:
             merged = merge(self.workspace)
-        except ScriptoriumError as error:
-            if error.code is not ExitCode.REFUSED:  # master is red: told already
+        except (ScriptoriumError, OSError) as error:
+            if isinstance(error, OSError) or error.code is not ExitCode.REFUSED:  # master is red: told already
                 self._fault("merge", error)
                 pause.failed(error)
             return False
@@ -297,8 +310,8 @@ class Driver:
             log.log(level, "%s", f"{text}; hint: {hint}" if hint else text)
         self._told[subject] = text
 
-    def _fault(self, subject: str, error: ScriptoriumError) -> None:
-        self.standing = Standing.FAILING
+    def _fault(self, subject: str, failure: ScriptoriumError | OSError) -> None:
+        self.standing, error = Standing.FAILING, told(failure)
         if error.code is ExitCode.LOCKED:
             log.debug("%s: %s", subject, error.message)
             return

@@ -1,5 +1,6 @@
 """The exit codes of every command, and the one exception that carries them."""
 
+import errno
 from enum import IntEnum
 from signal import SIGINT
 
@@ -29,6 +30,32 @@ class ScriptoriumError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+
+_REMEDIES = {
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+        "see whether you may write there and the disk has room",
+    ),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "let processes open more files: see 'ulimit -n'"),
+    **dict.fromkeys((errno.ENOMEM, errno.EAGAIN), "free some memory, or end some processes"),
+    errno.EIO: "the disk may be failing: look at the system's log",
+}
+
+_WANTING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO)
+
+
+def is_wanting(error: OSError) -> bool:
+    """Tell whether a call failed for want of what every call needs, so that it says nothing of what it was asked."""
+    return error.errno in _WANTING
+
+
+def told(error: ScriptoriumError | OSError) -> ScriptoriumError:
+    """Return a call of the system's that failed as what a person is told of it; others as they are."""
+    if isinstance(error, ScriptoriumError):
+        return error
+    subject = f"'{error.filename}': " if error.filename else ""
+    return ScriptoriumError(f"{subject}{(error.strerror or str(error)).lower()}", _REMEDIES.get(error.errno or 0, ""))
 
 
 class Stopped(BaseException):

@@ -21,7 +21,7 @@ from stat import S_ISREG
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import Any, NamedTuple
 
-from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.errors import ExitCode, ScriptoriumError, is_wanting
 
 MINIMUM = (2, 34)  # Ubuntu 22.04; everything used here is older still
 IDENTITY = ("scriptorium", "scriptorium@localhost")
@@ -76,9 +76,13 @@ TREE_ENTRIES_MOST = 15_000
 
 
 # what git passes on from the operating system, in the C locale
-_UNWRITABLE = re.compile(
-    r"permission denied|insufficient permission|read-only file system|no space left|unable to create directory", re.I
+_SYSTEM = re.compile(
+    r"insufficient permission|read-only file system|no space left|disk quota exceeded|file too large"
+    r"|input/output error|too many open files|cannot allocate memory|out of memory"
+    r"|resource temporarily unavailable|cannot fork|cannot create (async )?thread",
+    re.I,
 )
+_UNWRITABLE = re.compile(rf"permission denied|unable to create directory|{_SYSTEM.pattern}", re.I)
 
 
 class GitError(ScriptoriumError):
@@ -89,10 +93,21 @@ class GitError(ScriptoriumError):
         # "fatal:" and "error:" lines say what is wrong, wherever they stand
         telling = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines
         hint = "see whether you may write to the repository and the disk has room" if _UNWRITABLE.search(stderr) else ""
-        verb = next((word for word in argv if re.fullmatch(r"[a-z][a-z-]*", word)), "")
-        super().__init__(f"'git {verb}' failed: {telling[0] if telling else f'exit {status}'}", hint)
+        super().__init__(f"'git {_command(argv)}' failed: {telling[0] if telling else f'exit {status}'}", hint)
         self.status = status
         self.stderr = stderr
+        self.system = bool(_SYSTEM.search(stderr)) or status < 0
+        """Whether it failed for want of what the system gives, or was killed: whatever it was to do can be right."""
+
+
+def _command(argv: Sequence[str]) -> str:
+    """Return which of git's commands is called: the first word that is neither an option nor its value."""
+    words = iter(argv)
+    for word in words:
+        if word not in ("--git-dir", "--work-tree", "-C", "-c"):
+            return word
+        next(words, None)
+    return ""
 
 
 class Object(NamedTuple):
@@ -501,13 +516,17 @@ class Repository:
                 # since git 2.48 it may be relative (worktree.useRelativePaths)
                 back = directory / os.fsdecode((directory / "gitdir").read_bytes().strip())
                 heads.append((directory / "HEAD", Path(os.path.normpath(back)).parent))
-            except OSError:
+            except OSError as error:
+                if is_wanting(error):
+                    raise  # to take it for none would move a branch under somebody's files
                 continue  # being removed at this moment
         found = []
         for head, path in heads:
             try:
                 text = head.read_text().strip()
-            except OSError:
+            except OSError as error:
+                if is_wanting(error):
+                    raise
                 continue
             if text == "ref: refs/heads/.invalid":
                 return [w.path for w in self.worktrees() if w.branch == branch]
@@ -521,7 +540,9 @@ class Repository:
             for kind in ("rebase-merge", "rebase-apply"):
                 try:
                     name = (directory / kind / "head-name").read_text().strip()
-                except OSError:
+                except OSError as error:
+                    if is_wanting(error):
+                        raise
                     continue
                 if name == f"refs/heads/{branch}":
                     return directory
@@ -570,8 +591,9 @@ class Repository:
             ours = directory.parent.samefile(self.common_dir / "worktrees")
             if ours and back.samefile(worktree / ".git"):
                 return directory
-        except (OSError, ValueError, RuntimeError):  # a RuntimeError is a circle of links
-            pass
+        except (OSError, ValueError, RuntimeError) as error:  # a RuntimeError is a circle of links
+            if isinstance(error, OSError) and is_wanting(error):
+                raise
         raise GitError(("status",), 128, f"fatal: '{worktree}' is not a worktree of '{self.root}'")
 
     def within(
@@ -636,11 +658,12 @@ class Repository:
         )  # fmt: skip
         if status == 0:
             return []
-        conflicts = self.unmerged(worktree)
+        failure = GitError(("merge",), status, err)
+        conflicts = [] if failure.system else self.unmerged(worktree)
         if undo or not conflicts:
             self.within(worktree, "merge", "--abort", accept=(0, 128))
         if not conflicts:
-            raise GitError(("merge",), status, err)
+            raise failure
         return conflicts
 
     def _strange_links(self, worktree: Path) -> list[str]:

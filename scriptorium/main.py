@@ -5,11 +5,10 @@ Light on purpose, so that ``--version`` and ``submit-pr`` cost little more than 
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 
-from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
+from scriptorium.errors import ExitCode, ScriptoriumError, Stopped, told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself costs as much as all the rest
@@ -90,15 +89,10 @@ def _exit(argv: list[str]) -> NoReturn:
 
 def report(error: Exception) -> ExitCode:
     """Tell a failure on stderr and return its exit code."""
-    if isinstance(error, ScriptoriumError):
-        print(f"scriptorium: {error}", file=sys.stderr)
-        return error.code
-    if isinstance(error, OSError) and error.strerror:
-        subject = f"'{error.filename}': " if error.filename else ""
-        print(f"scriptorium: {subject}{error.strerror.lower()}", file=sys.stderr)
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC):
-            print("hint: see whether you may write there and the disk has room", file=sys.stderr)
-        return ExitCode.FAILED
+    if isinstance(error, ScriptoriumError) or (isinstance(error, OSError) and error.strerror):
+        failure = told(error)
+        print(f"scriptorium: {failure}", file=sys.stderr)
+        return failure.code
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("scriptorium"):
         print(f"scriptorium: the Python package '{error.name}' is not installed", file=sys.stderr)
         print("hint: pip install git-scriptorium, or 'make demo' in a clone of it", file=sys.stderr)

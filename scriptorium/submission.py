@@ -13,13 +13,14 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from scriptorium.errors import ScriptoriumError
+from scriptorium.errors import ScriptoriumError, is_wanting, told
 from scriptorium.submit_client import OPEN_DESCRIPTORS, socket_name
 
 LINE_LIMIT = 1024 * 1024
@@ -71,7 +72,8 @@ class SubmitServer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # else it is discarded as stale
+            self._path.unlink()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
         self._thread.join()
@@ -81,8 +83,11 @@ class SubmitServer:
         while True:
             try:
                 connection, _ = self._socket.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if not is_wanting(error):
+                    return
+                time.sleep(0.1)  # the call waits in line until there is a descriptor for it
+                continue
             with connection, suppress(OSError):
                 connection.settimeout(10)
                 connection.sendall(json.dumps(self._answer(connection)).encode() + b"\n")
@@ -106,8 +111,8 @@ class SubmitServer:
             return {"ok": False, "message": f"this run has no tool '{tool}', only {', '.join(self._tools)}"}
         try:
             return {"ok": True, "message": call(arguments)}
-        except ScriptoriumError as error:
-            return {"ok": False, "message": str(error)}
+        except (ScriptoriumError, OSError) as error:
+            return {"ok": False, "message": str(told(error))}
         except Exception as error:  # noqa: BLE001 - the agent must hear of it, and the thread must live
             return {"ok": False, "message": f"this is a bug: {type(error).__name__}: {error}"}
 

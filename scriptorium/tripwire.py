@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium import gate, worktrees
-from scriptorium.errors import ScriptoriumError
+from scriptorium.errors import ScriptoriumError, is_wanting, told
 from scriptorium.gate import Colour
 from scriptorium.git import Repository
 from scriptorium.plan import REF, Plan
@@ -53,8 +53,8 @@ def watching(workspace: Workspace, worktree: Path, role: str, ticket: str = "") 
             if moved:
                 hint = "nothing of it is undone: look whether it was you"
                 log.warning("while the %s ran, these moved: %s; %s", who, ", ".join(moved), hint)
-        except ScriptoriumError as error:
-            log.warning("what moved while the %s ran cannot be told: %s", who, error.message)
+        except (ScriptoriumError, OSError) as error:
+            log.warning("what moved while the %s ran cannot be told: %s", who, told(error).message)
 
 
 def look(repository: Repository) -> Sight:
@@ -103,7 +103,9 @@ def refs_by_git(repository: Repository) -> dict[str, str]:
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
-    except OSError:
+    except OSError as error:
+        if is_wanting(error):
+            raise
         return b""
 
 

@@ -28,7 +28,9 @@ def is_sound(workspace: Workspace, path: Path, branch: str) -> bool:
         git_dir = workspace.repository.directory_of(path)
         head = (git_dir / "HEAD").read_text().strip()
         return not _is_half_made(git_dir) and head == f"ref: refs/heads/{branch}"
-    except (GitError, OSError):
+    except (GitError, OSError) as error:
+        if isinstance(error, OSError) and is_wanting(error):
+            raise
         return False
 
 
@@ -63,6 +65,8 @@ def restore(workspace: Workspace, ticket: str) -> str:
         try:
             return _make(workspace, path, ticket)
         except GitError as error:
+            if error.system:
+                raise  # a full disk is no matter of this ticket
             raise WorktreeError(ticket, error) from error
 
 
@@ -85,7 +89,9 @@ def vacate(workspace: Workspace, path: Path, ticket: str, why: str) -> str:
         commit = workspace.repository.snapshot(path, head, f"Work found in the worktree of ticket {ticket}")
         kept = rescue.keep(workspace, commit, ticket, why)
         workspace.repository.remove_worktree(path)
-    except (GitError, NotADirectoryError, FileNotFoundError):
+    except (GitError, NotADirectoryError, FileNotFoundError) as error:
+        if isinstance(error, GitError) and error.system:
+            raise
         # not a worktree any more, so git cannot read it; a person can
         return str(rescue.set_aside(path))
     return kept

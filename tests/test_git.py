@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -452,3 +453,15 @@ def test_all_kinds_of_changes_are_staged(project: Project, repository: Repositor
     assert names == ["-n", ":(top)*", "Makefile", "directory", "file/in a\nplace", "kept", "run"]
     assert project.git("ls-tree", "work", "run").startswith("100755")
     assert repository.changes(path) == []
+
+
+def test_a_checkout_that_cannot_be_read_for_now_is_not_taken_for_none(project: Project) -> None:
+    repository = Repository.discover(project.root)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            repository.checkouts("master")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert repository.checkouts("master") == [project.root]

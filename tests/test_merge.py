@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -407,3 +409,21 @@ def test_an_item_without_a_worktree_holds_up_no_other(project: Project) -> None:
     project.git("branch", "-D", "scriptorium/ticket-0001/in-the-way")
     project.git("branch", "scriptorium/ticket-0001", tip)
     assert project.run("merge")[:2] == (0, f"{first}\tlanded\n")
+
+
+def test_a_merge_that_cannot_write_is_not_the_ticket_s_failure(project: Project) -> None:
+    lines = [f"{number} {'x' * 90}\n" for number in range(2000)]
+    project.commit({"big": "".join(lines)})
+    name = project.queued(script="sed -i '$s/x/y/' big")
+    project.commit({"big": "".join(["first\n", *lines])})
+    project.run("health")
+    log = project.plan_log()
+
+    limited = f"ulimit -f 100; exec {sys.executable} -m scriptorium merge"  # blocks of 512 bytes, half the file
+    done = subprocess.run(["/bin/sh", "-c", limited], cwd=project.root, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("scriptorium: 'git merge' failed: "), done.stderr
+    assert project.plan_log() == log
+    result = project.run("merge")
+    assert (result.code, result.out) == (0, f"{name}\tlanded\n"), result.err

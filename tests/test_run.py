@@ -250,6 +250,21 @@ def test_missing_spec_is_told_once_and_the_daemon_goes_on_when_one_is_committed(
     assert (result.code, result.err, result.out.count("WAITING")) == (143, "", 1)
 
 
+def test_a_place_that_cannot_be_written_is_told_once_and_the_daemon_goes_on_when_it_can(project: Project) -> None:
+    project.commit_plan({"spec.md": SPEC})
+    gates = project.workspace.paths.ensure(project.paths.home) / "gates"
+    gates.write_text("in the way\n")
+    with hasty(project) as daemon:
+        daemon.says(f"[ERROR] health: '{gates}': file exists")
+        turns(project, 10)
+        assert daemon.out.count("ERROR") == 1
+
+        gates.unlink()
+
+        until(lambda: tickets(project) == {"done": ["0001-make", "0002-make"]})
+        assert daemon.end(signal.SIGTERM).code == 143
+
+
 def test_deleted_spec_file_counts_as_no_spec(project: Project) -> None:
     project.commit_plan({"spec.md": None})
     result = project.run("run", "--until-idle")

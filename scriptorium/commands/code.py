@@ -186,7 +186,7 @@ class _Coding:
         try:
             head = worktrees.settle(self.workspace, self.ticket.name, f"{self.ticket.title}\n\n{summary}")
         except GitError as error:
-            hint = f"check out '{self.ticket.branch}' in '{self.worktree}'"
+            hint = error.hint or f"check out '{self.ticket.branch}' in '{self.worktree}'"
             raise ScriptoriumError(error.message, hint) from error
         self._check_work(head)
 

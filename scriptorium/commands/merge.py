@@ -171,6 +171,8 @@ class _Lane:
             message = f"Merge branch '{workspace.master}' into {ticket.branch}"
             conflicts = workspace.repository.merge(worktree, master, message)
         except GitError as error:
+            if error.system:
+                raise  # a full disk is not the ticket's failure
             return self._reopen(ticket, Cause.CONFLICT, f"Merging `{workspace.master}` failed: {error.message}", "")
         if conflicts:
             names = ", ".join(f"`{name}`" for name in conflicts)
