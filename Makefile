@@ -55,9 +55,6 @@ crash-test: $(VENV)/developing
 stress-test: $(VENV)/developing
 	$(BIN)/pytest -s -n auto tests/stress
 
-soak: $(VENV)/developing
-	$(BIN)/python -m tests.stress.soak $(TICKETS)
-
 # the real agent programs, from npm, in the versions that this file names
 $(AGENTS)/installed: tests/integration/package.json
 	mkdir -p $(AGENTS)
@@ -77,6 +74,10 @@ integration-test-offline: $(VENV)/developing $(AGENTS)/installed
 # docs/agents.md: what those tests have shown
 agents-table: $(VENV)/developing $(AGENTS)/installed
 	$(WITH_AGENTS) $(BIN)/pytest -n 4 tests/integration --agents-table=write
+
+# TICKETS=100 for fewer
+soak: $(VENV)/developing
+	$(BIN)/python -m tests.stress.soak $(TICKETS)
 
 bench: $(VENV)/developing
 	$(BIN)/python -m tests.bench

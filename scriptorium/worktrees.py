@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from scriptorium import locks, rescue
-from scriptorium.errors import ScriptoriumError
+from scriptorium.errors import ScriptoriumError, is_wanting
 from scriptorium.git import GitError, RefUpdate
 from scriptorium.plan import Plan
 from scriptorium.ticket import State, branch_of
