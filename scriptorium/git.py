@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +21,7 @@ from stat import S_ISREG
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import Any, NamedTuple
 
+from scriptorium import leftlocks
 from scriptorium.errors import ExitCode, ScriptoriumError, is_wanting
 
 MINIMUM = (2, 34)  # Ubuntu 22.04; everything used here is older still
@@ -187,8 +188,20 @@ def _missing() -> ScriptoriumError:
     return ScriptoriumError("'git' is not on PATH", "install git", ExitCode.CONFIG)
 
 
-def run(*argv: str, cwd: Path | None = None, data: bytes = b"", accept: Iterable[int] = (0,)) -> tuple[int, bytes, str]:
-    """Run git to its end and return (exit status, stdout, stderr); a status not accepted raises GitError."""
+def run(
+    *argv: str, cwd: Path | None = None, data: bytes = b"", accept: Container[int] = (0,)
+) -> tuple[int, bytes, str]:
+    """Run git to its end and return (exit status, stdout, stderr); a status not accepted raises GitError.
+
+    Again, where the lock of a git that was killed stands in its way: it leaves more than one.
+    """
+    found = _run(argv, cwd, data)
+    while found[0] and leftlocks.discard(found[2]):
+        found = _run(argv, cwd, data)
+    return _accepted(argv, found, accept)
+
+
+def _run(argv: Sequence[str], cwd: Path | None, data: bytes) -> tuple[int, bytes, str]:
     from plumbum import CommandNotFound, local  # late: `status` asks by `query` alone
 
     environment = _environment()
@@ -201,15 +214,15 @@ def run(*argv: str, cwd: Path | None = None, data: bytes = b"", accept: Iterable
         process: Any = local["git"].popen(argv, cwd=str(cwd or Path("/")), env=environment, new_session=True, **streams)
     except CommandNotFound as error:
         raise _missing() from error
-    return _finish(process, argv, data, accept, LIMIT if cwd else None)
+    return _finish(process, argv, data, LIMIT if cwd else None)
 
 
-def query(*argv: str, accept: Iterable[int] = (0,)) -> tuple[int, bytes, str]:
+def query(*argv: str, accept: Container[int] = (0,)) -> tuple[int, bytes, str]:
     """Do as `run` for the questions that every command begins with.
 
     Without plumbum, whose import costs more than all the rest of `status`.
     """
-    return _finish(_start(argv, stdout=PIPE, stderr=PIPE), argv, b"", accept)
+    return _accepted(argv, _finish(_start(argv, stdout=PIPE, stderr=PIPE), argv, b""), accept)
 
 
 def _start(argv: Sequence[str], **streams: Any) -> Popen[bytes]:
@@ -221,9 +234,7 @@ def _start(argv: Sequence[str], **streams: Any) -> Popen[bytes]:
         raise _missing() from error
 
 
-def _finish(
-    process: Any, argv: Sequence[str], data: bytes, accept: Iterable[int], limit: float | None = None
-) -> tuple[int, bytes, str]:
+def _finish(process: Any, argv: Sequence[str], data: bytes, limit: float | None = None) -> tuple[int, bytes, str]:
     try:
         stdout, stderr = process.communicate(data or None, limit)
     except TimeoutExpired:
@@ -231,10 +242,14 @@ def _finish(
             os.killpg(process.pid, SIGKILL)
         process.communicate()
         raise GitError(argv, -SIGKILL, f"error: it had not ended after {limit:g} seconds") from None
-    text = stderr.decode(errors="replace")
-    if process.returncode not in accept:
-        raise GitError(argv, process.returncode, text)
-    return process.returncode, stdout, text
+    return process.returncode, stdout, stderr.decode(errors="replace")
+
+
+def _accepted(argv: Sequence[str], found: tuple[int, bytes, str], accept: Container[int]) -> tuple[int, bytes, str]:
+    status, _, stderr = found
+    if status not in accept:
+        raise GitError(argv, status, stderr)
+    return found
 
 
 def _link(file: Path) -> str:
@@ -368,7 +383,7 @@ class Repository:
         out = run("--git-dir", str(common), "worktree", "list", "--porcelain")[1]
         return Path(out.decode(errors="surrogateescape").splitlines()[0].removeprefix("worktree "))
 
-    def git(self, *argv: str, data: bytes = b"", accept: Iterable[int] = (0,)) -> tuple[int, bytes, str]:
+    def git(self, *argv: str, data: bytes = b"", accept: Container[int] = (0,)) -> tuple[int, bytes, str]:
         """Run git on the repository itself, in no worktree."""
         return run("--git-dir", str(self.common_dir), *argv, data=data, accept=accept)
 
@@ -597,7 +612,7 @@ class Repository:
         raise GitError(("status",), 128, f"fatal: '{worktree}' is not a worktree of '{self.root}'")
 
     def within(
-        self, worktree: Path, *argv: str, data: bytes = b"", accept: Iterable[int] = (0,)
+        self, worktree: Path, *argv: str, data: bytes = b"", accept: Container[int] = (0,)
     ) -> tuple[int, bytes, str]:
         """Run git in a linked worktree that an agent can write to, whatever that writes into its .git file."""
         place = ("--git-dir", str(self.directory_of(worktree)), "--work-tree", str(worktree))
@@ -692,6 +707,20 @@ class Repository:
         if not blocking:
             raise GitError(("merge",), status, err)
         return blocking
+
+    def unfinish(self, checkout: Path, files: Iterable[str], commit: str) -> bool:
+        """Remove what a killed fast-forward had written of a commit; False, and nothing done, for anything else."""
+        for file in files:
+            found = self.objects.read(f"{commit}:{file}")
+            try:
+                begun = b"?" if (checkout / file).is_symlink() else (checkout / file).read_bytes()
+            except OSError:
+                return False
+            if found is None or not found.data.startswith(begun):
+                return False
+        for file in files:
+            (checkout / file).unlink()  # which git takes for a file to be written
+        return True
 
     def follow(self, checkout: Path, old: str, new: str) -> bool:
         """Bring a checkout from ``old`` to ``new``; False, and nothing changed, when edits are in the way."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
-from scriptorium import process
+from scriptorium import leftlocks, process
 from scriptorium.git import GitError, RefUpdate
 from scriptorium.harness.runner import last_trailers
+from scriptorium.paths import replace_file
 from scriptorium.plan import REF, TRIES, Change, Plan, pause
 from scriptorium.ticket import State, Ticket
 from scriptorium.transitions import complete
@@ -39,6 +41,7 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
     Elsewhere both refs move in one transaction.
     """
     if tested == master:  # a crash, or a person, landed it before
+        (workspace.paths.home / "landing").unlink(missing_ok=True)
         return _complete(workspace, ticket, tested)
     rebase = workspace.repository.rebase_of(workspace.master)
     if rebase:
@@ -51,7 +54,7 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
         if not workspace.repository.could_follow(other, master, tested):
             return Landing(Landed.BLOCKED, f"local changes in '{other}' are in the way", "commit or stash them")
     try:
-        blocking = workspace.repository.fast_forward(checkouts[0], tested)
+        blocking = _fast_forward(workspace, checkouts[0], tested)
     except GitError as error:
         if workspace.master_commit() != master:
             return Landing(Landed.MOVED)
@@ -66,6 +69,29 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
     for other in checkouts[1:]:
         workspace.repository.follow(other, master, tested)
     return _complete(workspace, ticket, tested)
+
+
+def _fast_forward(workspace: Workspace, checkout: Path, tested: str) -> list[str]:
+    """Move a checkout to the tested commit and return what stands in the way.
+
+    That is noted down first: a fast-forward that was killed leaves a lock, and files half written that look like edits.
+    """
+    repository, mark = workspace.repository, workspace.paths.home / "landing"
+    note = f"{checkout}\n{tested}\n"
+    begun = mark.exists() and mark.read_text(errors="surrogateescape") == note
+    replace_file(mark, note)
+    try:
+        blocking = repository.fast_forward(checkout, tested)
+    except GitError as error:
+        if not begun or not leftlocks.discard(error.stderr, checkout):
+            if error.status >= 0:  # it has come to its end, and left nothing
+                mark.unlink()
+            raise
+        blocking = repository.fast_forward(checkout, tested)
+    if blocking and begun and repository.unfinish(checkout, blocking, tested):
+        blocking = repository.fast_forward(checkout, tested)
+    mark.unlink()
+    return blocking
 
 
 def _change(workspace: Workspace, ticket: Ticket, plan: Plan, tested: str) -> Change:

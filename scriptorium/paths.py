@@ -49,7 +49,7 @@ DRAFT_AGE = 60.0
 def replace_file(file: Path, text: str, mode: int = 0o600) -> None:
     """Write a file whole or not at all; who reads it meanwhile has the old one."""
     draft = file.with_name(f".{secrets.token_hex(4)}{DRAFT}")
-    draft.write_text(text)
+    draft.write_text(text, errors="surrogateescape")
     draft.chmod(mode)
     draft.replace(file)
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from scriptorium import agent, locks, process, rescue
+from scriptorium import agent, locks, process, rescue, worktrees
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git import GitError
@@ -107,6 +107,7 @@ def _checkout(workspace: Workspace, plan: Plan) -> Path:
     path = workspace.paths.plan_worktree
     repository = workspace.repository
     if path.exists():
+        worktrees.unlock(workspace, path)
         try:
             branch, head = repository.head_of(path)
             loose = not branch and not repository.is_ancestor(head, plan.commit)

@@ -149,18 +149,21 @@ def clear(workspace: Workspace, ticket: str) -> None:
     kept by a rescue ref.
     """
     path = workspace.paths.ticket_worktree(ticket)
-    unlock(workspace, path)
+    unlock(workspace, path, branch_of(ticket))
     if workspace.repository.changes(path):
         put_aside(workspace, ticket, f"the worktree of ticket '{ticket}' held changes that were not handed in")
 
 
-def unlock(workspace: Workspace, path: Path) -> None:
-    """Remove the lock that a killed git left in a worktree.
+def unlock(workspace: Workspace, path: Path, branch: str = "") -> None:
+    """Remove the locks that a killed git left in a worktree, and on its branch.
 
-    The ticket must be locked and its leftovers ended, so that nobody holds it.
+    What the worktree is for must be locked and its leftovers ended, so that nobody holds them.
     """
-    with suppress(OSError, GitError):  # a worktree that is broken is found so by who works in it
-        (workspace.repository.directory_of(path) / "index.lock").unlink()
+    left = [workspace.repository.common_dir / "refs" / "heads" / f"{branch}.lock"] if branch else []
+    with suppress(GitError):  # a worktree that is broken is found so by who works in it
+        left += workspace.repository.directory_of(path).glob("*.lock")
+    for lock in left:
+        lock.unlink(missing_ok=True)
 
 
 def put_aside(workspace: Workspace, ticket: str, why: str, commit: str = "") -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from scriptorium import landing
 from scriptorium.commands.merge import Ended, Merged, merge
-from tests.support import PLAN, Project, write_script
+from tests.support import PLAN, Project, until, write_script
 
 MASTER = "refs/heads/master"
 
@@ -243,6 +245,85 @@ def test_a_locked_index_is_told_and_the_tested_ticket_lands_later(project: Proje
     lock.unlink()
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
     assert (facts / "gates").read_text() == "gate\n" * 2
+
+
+def begin_landing(project: Project) -> None:
+    """Leave the note that a landing begins with, as one that was killed does."""
+    tested = project.git("rev-parse", "scriptorium/ticket-0001")
+    project.workspace.paths.ensure(project.paths.home)
+    (project.paths.home / "landing").write_text(f"{project.root}\n{tested}\n")
+
+
+def test_locks_that_a_killed_git_left_do_not_keep_a_ticket_from_landing(project: Project) -> None:
+    name = project.queued()
+    git = project.root / ".git"
+    branches = git / "refs" / "heads"
+    worktree = git / "worktrees" / name
+    left = [git / "index.lock", git / "HEAD.lock", branches / "master.lock", branches / "scriptorium" / "plan.lock"]
+    left += [branches / "scriptorium" / "ticket-0001.lock", worktree / "HEAD.lock", worktree / "index.lock"]
+    for lock in left:
+        lock.touch()
+        os.utime(lock, (0, 0))
+    for _ in range(2):
+        waiting = project.run("merge")
+        assert waiting[:2] == (1, "")  # a person's git may hold the index of their checkout
+        assert "index.lock': File exists" in waiting.err
+    begin_landing(project)
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert [lock for lock in left if lock.exists()] == []
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_an_index_that_a_persons_git_holds_stays_locked(project: Project) -> None:
+    name = project.queued()
+    held, go_on = project.root.parent / "held", project.root.parent / "go-on"
+    editor = write_script(project.root.parent / "editor", f"touch {held}; until test -e {go_on}; do sleep 0.01; done")
+    project.commit({"notes": "1\n"})
+    (project.root / "notes").write_text("2\n")
+    argv = ["git", "-c", f"core.editor={editor}", "commit", "--quiet", "notes"]
+    with subprocess.Popen(argv, cwd=project.root, stderr=subprocess.DEVNULL) as theirs:
+        until(held.exists)
+        os.utime(project.root / ".git" / "index.lock", (0, 0))
+
+        result = project.run("merge")
+
+        go_on.touch()
+    assert theirs.returncode == 1  # it wrote no message
+    assert result[:2] == (1, "")
+    assert "index.lock': File exists" in result.err
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+
+def test_what_a_killed_fast_forward_had_half_written_is_written_anew(project: Project) -> None:
+    project.commit({"file": "before\n"})
+    name = project.queued(script="echo it is done >file; echo new >other")
+    (project.root / "file").write_text("it is")
+    (project.root / "other").touch()
+    blocked = project.run("merge")
+    assert blocked[:2] == (1, "")  # a person may have written that
+    assert "local changes in" in blocked.err
+
+    begin_landing(project)
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert project.git("status", "--porcelain") == ""
+    assert (project.root / "file").read_text() == "it is done\n"
+    assert not (project.paths.home / "landing").exists()
+
+
+def test_edits_that_came_after_a_killed_fast_forward_stay(project: Project) -> None:
+    project.commit({"file": "before\n"})
+    project.queued(script="echo it is done >file; echo new >other")
+    (project.root / "file").write_text("it was")
+    (project.root / "other").touch()
+    begin_landing(project)
+
+    assert project.run("merge")[:2] == (1, "")
+
+    assert (project.root / "file").read_text() == "it was"
+    assert (project.root / "other").read_text() == ""
 
 
 def test_a_lock_that_a_killed_git_left_on_master_is_told_and_the_landing_waits(

@@ -132,7 +132,7 @@ class _Coding:
         harness, task = agent.task(workspace, "coding", "", self.worktree, self.ticket.name)
         if any(task.logs.iterdir()):
             process.end_leftovers(f"SCRIPTORIUM_WORKTREE={self.worktree}")
-        worktrees.unlock(workspace, self.worktree)
+        worktrees.unlock(workspace, self.worktree, self.ticket.branch)
         if last_failure(self.ticket.text) == Cause.CONFLICT:
             self._begin_merge()
         own = {"SCRIPTORIUM_TICKET": self.ticket.name, "SCRIPTORIUM_AREA": self.ticket.area}
@@ -232,7 +232,8 @@ class _Coding:
         if self.submitted:
             self._hold_to_submitted()
             return Result.SUBMITTED  # what it has left uncommitted since is settled by the merge lane
-        worktrees.unlock(self.workspace, self.worktree)  # the agent may have been ended in the middle of a commit
+        # the agent may have been ended in the middle of a commit
+        worktrees.unlock(self.workspace, self.worktree, self.ticket.branch)
         kept = self._settle(f"Leave attempt {self.ticket.attempts + 1} of ticket {self.ticket.name} as it stands")
         cause, reason = agent.failure(outcome, task)
         reason = f"{reason}; what it left is kept as '{kept}'" if kept else reason
@@ -251,7 +252,7 @@ class _Coding:
             return
         why = f"ticket '{name}' got commits after it was handed in"
         if worktrees.is_sound(workspace, self.worktree, branch):
-            worktrees.unlock(workspace, self.worktree)
+            worktrees.unlock(workspace, self.worktree, branch)
             worktrees.put_aside(workspace, name, why, self.submitted)
         else:
             rescue.keep(workspace, tip, name, why)

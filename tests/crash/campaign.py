@@ -57,10 +57,16 @@ class Bench:
         self.clean: Ending = compare.look(self.flow)
         self.calls = self.flow.calls
 
+    def was_at(self, point: str) -> bool:
+        """Tell whether a git that was killed by its number of steps was at the one that is meant."""
+        file = Path(steps_file(str(self.flow.base), point.partition(" step ")[0]))
+        return point not in self.steps or normal(file.read_text(), self.flow.base).endswith(f"{self.steps[point]}\n")
+
     def judge(self, more_calls: int = 1) -> list[str]:
         """Return what is wrong when the flow as it stands is taken up again, and agents called so much more often."""
-        for draft in self.flow.project.paths.home.rglob(f"*{DRAFT}"):
-            os.utime(draft, (0, 0))  # as if it had been taken up a while later
+        left = [*self.flow.project.paths.home.rglob(f"*{DRAFT}"), *(self.flow.project.root / ".git").rglob("*.lock")]
+        for file in left:
+            os.utime(file, (0, 0))  # as if it had been taken up a while later
         ended = self.flow.run()
         wrong = [] if ended.status == 0 else [f"exit code {ended.status}: {ended.out[-2000:]}"]
         wrong += compare.look(self.flow).differences(self.clean)
@@ -74,8 +80,8 @@ def kill(bench: Bench, point: str) -> Outcome:
     """Kill a flow at a point and take it up again."""
     for _ in range(2):  # threads may take turns otherwise for once
         bench.flow.reset()
-        if bench.flow.broken_off(point).status == -9:
-            return Outcome(point, True, tuple(bench.judge()))
+        if bench.flow.broken_off(point).status == -9 and bench.was_at(point):
+            return Outcome(f"{point} {bench.steps.get(point, '')}", True, tuple(bench.judge()))
     return Outcome(point, False)
 
 

@@ -64,7 +64,7 @@ class Ending:
 
 def _told(mine: object, wanted: object) -> str:
     if isinstance(mine, set) and isinstance(wanted, set):
-        return f"more {sorted(mine - wanted)}, less {sorted(wanted - mine)}"
+        return f"more {sorted(mine - wanted)[:5]}, less {sorted(wanted - mine)[:5]}"
     if isinstance(mine, dict) and isinstance(wanted, dict):
         keys = [key for key in {**mine, **wanted} if mine.get(key) != wanted.get(key)]
         return ", ".join(f"{key}: {mine.get(key)!r} and not {wanted.get(key)!r}" for key in keys)

@@ -1,0 +1,48 @@
+"""Locks that a killed git left: git never takes one away by itself, so all after it would wait for a person."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from contextlib import suppress
+from pathlib import Path
+
+AGE = 5.0
+"""Seconds after which a lock is left; git holds that of a ref for moments."""
+
+_IN_THE_WAY = re.compile(r"Unable to create '(/.+\.lock)': File exists")
+
+
+def discard(stderr: str, checkout: Path | None = None) -> bool:
+    """Remove the lock that stood in the way of a git, when it is left; tell whether that was so.
+
+    The lock of an index only where ``checkout`` says whose it is, because a git of ours was killed in there: a
+    person's git holds it as long as they write a message, and what they run beside git is not known.
+    """
+    found = _IN_THE_WAY.search(stderr)
+    lock = Path(found[1]) if found else None
+    if lock is None or not _is_left(lock, checkout):
+        return False
+    lock.unlink(missing_ok=True)
+    return True
+
+
+def _is_left(lock: Path, checkout: Path | None) -> bool:
+    try:
+        age = time.time() - lock.stat().st_mtime
+    except OSError:
+        return False
+    return age > AGE and (lock.name != "index.lock" or (checkout is not None and not _is_at_work(checkout)))
+
+
+def _is_at_work(checkout: Path) -> bool:
+    """Tell whether a git may be at work in a checkout: it goes to its top, wherever in it it was started."""
+    if not os.path.isdir("/proc/self"):  # noqa: PTH112 - as watchdog.py asks it
+        return True
+    top = str(checkout.resolve())
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "comm").read_text().startswith("git") and str((process / "cwd").readlink()) == top:
+                return True
+    return False
