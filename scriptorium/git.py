@@ -78,7 +78,7 @@ TREE_ENTRIES_MOST = 15_000
 
 # what git passes on from the operating system, in the C locale
 _SYSTEM = re.compile(
-    r"insufficient permission|read-only file system|no space left|disk quota exceeded|file too large"
+    r"insufficient permission|read-only file system|no space left|out of diskspace|disk quota exceeded|file too large"
     r"|input/output error|too many open files|cannot allocate memory|out of memory"
     r"|resource temporarily unavailable|cannot fork|cannot create (async )?thread",
     re.I,
@@ -94,7 +94,9 @@ class GitError(ScriptoriumError):
         # "fatal:" and "error:" lines say what is wrong, wherever they stand
         telling = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines
         hint = "see whether you may write to the repository and the disk has room" if _UNWRITABLE.search(stderr) else ""
-        super().__init__(f"'git {_command(argv)}' failed: {telling[0] if telling else f'exit {status}'}", hint)
+        # a name by chance would make the same failure a new one each time
+        words = re.sub(r"\b(tmp_(?:pack|idx|obj)_)\w{6}\b", r"\1*", telling[0]) if telling else f"exit {status}"
+        super().__init__(f"'git {_command(argv)}' failed: {words}", hint)
         self.status = status
         self.stderr = stderr
         self.system = bool(_SYSTEM.search(stderr)) or status < 0

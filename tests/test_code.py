@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -637,3 +639,18 @@ def test_a_ticket_without_a_worktree_holds_up_no_other(project: Project) -> None
     result = project.run("code")
     assert (result.code, result.out) == (ExitCode.FAILED, "0002-thing\n")
     assert result.err.startswith("scriptorium: ticket '0001-thing' gets no worktree: 'git worktree' failed: fatal: ")
+
+
+def test_work_that_the_system_keeps_from_being_handed_in_is_no_failed_attempt(project: Project) -> None:
+    name = project.ticket("0001", state="in-progress")
+    # the file is as long as a file may be, and what git makes of it is longer
+    project.agent("head -c 51200 /dev/urandom >work; scriptorium submit-pr 'It works'")
+
+    limited = f"ulimit -f 100; exec {sys.executable} -m scriptorium code {name}"
+    done = subprocess.run(["/bin/sh", "-c", limited], cwd=project.root, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "The work could not be handed in: 'git add' failed: exit -25" in done.stderr
+    assert "\nCause: infrastructure\n" in project.git("log", "-1", "--format=%B", PLAN)
+    assert "attempts" not in project.plan_files()[f"tickets/open/{name}.md"]
+    assert (project.worktree(name) / "work").stat().st_size == 51200

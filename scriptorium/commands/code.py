@@ -13,7 +13,7 @@ from scriptorium.causes import UNCOUNTED, Cause
 from scriptorium.cli import Command
 from scriptorium.commands.assign import unreadable
 from scriptorium.endpoint import Endpoint
-from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
+from scriptorium.errors import ExitCode, ScriptoriumError, Stopped, told
 from scriptorium.git import GitError, RefUpdate
 from scriptorium.harness import Outcome, Task
 from scriptorium.output import tail
@@ -126,6 +126,8 @@ class _Coding:
         """The commit that was handed in."""
         self.merge = ""
         """What the agent is told of a merge that was begun for it."""
+        self.hindered = ""
+        """Why the system kept the work from being handed in, for which neither agent nor ticket can be blamed."""
 
     def work(self, endpoint: Endpoint | None) -> Result:
         workspace = self.workspace
@@ -180,12 +182,22 @@ class _Coding:
 
         Called from the submit server's thread while the agent runs.
         """
+        try:
+            return self._submit(summary)
+        except (ScriptoriumError, OSError) as error:
+            if isinstance(error, OSError) or (isinstance(error, GitError) and error.system):
+                self.hindered = told(error).message
+            raise
+
+    def _submit(self, summary: str) -> str:
         if self.submitted:
             return f"ticket {self.ticket.name} is handed in already; there is nothing left to do"
         summary = self._redact(" ".join(summary.split()))[:2000] or self.ticket.title
         try:
             head = worktrees.settle(self.workspace, self.ticket.name, f"{self.ticket.title}\n\n{summary}")
         except GitError as error:
+            if error.system:
+                raise
             hint = error.hint or f"check out '{self.ticket.branch}' in '{self.worktree}'"
             raise ScriptoriumError(error.message, hint) from error
         self._check_work(head)
@@ -236,6 +248,8 @@ class _Coding:
         worktrees.unlock(self.workspace, self.worktree, self.ticket.branch)
         kept = self._settle(f"Leave attempt {self.ticket.attempts + 1} of ticket {self.ticket.name} as it stands")
         cause, reason = agent.failure(outcome, task)
+        if self.hindered:
+            cause, reason = Cause.INFRASTRUCTURE, f"The work could not be handed in: {self.hindered}"
         reason = f"{reason}; what it left is kept as '{kept}'" if kept else reason
         errors = tail(outcome.log.with_suffix(".stderr"), *self.workspace.config.environments)
         said = self._redact(outcome.report.message)[-1500:]
