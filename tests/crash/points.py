@@ -98,6 +98,7 @@ class _Points:
             environment["LD_PRELOAD"] = os.environ["CRASH_LIBRARY"]
 
     def act(self) -> None:
+        os.close(os.open(f"{self.base}/acted", os.O_WRONLY | os.O_CREAT))
         if self.action != "kill":
             raise OSError(int(self.action), os.strerror(int(self.action)))
         os.killpg(self.group, signal.SIGKILL)

@@ -1,0 +1,82 @@
+"""Calls that fail: told in a line, committed nowhere, and once they work again the flow ends as undisturbed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import re
+from itertools import cycle
+
+from scriptorium.errors import ExitCode
+from tests import figures
+from tests.crash.campaign import Bench, Outcome, campaign
+
+STARTS = ("EMFILE", "EAGAIN", "ENOMEM")
+OPENS = ("ENOSPC", "EIO", "EROFS", "EMFILE")
+WRITES = ("ENOSPC", "EIO")
+CHANGES = ("ENOSPC", "EIO", "EROFS")
+
+OF_THE_ORDER = ("attempts:", "landings:", "master:", "moves_of_master:", "theirs: song:", "called again:")
+"""What differs when an agent has to be called once more."""
+
+LINES_MOST = 80
+"""Lines of a flow's log; undisturbed there are some thirty."""
+
+
+def faults(points: list[str]) -> list[str]:
+    """Return each point at which a call can fail with one of the errors that it can have, in turn."""
+    kinds = [(r" os\.", CHANGES), (r" (write|socket\.\w+) .* before ", OPENS), (r" write .* (while|after) ", WRITES),
+             (r" (before|exec) ", STARTS)]  # fmt: skip
+    turns = [(re.compile(pattern), cycle(errors)) for pattern, errors in kinds]
+    found = []
+    for point in points:
+        turn = next((errors for pattern, errors in turns if pattern.search(point)), None)
+        if turn is not None:
+            found.append(f"{next(turn)} {point}")
+    return found
+
+
+TAKEN = 1 if os.environ.get("FAULTS") == "all" else 4
+"""One fault of so many is tried; which, the seed says that is printed."""
+
+
+def fail(bench: Bench, fault: str) -> Outcome:
+    """Let one call fail, see how the flow takes it, and take it up again."""
+    name, _, point = fault.partition(" ")
+    bench.flow.reset()
+    ended = bench.flow.broken_off(point, str(getattr(errno, name)))
+    if not (bench.flow.base / "acted").exists():
+        return Outcome(fault, False)
+    wrong = bench.judge()
+    if "could not be handed in" in ended.out or not point.startswith("run#"):
+        # an agent was kept from handing in, or failed itself: its ticket is tried again, in another order
+        wrong = [what for what in wrong if not what.startswith(OF_THE_ORDER)]
+    return Outcome(fault, True, (*ill_taken(ended.status, ended.out), *wrong))
+
+
+def ill_taken(status: int, out: str) -> list[str]:
+    """Return what is wrong with how a flow has taken a fault: its exit code, and what it has said."""
+    wrong = [] if status in set(ExitCode) - {ExitCode.BUG} else [f"exit code {status}"]
+    wrong += [f"says '{word}'" for word in ("Traceback", "this is a bug", "Exception") if word in out]
+    wrong += [f"{out.count(chr(10))} lines"] if out.count("\n") > LINES_MOST else []
+    return [*wrong, out[-3000:]] if wrong else []
+
+
+def test_any_call_that_fails_is_told_and_the_flow_ends_as_undisturbed() -> None:
+    seed = random.SystemRandom().randrange(10**6)
+    with campaign() as workers:
+        known = faults(workers.points)
+        chosen = random.Random(seed).sample(known, len(known) // TAKEN)
+        outcomes = []
+        for outcome in workers.run(fail, chosen):
+            outcomes.append(outcome)
+            print("F" if outcome.wrong else "." if outcome.reached else "-", end="", flush=True)
+
+    wrong = [outcome for outcome in outcomes if outcome.wrong]
+    missed = [outcome.point for outcome in outcomes if not outcome.reached]
+    print(f"\nseed {seed}")
+    counts = [("calls that can fail", len(known)), ("failed, by a seed", len(outcomes) - len(missed))]
+    figures.publish("faults", [*counts, ("ended otherwise than undisturbed", len(wrong))])
+    assert not wrong, "\n".join(map(str, wrong))
+    assert len(missed) * 100 <= len(outcomes), "\n".join(missed)

@@ -1,0 +1,31 @@
+"""In want of room, of the right to write or of open files it says so and ends, and goes on when the want is over."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import CHECKOUT
+
+WANTS = {
+    "full": (0, 16, 40, 80),
+    "read-only": (0,),
+    "few-files": (6, 9, 12, 15, 18, 24),
+    "short-files": (0, 1, 8),
+}
+"""KiB of room, files that may be open, blocks of 512 bytes in a file; more than the most is no want."""
+
+CASES = [(where, want, amount) for where in ("repository", "state") for want in WANTS for amount in WANTS[want]
+         if where == "repository" or want in ("full", "read-only")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("where", "want", "amount"), CASES)
+def test_a_want_is_told_and_nothing_is_the_worse_for_it(tmp_path: Path, where: str, want: str, amount: int) -> None:
+    argv = [sys.executable, "-m", "tests.crash.starved", str(tmp_path / "starved"), where, want, str(amount)]
+    done = subprocess.run(argv, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+
+    print(done.stdout.partition("\n")[0])
+    assert done.returncode == 0, done.stdout + done.stderr
