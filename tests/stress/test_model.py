@@ -1,0 +1,442 @@
+"""A model of the whole: every step, agent, person and crash in random order, against a small reference.
+
+`STRESS=<minutes>` tries new interleavings for so long, and prints the seed of each round; `SEED=` repeats one.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, assume, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from scriptorium.commands.fsck import fsck
+from scriptorium.history import Level
+from scriptorium.workspace import Workspace
+from tests import figures
+from tests.stress import people
+from tests.stress.reference import STATES, Commit, Reference
+from tests.stress.world import MAX_ATTEMPTS, Ended, Midst, World
+from tests.support import PLAN
+
+INTERLEAVINGS, STEPS = 60, 12
+TICKETS_MOST = 5
+
+TALLY: Counter[str] = Counter()
+"""What was done in all interleavings together."""
+
+TEXT = "---\narea: core\ndepends: [{depends}]\npriority: {priority}\nrepair: {repair}\n---\n# Thing {number}\n\nDo it."
+
+EVENTS = {"assign": 25, "code": 125, "merge": 105, "health": 40, "run": 210, "architect": 115, "manager": 115}
+"""How many events a step has in which something can happen; the others have ten at most."""
+
+outcomes = st.sampled_from(sorted(people.OUTCOMES))
+paths = st.sampled_from(["shared", "human", "red", "work-0001-1", "work-0001-2", "work-0002-2"])
+argvs = st.sampled_from(
+    [("merge",), ("assign",), ("code",), ("health",), ("run", "--once"), ("manager",), ("architect",), ("status",)]
+    + [("clean", "--force")]
+)
+
+
+class Whole(RuleBasedStateMachine):
+    """One project's life."""
+
+    base = Path()
+    template = Path()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+        self.failed = False
+
+    @initialize()
+    def begin(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(dir=self.base))
+        self.world = World(self.directory / "w", self.template)
+        self.model = Reference(MAX_ATTEMPTS)
+        self.plan_at, self.reflog = "", 0
+        self.order("submit")
+        self.world.order("architect", people.ARCHITECT + people.ARCHITECTS["writes"])
+        self.world.order("manager", people.MANAGER + people.MANAGERS["one"])
+        self.world.person(people.at_checkout("true"))
+        self._check(())
+        TALLY["interleavings"] += 1
+
+    def order(self, outcome: str) -> None:
+        self.outcome = outcome
+        self.world.order("coding", people.CODING + people.OUTCOMES[outcome])
+
+    def next(self) -> int:
+        self.number += 1
+        return self.number
+
+    # -- what people do ----------------------------------------------------------------------------------
+
+    def person(self, script: str) -> None:
+        self.world.person(script)
+        TALLY["people"] += 1
+        self._check(())
+
+    def any_script(self, data: st.DataObject) -> str:
+        """Draw something that a person does."""
+        known = [(state, name) for state in STATES for name in self.model.tickets(state)]
+        kinds = ["commit", "edit", "switch", "stash", "spec", "area"]
+        kinds += ["new"] * (len(self.model.ids) < TICKETS_MOST) + ["move", "append", "remove", "worktree"] * bool(known)
+        kind = data.draw(st.sampled_from(kinds))
+        number = self.next()
+        if kind in ("move", "append", "remove", "worktree"):
+            state, name = data.draw(st.sampled_from(known))
+            return self._on_ticket(data, kind, state, name)
+        match kind:
+            case "commit":
+                path = data.draw(paths)
+                gone = path == "red" and (self.world.project.root / "red").exists()
+                return people.commits(number, path, remove=gone)
+            case "edit":
+                path = data.draw(st.sampled_from(["notes", "mine", "shared", "human", "work-0001-1", "work-0002-2"]))
+                return people.edits(number, path, stage=data.draw(st.booleans()))
+            case "switch":
+                return people.switches(data.draw(st.sampled_from(["master", "other"])))
+            case "stash":
+                return people.stashes()
+            case "spec":
+                return people.writes("spec.md", f"# Spec\n\nMake number {number}.\nAnd more.")
+            case "area":
+                return people.writes("areas/core.md", f"Area by person-{number}")
+            case _:
+                return self._new_ticket(data, number)
+
+    def _new_ticket(self, data: st.DataObject, number: int) -> str:
+        # a person takes the next free number, and leaves alone what was removed
+        id = f"{max(map(int, self.model.ids), default=0) + 1:04d}"
+        depends = data.draw(st.sampled_from(["", *sorted(self.model.ids)]))
+        facts = {"priority": data.draw(st.integers(0, 1)), "repair": str(data.draw(st.booleans())).lower()}
+        text = TEXT.format(depends=depends, number=number, **facts)
+        return people.writes(f"tickets/open/{id}-thing.md", text)
+
+    def _on_ticket(self, data: st.DataObject, kind: str, state: str, name: str) -> str:
+        path = f"tickets/{state}/{name}.md"
+        match kind:
+            case "move":
+                target = data.draw(st.sampled_from([other for other in STATES if other != state]))
+                return people.moves(path, f"tickets/{target}/{name}.md")
+            case "append":
+                return people.appends(self.number, path)
+            case "remove":
+                return people.removes(path)
+            case _:
+                what = data.draw(st.sampled_from(["leaves a file", "commits", "detaches", "removes it", "breaks it"]))
+                return people.in_worktree(self.number, str(self.world.project.worktree(name)), what)
+
+    @rule(data=st.data())
+    def somebody(self, data: st.DataObject) -> None:
+        self.person(self.any_script(data))
+
+    # -- the steps ---------------------------------------------------------------------------------------
+
+    def midst(self, data: st.DataObject, verb: str) -> Midst | None:
+        """Draw what happens in the midst of a step."""
+        kind = data.draw(st.sampled_from(["nothing", "kill", "kill", "stop", "person", "person", "command"]))
+        if kind == "nothing":
+            return None
+        number = data.draw(st.integers(1, EVENTS.get(verb, 10)))
+        match kind:
+            case "kill":
+                return Midst(number, signum=signal.SIGKILL)
+            case "stop":
+                return Midst(number, signum=signal.SIGTERM)
+            case "person":
+                return Midst(number, script=self.any_script(data))
+            case _:
+                return Midst(number, argv=data.draw(argvs))
+
+    def step(self, data: st.DataObject, *argv: str) -> Ended:
+        midst = self.midst(data, argv[0])
+        if midst and midst.script and data.draw(st.integers(0, 3)) == 0:
+            (self.world.facts / "during-gate").write_text(midst.script)
+            midst = Midst(10**6, script="true")
+        before = self._facts()
+        t0 = time.monotonic()
+        ended = self.world.step(*argv, midst=midst)
+        print(f"{time.monotonic() - t0:.2f} {ended.code} {argv} {str(midst)[:60]} {ended.reached} {self.outcome}", flush=True)
+        if midst and not ended.disturbed and (midst.script or midst.argv):
+            self.world.person(midst.script) if midst.script else self.world.step(*midst.argv)
+        TALLY["steps"] += 1
+        TALLY["kills"] += ended.code == -signal.SIGKILL
+        TALLY["in the midst"] += ended.reached and ended.code != -signal.SIGKILL
+        alone = midst is None
+        assert alone is False or ended.code in (0, 1, 3, 75), ended
+        assert "this is a bug" not in ended.err, ended
+        assert "Traceback" not in ended.err, ended
+        verbs = {argv[0]} | ({midst.argv[0]} if midst and midst.argv else set())
+        self._check(verbs, ended)
+        if alone:
+            self._as_expected(ended, before)
+        return ended
+
+    @precondition(lambda self: self.model.tickets("open"))
+    @rule(data=st.data())
+    def assign(self, data: st.DataObject) -> None:
+        self.step(data, "assign")
+
+    @precondition(lambda self: set(self.model.tickets("in-progress")) - set(self.model.queue()))
+    @rule(data=st.data(), outcome=outcomes)
+    def code(self, data: st.DataObject, outcome: str) -> None:
+        self.order(outcome)
+        name = data.draw(st.sampled_from(sorted(set(self.model.tickets("in-progress")) - set(self.model.queue()))))
+        self.step(data, "code", name)
+
+    @precondition(lambda self: self.model.queue())
+    @rule(data=st.data())
+    def merge(self, data: st.DataObject) -> None:
+        self.step(data, "merge")
+
+    @rule(data=st.data(), outcome=outcomes)
+    def run(self, data: st.DataObject, outcome: str) -> None:
+        self.order(outcome)
+        self.step(data, "run", "--once")
+
+    @rule(data=st.data(), how=st.sampled_from(sorted(people.ARCHITECTS)))
+    def architect(self, data: st.DataObject, how: str) -> None:
+        self.world.order("architect", people.ARCHITECT + people.ARCHITECTS[how])
+        self.step(data, "architect")
+
+    @precondition(lambda self: len(self.model.ids) < TICKETS_MOST)
+    @rule(data=st.data(), how=st.sampled_from(sorted(people.MANAGERS)))
+    def manager(self, data: st.DataObject, how: str) -> None:
+        self.world.order("manager", people.MANAGER + people.MANAGERS[how])
+        self.step(data, "manager")
+
+    @rule(
+        data=st.data(),
+        argv=st.sampled_from(
+            ["health", "health", "status --json", "worktrees", "init", "hooks status", "rescue list", "clean -f"]
+        ),
+    )
+    def other(self, data: st.DataObject, argv: str) -> None:
+        self.step(data, *argv.split())
+
+    # -- what must hold ----------------------------------------------------------------------------------
+
+    def _facts(self) -> tuple[list[str], list[str], list[str], bool]:
+        model = self.model
+        red = self.world.project.git("rev-parse", "master^{tree}") in self.world.lines("red")
+        return model.ready(), model.queue(), model.tickets("in-progress"), red
+
+    def _as_expected(self, ended: Ended, before: tuple[list[str], list[str], list[str], bool]) -> None:
+        """A step that nothing disturbed does what the model says."""
+        ready, queue, in_progress, red = before
+        match ended.argv[0]:
+            case "assign":
+                able = [name for name in ready if not red or "repair: true" in self.model.text(name)]
+                assigned = [line.split("\t")[0] for line in ended.out.splitlines()]
+                assert assigned == able[:1], ended
+                assert all(self.model.place(name) == "in-progress" for name in assigned)
+            case "code":
+                self._coded(ended)
+            case "merge" if queue and ended.code == 0:
+                left = [name for name in queue if name not in self.model.queue()]
+                assert len(left) == 1, ended
+            case "merge" if queue:
+                assert ended.code == 3 or "waits" in ended.err, ended
+            case "init":
+                assert ended.code == 1, ended
+
+    def _coded(self, ended: Ended) -> None:
+        name = ended.argv[1]
+        if self.outcome in people.SUBMITS:
+            assert ended.out == f"{name}\n", ended
+            assert name in self.model.queue()
+        elif name not in self.model.queue():
+            assert ended.code == 1, ended
+            assert self.model.place(name) in ("open", "stuck"), ended
+
+    def _check(self, verbs: object, ended: Ended | None = None) -> None:
+        try:
+            self._follow_plan(tuple(verbs))  # type: ignore[arg-type]
+            self._follow_master()
+            self._nothing_is_lost()
+            self._checkout_is_theirs()
+            self._fsck()
+            assert not self.world.lines("unclean"), "a gate ran on more than a commit"
+        except BaseException:
+            self.failed = True
+            print(ended, flush=True)
+            import traceback
+            traceback.print_exc()
+            raise
+        TALLY["checks"] += 1
+
+    def _follow_plan(self, verbs: tuple[str, ...]) -> None:
+        git = self.world.project.git
+        now = git("rev-parse", PLAN)
+        if now == self.plan_at:
+            return
+        since = f"{self.plan_at}..{now}" if self.plan_at else now
+        out = git("rev-list", "--first-parent", "--reverse", "--parents", since)
+        lines = [line.split() for line in out.splitlines()]
+        assert all(len(line) <= 2 for line in lines), "history is not linear"
+        assert not self.plan_at or lines[0][1] == self.plan_at, "the plan branch went back"
+        for oid, *_ in lines:
+            commit = self._read(oid)
+            if commit.message.startswith("scriptorium: initialize"):
+                commit.by = "Person"
+            self.model.follow(commit, verbs)
+        self.plan_at = now
+
+    def _read(self, oid: str) -> Commit:
+        git = self.world.project.git
+        by, message = git("show", "-s", "--format=%cn%n%B", oid).split("\n", 1)
+        out = git("diff-tree", "--root", "-r", "-z", "--raw", "--no-renames", "--no-commit-id", oid)
+        words = out.split("\0")
+        changes: dict[str, str | None] = {}
+        for facts, path in zip(words[::2], words[1::2], strict=False):
+            blob, letter = facts.split()[3:5]
+            changes[path] = None if letter == "D" else self._blob(blob)
+        return Commit(oid, by, message, changes)
+
+    def _blob(self, oid: str) -> str:
+        argv = ["git", "cat-file", "blob", oid]
+        return subprocess.run(argv, cwd=self.world.project.root, capture_output=True, check=True).stdout.decode()
+
+    def _follow_master(self) -> None:
+        """Whoever moved master since: a person, or the tool to a descendant with a tree that the gate has passed."""
+        git = self.world.project.git
+        moves = git("reflog", "show", "--format=%H", "refs/heads/master").splitlines()[::-1]
+        mine, green = set(self.world.lines("mine")), set(self.world.lines("green"))
+        for old, new in zip(moves[max(self.reflog - 1, 0) :], moves[self.reflog :] if self.reflog else [], strict=False):
+            if new in mine:
+                continue
+            assert git("rev-parse", f"{new}^{{tree}}") in green, f"master moved to {new}, which no gate has passed"
+            git("merge-base", "--is-ancestor", old, new)
+            TALLY["landings"] += 1
+        self.reflog = len(moves)
+        contained = set(git("rev-list", "master").split())
+        for name in self.model.tickets("done"):
+            if name[:4] not in self.model.by_hand:
+                handed_in = self._handed_in(name)
+                assert handed_in in contained, f"'{name}' is done, and {handed_in} is not in master"
+
+    def _handed_in(self, name: str) -> str:
+        form = ["log", "-1", "--fixed-strings", f"--grep=enqueue ticket {name}", "--format=%(trailers:key=Head,valueonly)"]
+        return self.world.project.git(*form, PLAN).strip()
+
+    def _nothing_is_lost(self) -> None:
+        project = self.world.project
+        known = set(project.git("rev-list", "--objects", "--all", "--no-object-names").split())
+        lost = [commit for commit in self.world.lines("made") if commit not in known]
+        assert not lost, f"lost commits {lost}"
+        missing = [text for text in self.world.lines("written") if _blob_id(text) not in known]
+        if missing:
+            missing = sorted({*missing} - set(_texts(self.world.directory / "root", project.root)))
+        assert not missing, f"lost files {missing}"
+
+    def _checkout_is_theirs(self) -> None:
+        argv = ["/bin/sh", "-c", people.SEEN]
+        now = subprocess.run(argv, cwd=self.world.project.root, capture_output=True, check=True).stdout.decode()
+        assert now == (self.world.facts / "seen").read_text(), "the checkout is not as its person left it"
+
+    def _fsck(self) -> None:
+        workspace = Workspace.open(self.world.project.root)
+        try:
+            errors = [found for found in fsck(workspace) if found.level is Level.ERROR]
+        finally:
+            workspace.repository.objects.close()
+        # what a person did to the plan is theirs
+        numbers = {found: set(re.findall(r"\b\d{4}\b", f"{found.subject} {found.message}")) for found in errors}
+        ours = [found for found in errors if not numbers[found] & self.model.by_hand]
+        assert not ours, ours
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        try:
+            if not self.failed and hasattr(self, "world"):
+                self._finish()
+        finally:
+            if hasattr(self, "world"):
+                self.world.close()
+                shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _finish(self) -> None:
+        """Left alone with agents that do their work, it comes to its end, whatever was before."""
+        world, model = self.world, self.model
+        calm = "git stash push -qu || true; git switch -q master; git rm -q --ignore-unmatch red\n"
+        calm += 'git diff --cached --quiet || { git commit -qm "Mend"; git rev-parse HEAD >>"$FACTS/mine"; }'
+        self.person(people.at_checkout(calm))
+        (world.facts / "during-gate").unlink(missing_ok=True)
+        self.order("mends the gate")
+        world.order("architect", people.ARCHITECT + people.ARCHITECTS["writes"])
+        world.order("manager", people.MANAGER + people.MANAGERS["one"])
+        t0 = time.monotonic()
+        ended = world.step("run", "--until-idle")
+        print(f"{time.monotonic() - t0:.2f} END {ended.code} {ended.out}", flush=True)
+        self._check(("run",), ended)
+        stuck = model.tickets("stuck")
+        waiting = {name for name in model.tickets("open") if name not in model.ready()}
+        try:
+            assert not model.queue(), "the queue is not empty"
+            assert not model.tickets("in-progress"), "tickets are in progress"
+            assert set(model.tickets("open")) <= waiting, "ready tickets are open"
+            assert ended.code == (1 if stuck or waiting else 0) or (stuck and ended.code == 1)
+        except AssertionError:
+            print(ended)
+            raise
+        TALLY["tickets done"] += len(model.tickets("done"))
+        TALLY["transitions"] += model.transitions
+        TALLY["rescued"] += len(world.project.refs("refs/scriptorium/rescue/"))
+
+
+def _blob_id(text: str) -> str:
+    import hashlib
+
+    data = f"{text}\n".encode()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def _texts(*roots: Path) -> list[str]:
+    """Return the small files of some directories, git's own left out."""
+    found = []
+    for root in roots:
+        for directory, names, files in os.walk(root):
+            names[:] = [name for name in names if name != ".git"]
+            for name in files:
+                path = Path(directory, name)
+                if path.is_file() and path.stat().st_size < 200:
+                    found.append(path.read_text(errors="replace").rstrip("\n"))
+    return found
+
+
+def _profile(count: int, **more: object) -> settings:
+    quiet = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+    return settings(
+        max_examples=count, stateful_step_count=STEPS, deadline=None, database=None,
+        suppress_health_check=quiet, print_blob=False, **more,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_whatever_happens_in_whatever_order_every_ticket_is_in_one_place_and_nothing_is_lost(tmp_path: Path) -> None:
+    Whole.base, Whole.template = tmp_path, World.template(tmp_path / "template")
+    TALLY.clear()
+    minutes = float(os.environ.get("STRESS", "0"))
+    if not minutes:
+        run_state_machine_as_test(Whole, settings=_profile(INTERLEAVINGS, derandomize=True, phases=[Phase.generate]))
+    end = time.monotonic() + minutes * 60
+    while time.monotonic() < end:
+        number = int(os.environ.get("SEED") or random.randrange(2**32))
+        print(f"SEED={number}", flush=True)
+        run_state_machine_as_test(seed(number)(Whole), settings=_profile(50, phases=[Phase.generate, Phase.shrink]))
+        end = 0 if "SEED" in os.environ else end
+    assert TALLY["tickets done"] > INTERLEAVINGS / 2
+    assert TALLY["kills"] > INTERLEAVINGS / 2
+    figures.publish("model", [(name, TALLY[name]) for name in sorted(TALLY)])

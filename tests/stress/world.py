@@ -1,0 +1,271 @@
+"""A project in which commands run as processes of their own, and anything may happen in their midst.
+
+A command runs in a fork of the test, which saves the start of Python and makes what happens countable: an
+audit hook in it counts what it opens, renames, removes and starts, and at a chosen one of those the process is
+killed, is told to stop, or waits while a person, or another command, does something.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from scriptorium import main, process
+from tests.support import DATE, PLAN, Project, write_script
+
+MAX_ATTEMPTS = 3
+NESTED = 2.0
+"""Seconds that a command waits for another one in its midst; they may wait for each other."""
+
+WATCHED = frozenset(
+    ("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.posix_spawn", "os.fork", "os.forkpty")
+    + ("subprocess.Popen", "fcntl.flock", "shutil.rmtree", "socket.bind", "socket.connect", "os.chmod", "os.kill")
+)
+"""The audit events that are counted: whatever a process does to the world, and what it looks at there."""
+
+AGENT = '. "$FACTS/$SCRIPTORIUM_ROLE"'
+
+GATE = """
+[ -z "$(git status --porcelain)" ] || echo "$PWD" >>"$FACTS/unclean"
+[ ! -f "$FACTS/during-gate" ] || { mv "$FACTS/during-gate" "$FACTS/now"; (cd "$REPO" && sh -e "$FACTS/now"); }
+tree=$(git rev-parse 'HEAD^{tree}')
+if [ -e red ]; then echo "$tree" >>"$FACTS/red"; exit 1; fi
+echo "$tree" >>"$FACTS/green"
+"""
+"""Red is what holds a file of that name. Notes which trees it has seen, and whether it saw anything else."""
+
+VERBS = "init architect manager assign code merge health run status worktrees fsck rescue clean hooks submit_pr".split()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command came out, and whether what was to happen in its midst did; a killed one has a negative code."""
+
+    argv: tuple[str, ...]
+    code: int
+    out: str
+    err: str
+    reached: bool
+
+    @property
+    def disturbed(self) -> bool:
+        return self.reached or self.code < 0
+
+
+@dataclass(frozen=True)
+class Midst:
+    """What happens at which event of a command: a signal, a person's shell script, or another command."""
+
+    number: int
+    signum: int = 0
+    script: str = ""
+    argv: tuple[str, ...] = ()
+
+
+class World:
+    """A project with its places, the agents' orders and the gate."""
+
+    def __init__(self, directory: Path, template: Path) -> None:
+        self.directory = directory
+        shutil.copytree(template, directory, symlinks=True)
+        self.facts = directory / "facts"
+        os.environ["SCRIPTORIUM_ROOT"] = str(directory / "root")
+        os.environ["FACTS"] = str(self.facts)
+        os.environ["REPO"] = str(directory / "project")
+        self.project = Project.__new__(Project)  # it is there already, but for where it lies
+        self.project.root = directory / "project"
+        self.project.started, self.project._has_plan = [], True
+        agent = write_script(directory / "agent", AGENT)
+        self.project.configure(
+            harnesses={"script": {"command": [str(agent)]}},
+            models=dict.fromkeys(("architect", "manager", "coding", "reviewer"), "script"),
+            gate=f"sh '{self.facts / 'gate'}'",
+            environment=["FACTS", "REPO"],
+            max_attempts=MAX_ATTEMPTS,
+            timeouts={"gate": 60, "hard": 60},
+            endpoints={"local": "http://127.0.0.1:0"},
+        )
+
+    @staticmethod
+    def template(directory: Path) -> Path:
+        """Make what all worlds are copies of: a project with a plan."""
+        directory.mkdir()
+        project = Project(directory / "project")
+        project.commit({"shared": "base\n", "notes": "base\n"}, "Begin")
+        project.git("branch", "other")
+        project.git("tag", "before")
+        project.commit({"since": "base\n"}, "Go on")
+        project.init()
+        spec = "# Spec\n\nMake it.\nAll of it.\n"
+        project.commit_plan({"spec.md": spec})
+        planned = f"{project.git('rev-parse', f'{PLAN}:spec.md')} spec.md\n"
+        project.commit_plan({"planned": planned})
+        for id, depends in (("0001", ()), ("0002", ()), ("0003", ("0001",))):
+            project.ticket(id, depends=depends)
+        (directory / "facts").mkdir()
+        (directory / "facts" / "gate").write_text(GATE)
+        (directory / "facts" / "runs").touch()
+        for verb in VERBS:  # so that no fork has to import them, which would be counted
+            importlib.import_module(f"scriptorium.commands.{verb}")
+        for module in ("sh", "filelock", "ruamel.yaml", "scriptorium.endpoint", "uvicorn", "starlette.routing"):
+            importlib.import_module(module)
+        return directory
+
+    # -- commands ----------------------------------------------------------------------------------------
+
+    def step(self, *argv: str, midst: Midst | None = None) -> Ended:
+        """Run `scriptorium <argv>` to its end, with something happening in its midst."""
+        out, err, reached = (self.directory / name for name in ("out", "err", "reached"))
+        reached.unlink(missing_ok=True)
+        pid = self._fork(argv, out, err, midst)
+        status = _wait(pid, argv)
+        if midst and midst.argv:
+            _wait_for_group(self.directory / "nested")
+        return Ended(argv, status, out.read_text(), err.read_text(errors="replace"), reached.exists())
+
+    def _fork(self, argv: tuple[str, ...], out: Path, err: Path, midst: Midst | None = None) -> int:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._become(argv, out, err, midst)
+            finally:
+                os._exit(99)
+        return pid
+
+    def _become(self, argv: tuple[str, ...], out: Path, err: Path, midst: Midst | None) -> NoReturn:
+        os.setsid()
+        for number, file, flags in (
+            (0, Path(os.devnull), os.O_RDONLY),
+            (1, out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+            (2, err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+        ):
+            os.dup2(os.open(file, flags, 0o600), number)
+        sys.stdin, sys.stdout, sys.stderr = (
+            io.TextIOWrapper(os.fdopen(number, mode), line_buffering=True)  # type: ignore[arg-type]
+            for number, mode in ((0, "rb"), (1, "wb"), (2, "wb"))
+        )
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_DFL if signum != signal.SIGINT else signal.default_int_handler)
+        # as a process of its own: another mark, and no watchdog yet
+        process.SESSION = f"SCRIPTORIUM_SESSION={secrets.token_hex(8)}"
+        process._watchdog = None
+        os.chdir(self.project.root)
+        sys.argv = ["scriptorium", *argv]
+        if midst:
+            self._install(midst)
+        code = 0
+        try:
+            main.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    def _install(self, midst: Midst) -> None:
+        count, done, ours = 0, False, os.getpid()
+
+        def hook(event: str, args: tuple[object, ...]) -> None:
+            nonlocal count, done
+            if done or os.getpid() != ours or event not in WATCHED or (event == "open" and not self._is_ours(args[0])):
+                return
+            count += 1
+            if count == midst.number:
+                done = True
+                (self.directory / "reached").write_text(f"{event} {args!r:.300}\n")
+                self._happen(midst)
+
+        sys.addaudithook(hook)
+
+    def _is_ours(self, path: object) -> bool:
+        return isinstance(path, str | os.PathLike) and os.fspath(path).startswith(str(self.directory))
+
+    def _happen(self, midst: Midst) -> None:
+        if midst.signum == signal.SIGKILL:
+            os.killpg(0, midst.signum)
+        elif midst.signum:
+            os.kill(os.getpid(), midst.signum)
+        elif midst.script:
+            self.person(midst.script)
+        else:
+            nested = self.directory / "nested"
+            pid = self._fork(midst.argv, self.directory / "nested.out", self.directory / "nested.err")
+            nested.write_text(str(pid))
+            deadline = time.monotonic() + NESTED
+            while os.waitpid(pid, os.WNOHANG) == (0, 0) and time.monotonic() < deadline:
+                time.sleep(0.005)
+
+    # -- people ------------------------------------------------------------------------------------------
+
+    def person(self, script: str) -> None:
+        """Do what a person does, in a shell at the top of the project; what fails they leave."""
+        environment = {**os.environ, "GIT_AUTHOR_DATE": DATE, "GIT_COMMITTER_DATE": DATE}
+        subprocess.run(
+            ["/bin/sh", "-ec", script],
+            cwd=self.project.root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+
+    def order(self, role: str, script: str) -> None:
+        """Tell the agents of a role what to do from now on."""
+        (self.facts / role).write_text(script)
+
+    def lines(self, fact: str) -> list[str]:
+        """Return what agents, gates and people have noted."""
+        file = self.facts / fact
+        return file.read_text().splitlines() if file.exists() else []
+
+    def close(self) -> None:
+        """End what killed commands have left, and take everything away."""
+        mark = f"SCRIPTORIUM_ROOT={self.directory / 'root'}"
+        from scriptorium import watchdog
+
+        watchdog.end(mark, first=signal.SIGKILL)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _wait(pid: int, argv: tuple[str, ...], seconds: float = 120) -> int:
+    deadline = time.monotonic() + seconds
+    while (found := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise AssertionError(f"{argv} hangs")
+        time.sleep(0.002)
+    return os.waitstatus_to_exitcode(found[1])
+
+
+def _wait_for_group(file: Path) -> None:
+    """Wait for the end of a command that was started in the midst of another, which has ended."""
+    if not file.exists():
+        return
+    pid, deadline = int(file.read_text()), time.monotonic() + 60
+    file.unlink()
+
+    def alive() -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+    while alive():
+        assert time.monotonic() < deadline, "a command in the midst of another hangs"
+        time.sleep(0.005)
+
