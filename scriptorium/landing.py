@@ -105,16 +105,17 @@ def _complete(workspace: Workspace, ticket: Ticket, tested: str) -> Landing:
 
 
 def _together(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Landing:
-    for turn in range(TRIES):
-        process.check_stop()
-        plan = workspace.plan.snapshot()
-        of_plan = workspace.plan.prepare(plan, _change(workspace, ticket, plan, tested))
-        if workspace.repository.update_refs(RefUpdate(workspace.master_ref, tested, master), of_plan):
-            workspace.plan.follow(plan.commit, of_plan.new)
-            return Landing(Landed.LANDED)
-        if workspace.master_commit() != master:
-            return Landing(Landed.MOVED)
-        pause(turn)
+    with workspace.plan.turn():
+        for turn in range(TRIES):
+            process.check_stop()
+            plan = workspace.plan.snapshot()
+            of_plan = workspace.plan.prepare(plan, _change(workspace, ticket, plan, tested))
+            if workspace.repository.update_refs(RefUpdate(workspace.master_ref, tested, master), of_plan):
+                workspace.plan.follow(plan.commit, of_plan.new)
+                return Landing(Landed.LANDED)
+            if workspace.master_commit() != master:
+                return Landing(Landed.MOVED)
+            pause(turn)
     locked = workspace.repository.lock_of(workspace.master_ref) or workspace.repository.lock_of(REF)
     hint = f"if no git is at work, remove '{locked}'" if locked else "try again"
     return Landing(Landed.BLOCKED, f"'{workspace.master}' could not be moved in {TRIES} tries", hint)

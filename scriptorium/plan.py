@@ -20,11 +20,14 @@ worktree is involved, and killing a writer anywhere leaves at most objects that 
 
 from __future__ import annotations
 
+import fcntl
+import os
 import random
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -46,7 +49,10 @@ PARSED_MOST = 10_000
 """How many parsed tickets are kept in memory."""
 
 TRIES = 200
-"""How often a change is decided anew before giving up; four are usual with eight writers at once."""
+"""How often a change is decided anew before giving up; writers let each other go first, so that one is usual."""
+
+COURTESY = 5.0
+"""Seconds that a writer lets others go first, before it tries against them."""
 
 
 @dataclass
@@ -228,6 +234,14 @@ def pause(turn: int) -> None:
     time.sleep(random.uniform(0, min(0.001 * 2 ** min(turn, 10), 0.1)))
 
 
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def path_ok(line: str) -> bool:
     """Tell whether a line of the ``planned`` file has both its parts."""
     return bool(re.fullmatch(r"[0-9a-f]{40,64} \S.*", line))
@@ -331,22 +345,39 @@ class PlanStore:
         ``decide`` returns None when there is nothing to do (any more); then so does this.
         """
         what = ""
-        for turn in range(TRIES):
-            plan = self.snapshot()
-            change = decide(plan)
-            if change is None:
-                return None
-            written = self.commit(plan, change)
-            if written is not None:
-                return written
-            what = f"{change.verb} {change.subject}"
-            pause(turn)
+        with self.turn():
+            for turn in range(TRIES):
+                plan = self.snapshot()
+                change = decide(plan)
+                if change is None:
+                    return None
+                written = self.commit(plan, change)
+                if written is not None:
+                    return written
+                what = f"{change.verb} {change.subject}"
+                pause(turn)
         lock = self.repository.lock_of(REF)
         # a lock that has outlasted all that is nobody at work, and would be waited for in silence
         hint, code = (
             (f"if no git is at work, remove '{lock}'", ExitCode.FAILED) if lock else ("try again", ExitCode.LOCKED)
         )
         raise ScriptoriumError(f"'{what}' could not be written to '{BRANCH}' in {TRIES} tries", hint, code)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Let the writers who were here first finish, for a while.
+
+        A courtesy, so that few of many write in vain: what holds is decided by the compare-and-swap alone.
+        """
+        handle = os.open(self.repository.common_dir, os.O_RDONLY)
+        try:
+            deadline = time.monotonic() + COURTESY
+            with suppress(OSError):  # a file system without such locks
+                while not _locked(handle) and time.monotonic() < deadline:
+                    time.sleep(random.uniform(0.001, 0.02))
+            yield
+        finally:
+            os.close(handle)
 
     def follow(self, old: str, new: str) -> None:
         """Take along a checkout of the plan branch, which would otherwise show our change reversed."""

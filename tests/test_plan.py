@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -260,6 +261,35 @@ def test_eight_writers_at_once_lose_no_transition(project: Project, store: PlanS
 
 
 # -- a checkout of the plan -----------------------------------------------------------------------------
+
+
+def test_a_writer_lets_the_one_before_it_finish(project: Project, store: PlanStore) -> None:
+    other, order = PlanStore(store.repository), list[str]()
+
+    def write() -> None:
+        assert other.transact(lambda _: Change("second"))
+        order.append("second")
+
+    with store.turn():
+        thread = threading.Thread(target=write)
+        thread.start()
+        plan = store.snapshot()
+        assert store.commit(plan, Change("first"))  # nobody was before it
+        order.append("first")
+    thread.join()
+
+    assert order == ["first", "second"]
+    assert project.plan_log()[-2:] == ["scriptorium: first", "scriptorium: second"]
+
+
+def test_a_writer_that_is_stopped_in_its_turn_holds_nobody_up_for_good(
+    project: Project, store: PlanStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scriptorium.plan.COURTESY", 0.05)
+    with PlanStore(store.repository).turn():
+        assert store.transact(lambda _: Change("all the same"))
+
+    assert project.plan_log()[-1] == "scriptorium: all the same"
 
 
 def test_a_checkout_of_the_plan_follows(project: Project, store: PlanStore, tmp_path: Path) -> None:
