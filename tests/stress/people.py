@@ -23,6 +23,8 @@ hand_in() { scriptorium submit-pr "summary of $n" >/dev/null; }
 """
 )
 
+NESTED = "git init -q own-$n; cd own-$n; keep $me inner-$n; git add -A; git commit -qm In"
+
 OUTCOMES = {
     "submit": 'keep $me $file; commit $me; hand_in',
     "submit uncommitted": 'keep $me $file; echo "$me" >>shared; hand_in',
@@ -33,12 +35,12 @@ OUTCOMES = {
     "no submit": 'keep $me $file; commit $me; keep $me $file-rest',
     "nothing": 'hand_in || true',
     "crash": 'keep $me $file; exit 3',
-    "junk": 'head -c 3000 /dev/urandom; printf "\\377\\000{{}}\\n" >&2; keep $me $file; keep $me "$(printf \'a\\tb\')-$n"',
+    "junk": 'keep $me "$(printf "a\\tb")-$n"; head -c 3000 /dev/urandom; echo {{}} >&2; keep $me $file',
     "more after submit": 'keep $me $file; hand_in; keep $me $file-more; commit $me; keep $me $file-rest',
     "leaves the branch": 'git checkout -q --detach; keep $me $file; commit $me; keep $me $file-rest',
     "other branch": 'git checkout -qb side/$n; keep $me $file; commit $me; hand_in',
-    "repository within": 'keep $me $file; git init -q own-$n; cd own-$n; keep $me inner-$n; git add -A; git commit -qm In',
-    "submit, repository within": 'keep $me $file; hand_in; git init -q own-$n; cd own-$n; keep $me inner-$n; git add -A; git commit -qm In',
+    "repository within": f"keep $me $file; {NESTED}",
+    "submit, repository within": f"keep $me $file; hand_in; {NESTED}",
     "breaks the worktree": 'keep $me $file; commit $me; keep $me $file-rest; rm .git',
 }  # fmt: skip
 
@@ -67,15 +69,15 @@ MANAGERS = {
     "fails": f'set -- ""; {TICKET} >tickets/open/made-$n.md; keep $me stray-$n; exit 1',
 }  # fmt: skip
 
-SEEN = f"""
-{{
+SEEN = """
+{
     git symbolic-ref HEAD; git status --porcelain -uall; git stash list --format=%H
     git status --porcelain -uall | cut -c4- | while read -r f; do [ ! -f "$f" ] || cksum "$f"; done
     git for-each-ref | grep -v -e refs/heads/scriptorium/ -e refs/scriptorium/ -e refs/heads/master -e refs/heads/side/
     git diff --cached | cksum; cksum .git/config .git/info/exclude
-}}
+}
 """
-"""How a checkout looks to its person; what of it may never change but by them. The branch is `{PLAN}`'s neighbour."""
+"""How a checkout looks to its person, and all around it that nobody else may change."""
 
 
 def at_checkout(script: str) -> str:

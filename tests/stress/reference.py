@@ -6,6 +6,7 @@ model allows, with exactly the files that belong to it.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -53,6 +54,12 @@ def depends(text: str) -> list[str]:
     return [word for word in re.split(r"[, ]+", found[1]) if word] if found else []
 
 
+def blob_id(text: str) -> str:
+    """Return the id that git has for a file's content."""
+    data = text.encode()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
 @dataclass
 class Reference:
     """What the plan says now, and what it may say next."""
@@ -90,6 +97,11 @@ class Reference:
         done = {name[:4] for name in self.tickets("done")}
         able = [name for name in self.tickets("open") if set(depends(self.text(name))) <= done]
         return sorted(able, key=lambda name: ("priority: 1" not in self.text(name), name))
+
+    def due(self, path: str) -> bool:
+        """Tell whether something is to be planned from a file, as it has changed since that was last done."""
+        planned = f"{blob_id(self.files[path])} {path}" if path in self.files else ""
+        return planned not in ["", *self.files.get("planned", "").splitlines()]
 
     # -- following ---------------------------------------------------------------------------------------
 

@@ -1,14 +1,11 @@
-"""Everything at once: writers on one plan, daemons, steps, hooks and people in one repository, and nothing done twice."""
+"""Everything at once: writers, daemons, steps, hooks and people in one repository, and nothing is done twice."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import time
-from collections import Counter
-from pathlib import Path
 
 from scriptorium.commands.fsck import fsck
 from tests import figures

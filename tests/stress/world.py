@@ -28,8 +28,10 @@ NESTED = 2.0
 """Seconds that a command waits for another one in its midst; they may wait for each other."""
 
 WATCHED = frozenset(
-    ("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.posix_spawn", "os.fork", "os.forkpty")
-    + ("subprocess.Popen", "fcntl.flock", "shutil.rmtree", "socket.bind", "socket.connect", "os.chmod", "os.kill")
+    (
+        *("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.chmod", "os.kill", "shutil.rmtree"),
+        *("subprocess.Popen", "os.posix_spawn", "os.fork", "fcntl.flock", "socket.bind", "socket.connect"),
+    )
 )
 """The audit events that are counted: whatever a process does to the world, and what it looks at there."""
 
@@ -44,7 +46,10 @@ echo "$tree" >>"$FACTS/green"
 """
 """Red is what holds a file of that name. Notes which trees it has seen, and whether it saw anything else."""
 
-VERBS = "init architect manager assign code merge health run status worktrees fsck rescue clean hooks submit_pr".split()
+VERBS = (
+    *("init", "architect", "manager", "assign", "code", "merge", "health", "run", "status", "worktrees"),
+    *("fsck", "rescue", "clean", "hooks", "submit_pr"),
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class World:
         project.commit_plan({"spec.md": spec})
         planned = f"{project.git('rev-parse', f'{PLAN}:spec.md')} spec.md\n"
         project.commit_plan({"planned": planned})
-        for id, depends in (("0001", ()), ("0002", ()), ("0003", ("0001",))):
+        for id, depends in (("0001", ()), ("0002", ("0001",))):
             project.ticket(id, depends=depends)
         (directory / "facts").mkdir()
         (directory / "facts" / "gate").write_text(GATE)
@@ -153,7 +158,7 @@ class World:
         ):
             os.dup2(os.open(file, flags, 0o600), number)
         sys.stdin, sys.stdout, sys.stderr = (
-            io.TextIOWrapper(os.fdopen(number, mode), line_buffering=True)  # type: ignore[arg-type]
+            io.TextIOWrapper(os.fdopen(number, mode), line_buffering=True)
             for number, mode in ((0, "rb"), (1, "wb"), (2, "wb"))
         )
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -268,4 +273,3 @@ def _wait_for_group(file: Path) -> None:
     while alive():
         assert time.monotonic() < deadline, "a command in the midst of another hangs"
         time.sleep(0.005)
-
