@@ -106,6 +106,7 @@ def _checkout(workspace: Workspace, plan: Plan) -> Path:
     """Return the planning worktree at a snapshot; what somebody left in there is kept first."""
     path = workspace.paths.plan_worktree
     repository = workspace.repository
+    worktrees.discard_half_made(workspace, path)
     if path.exists():
         worktrees.unlock(workspace, path)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,6 +41,15 @@ def _is_half_made(git_dir: Path) -> bool:
     return lock.exists() and lock.read_text().strip() == "initializing"
 
 
+def discard_half_made(workspace: Workspace, path: Path) -> None:
+    """Remove what a killed `git worktree add` left in a place; nobody can have worked in there."""
+    with suppress(OSError, GitError):
+        if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+            path.rmdir()
+        elif _is_half_made(workspace.repository.directory_of(path)):
+            shutil.rmtree(path)
+
+
 def ensure(workspace: Workspace, ticket: str) -> Path:
     """Return a ticket's worktree with its branch checked out, made from master if there is none."""
     restore(workspace, ticket)
@@ -73,6 +83,7 @@ def restore(workspace: Workspace, ticket: str) -> str:
 def _make(workspace: Workspace, path: Path, ticket: str) -> str:
     """Make a ticket's worktree, with the lock held, and return where it is kept what was in its place."""
     branch = branch_of(ticket)
+    discard_half_made(workspace, path)
     kept = vacate(workspace, path, ticket, f"the worktree of ticket '{ticket}' had left its branch")
     known = workspace.repository.resolve(f"refs/heads/{branch}")
     start = "" if known else workspace.master_commit()

@@ -283,6 +283,7 @@ def test_a_worktree_that_a_killed_git_left_half_made_is_made_anew(project: Proje
     assert project.run("code", name)[:2] == (0, f"{name}\n")
 
     assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "file\nlist"
+    assert [path.name for path in project.worktree(name).parent.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("what", ["a file", "a link to nowhere"])
