@@ -39,7 +39,7 @@ manager*)
     exit ;;
 *0001-first)
     case $asked in
-    *'failed: conflict'*) printf 'song\nfirst\nsecond\n' >song ;;
+    *'failed: conflict'*) printf 'song\nfirst\nsecond\n' >song; rm -f broken ;;
     *'failed: gate'*) printf 'song\nfirst\n' >song; rm -f broken ;;
     *)
         (cd "$SCRIPTORIUM_REPO" && scriptorium assign >/dev/null)

@@ -93,6 +93,8 @@ class _Points:
         at, _, step = self.at.partition(" step ")
         if step and at == point:
             environment["CRASH_STEP"] = step
+            if self.action != "kill":
+                environment["CRASH_ERRNO"] = self.action
         if self.steps or (step and at == point):
             environment["CRASH_STEPS"] = steps_file(self.steps or self.base, point)
             environment["LD_PRELOAD"] = os.environ["CRASH_LIBRARY"]

@@ -1,7 +1,8 @@
-/* Loaded into git by LD_PRELOAD, it tells each call that changes a file, and dies before one of them.
+/* Loaded into git by LD_PRELOAD, it tells each call that changes a file; from one of them on git dies, or all fail.
  *
  *   CRASH_STEPS   the file that gets a line for each call: what, and on which path
  *   CRASH_STEP    the number of the call before which git and the flow are killed; without it, none is
+ *   CRASH_ERRNO   with it nothing is killed, but that call and all later ones fail with this error
  *   CRASH_GROUP   the process group of the flow
  *
  * Processes that git starts count on, as they inherit all of it. These are the calls that git is made with on
@@ -9,6 +10,7 @@
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -20,26 +22,35 @@
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-static void step(const char *call, const char *path)
+/* Tells a call, and returns whether it is to fail, with errno set. */
+static int step(const char *call, const char *path)
 {
 	char line[4096], seen[65536];
 	const char *steps = getenv("CRASH_STEPS"), *wanted = getenv("CRASH_STEP"), *group = getenv("CRASH_GROUP");
+	const char *fault = getenv("CRASH_ERRNO");
+	int fails = 0, error = errno;
 	int fd = steps ? REAL(open64)(steps, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
 	if (fd < 0)
-		return;
+		return 0;
 	int length = snprintf(line, sizeof line, "%s %s\n", call, path);
 	if (REAL(write)(fd, line, length) == length && wanted) {
 		int count = 0;
 		ssize_t size = pread(fd, seen, sizeof seen, 0);
 		for (ssize_t i = 0; i < size; i++)
 			count += seen[i] == '\n';
-		if (count == atoi(wanted)) {
+		if (fault)
+			fails = count >= atoi(wanted);
+		else if (count == atoi(wanted)) {
 			if (group)
 				kill(-atoi(group), SIGKILL);
 			kill(0, SIGKILL); /* git has a session of its own */
 		}
 	}
 	close(fd);
+	if (fails && atoi(fault) == ENOSPC && (!strcmp(call, "unlink") || !strcmp(call, "rmdir")))
+		fails = 0; /* which a full disk does not keep from being done */
+	errno = fails ? atoi(fault) : error;
+	return fails;
 }
 
 static int is_there(const char *path)
@@ -54,15 +65,15 @@ int open64(const char *path, int flags, ...)
 	va_start(rest, flags);
 	mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;
 	va_end(rest);
-	if (flags & (O_CREAT | O_TRUNC) && strcmp(path, "/dev/null"))
-		step("open", path);
+	if (flags & (O_CREAT | O_TRUNC) && strcmp(path, "/dev/null") && step("open", path))
+		return -1;
 	return REAL(open64)(path, flags, mode);
 }
 
 FILE *fopen64(const char *path, const char *mode)
 {
-	if (strpbrk(mode, "wa+") && strcmp(path, "/dev/null"))
-		step("open", path);
+	if (strpbrk(mode, "wa+") && strcmp(path, "/dev/null") && step("open", path))
+		return NULL;
 	return REAL(fopen64)(path, mode);
 }
 
@@ -74,52 +85,58 @@ ssize_t write(int fd, const void *data, size_t size)
 		snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
 		ssize_t length = readlink(link, path, sizeof path - 1);
 		path[length > 0 ? length : 0] = 0;
-		step("write", path);
+		if (step("write", path))
+			return -1;
 	}
 	return REAL(write)(fd, data, size);
 }
 
 int ftruncate64(int fd, off64_t size)
 {
-	step("truncate", "");
+	if (step("truncate", ""))
+		return -1;
 	return REAL(ftruncate64)(fd, size);
 }
 
 int rename(const char *old, const char *new)
 {
-	step("rename", new);
+	if (step("rename", new))
+		return -1;
 	return REAL(rename)(old, new);
 }
 
 int link(const char *old, const char *new)
 {
-	step("link", new);
+	if (step("link", new))
+		return -1;
 	return REAL(link)(old, new);
 }
 
 int symlink(const char *target, const char *path)
 {
-	step("symlink", path);
+	if (step("symlink", path))
+		return -1;
 	return REAL(symlink)(target, path);
 }
 
 int mkdir(const char *path, mode_t mode)
 {
-	if (!is_there(path) && !strstr(path, "/objects/")) /* of which there are more or less, as ids will have it */
-		step("mkdir", path);
+	/* of directories of objects there are more or less, as ids will have it */
+	if (!is_there(path) && !strstr(path, "/objects/") && step("mkdir", path))
+		return -1;
 	return REAL(mkdir)(path, mode);
 }
 
 int rmdir(const char *path)
 {
-	if (is_there(path))
-		step("rmdir", path);
+	if (is_there(path) && step("rmdir", path))
+		return -1;
 	return REAL(rmdir)(path);
 }
 
 int unlink(const char *path)
 {
-	if (is_there(path))
-		step("unlink", path);
+	if (is_there(path) && step("unlink", path))
+		return -1;
 	return REAL(unlink)(path);
 }
