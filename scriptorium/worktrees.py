@@ -11,7 +11,7 @@ from scriptorium import locks, rescue
 from scriptorium.errors import ScriptoriumError, is_wanting
 from scriptorium.git import GitError, RefUpdate
 from scriptorium.plan import Plan
-from scriptorium.ticket import State, branch_of
+from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, ticket_id
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -196,6 +196,16 @@ def sweep(workspace: Workspace, plan: Plan) -> None:
         sound = is_sound(workspace, path, branch_of(ticket)) and not workspace.repository.changes(path)
         if sound and workspace.repository.is_ancestor(tip, workspace.master_commit()):
             remove(workspace, ticket, tip)
+
+
+def sweep_branches(workspace: Workspace, plan: Plan) -> None:
+    """Remove the branches of done tickets that lie in master and are checked out nowhere, which a crash left."""
+    for ref, tip in workspace.repository.refs(f"refs/heads/{BRANCH_PREFIX}*").items():
+        branch = ref.removeprefix("refs/heads/")
+        done = ticket_id(branch.removeprefix(BRANCH_PREFIX)) in plan.ids[State.DONE]
+        free = done and not workspace.repository.checkouts(branch)
+        if free and workspace.repository.is_ancestor(tip, workspace.master_commit()):
+            workspace.repository.update_refs(RefUpdate(ref, "", tip))
 
 
 def remove(workspace: Workspace, ticket: str, landed: str) -> None:

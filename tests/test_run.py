@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import driver, watchdog
+from scriptorium import driver, watchdog, worktrees
+from scriptorium.commands.merge import Ended, Merged, merge
 from scriptorium.driver import Driver
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError
@@ -873,3 +874,20 @@ def test_drafts_of_writers_that_were_killed_go_and_those_of_others_stay(project:
     assert project.run("run", "--once").code == 0
 
     assert (left.exists(), at_work.exists()) == (False, True)
+
+
+@pytest.mark.parametrize("left", ["worktree and branch", "branch"])
+def test_what_a_crash_left_of_the_last_landing_is_cleared_away_at_the_start(
+    project: Project, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    name = project.queued()
+    with monkeypatch.context() as patched:
+        patched.setattr(worktrees, "remove", lambda *_: None)
+        assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    if left == "branch":
+        project.git("worktree", "remove", str(project.worktree(name)))
+
+    assert project.run("run", "--once").code == 0
+
+    assert not project.worktree(name).exists()
+    assert project.refs("refs/heads/scriptorium/ticket-") == {}

@@ -117,6 +117,17 @@ def merge(workspace: Workspace) -> Merged | None:
     return None
 
 
+def tidy(workspace: Workspace) -> None:
+    """Clear away what a crash between a landing and its clean-up left, unless another merge is under way."""
+    directory = workspace.paths.ensure(workspace.paths.lock("merge").parent)
+    try:
+        with locks.hold(directory / "merge.lock", "merge"):
+            worktrees.sweep(workspace, workspace.plan.snapshot())
+            worktrees.sweep_branches(workspace, workspace.plan.snapshot())
+    except ScriptoriumError as error:
+        log.debug("%s", error.message)  # a merge that is under way sweeps as well
+
+
 def _refuse(found: MasterHealth) -> NoReturn:
     raise ScriptoriumError(
         f"master is red at '{found.commit[:12]}', so nothing lands",

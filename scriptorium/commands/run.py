@@ -8,6 +8,7 @@ import sys
 
 from scriptorium import locks, log, process
 from scriptorium.cli import Command, Flag
+from scriptorium.commands.merge import tidy
 from scriptorium.driver import Driver
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
@@ -40,6 +41,7 @@ class Run(Command):
             sockets = workspace.paths.ensure(workspace.paths.sockets)
             discard_stale(sockets)
             workspace.paths.discard_drafts()
+            tidy(workspace)
             with Endpoint(*workspace.config.endpoint, sockets) as endpoint, process.stoppable():
                 return self._drive(workspace, endpoint)
 
