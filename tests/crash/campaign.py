@@ -62,12 +62,15 @@ class Bench:
         file = Path(steps_file(str(self.flow.base), point.partition(" step ")[0]))
         return point not in self.steps or normal(file.read_text(), self.flow.base).endswith(f"{self.steps[point]}\n")
 
-    def judge(self, more_calls: int = 1) -> list[str]:
-        """Return what is wrong when the flow as it stands is taken up again, and agents called so much more often."""
+    def judge(self, more_calls: int = 1, without: str = "") -> list[str]:
+        """Return what is wrong when the flow as it stands is taken up again, and agents called so much more often.
+
+        ``without`` is a function of the product that is taken out of it.
+        """
         left = [*self.flow.project.paths.home.rglob(f"*{DRAFT}"), *(self.flow.project.root / ".git").rglob("*.lock")]
         for file in left:
             os.utime(file, (0, 0))  # as if it had been taken up a while later
-        ended = self.flow.run()
+        ended = self.flow.without(without) if without else self.flow.run()
         wrong = [] if ended.status == 0 else [f"exit code {ended.status}: {ended.out[-2000:]}"]
         wrong += compare.look(self.flow).differences(self.clean)
         return wrong + [f"called again: {call}" for call in compare.again(self.flow, self.calls, more_calls)]
@@ -83,6 +86,23 @@ def kill(bench: Bench, point: str) -> Outcome:
         if bench.flow.broken_off(point).status == -9 and bench.was_at(point):
             return Outcome(f"{point} {bench.steps.get(point, '')}", True, tuple(bench.judge()))
     return Outcome(point, False)
+
+
+def kill_twice(bench: Bench, pair: str) -> Outcome:
+    """Kill a flow at a point, and the one that takes it up after so many points, ``<point> | <number>``."""
+    point, _, number = pair.rpartition(" | ")
+    bench.flow.reset()
+    first = bench.flow.broken_off(point)
+    second = bench.flow.broken_off(f"number {number}")
+    return Outcome(pair, (first.status, second.status) == (-9, -9), tuple(bench.judge(2)))
+
+
+def kill_and_break(bench: Bench, case: str) -> Outcome:
+    """Kill a flow at a point, and take it up without what mends that, ``<point> | <function>``."""
+    point, _, function = case.rpartition(" | ")
+    bench.flow.reset()
+    reached = bench.flow.broken_off(point).status == -9 and bench.was_at(point)
+    return Outcome(case, reached, tuple(bench.judge(without=function)))
 
 
 _bench: Bench

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from tests.support import CHECKOUT, Project, sealed, write_script
 LIMIT = 60
 """Seconds for a flow; it takes two or three."""
 
-TICKETS = ("0001-first", "0002-second")
+INSIDE = f"{Path(__file__).with_name('inside')}{os.pathsep}{CHECKOUT}"
+"""What makes the processes of a flow load sitecustomize.py."""
 
 AGENT = r"""
 echo "$SCRIPTORIUM_ROLE $SCRIPTORIUM_TICKET" >>"$FACTS/calls"
@@ -125,9 +126,10 @@ class Flow:
 
     def run(self, **env: str) -> Ended:
         """Run the flow to its end, be it that it is killed."""
-        with self.start(**env) as process:
+        with self.start(**env) as process, suppress(subprocess.TimeoutExpired):
             process.wait(LIMIT)
-        return Ended(process.returncode, (self.base / "out").read_text())
+            return Ended(process.returncode, (self.base / "out").read_text())
+        return Ended(1, f"not within {LIMIT} s: {(self.base / 'out').read_text()}")
 
     @contextmanager
     def start(self, *argv: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -159,12 +161,15 @@ class Flow:
         """Run the flow up to a point, and let it be killed or fail there."""
         return self.run(**self._watched(CRASH_AT=point, CRASH_ACTION=action))
 
+    def without(self, function: str) -> Ended:
+        """Run the flow to its end with a function of the product taken out of it, ``module:name``."""
+        return self.run(PYTHONPATH=INSIDE, CRASH_BREAK=function)
+
     def _watched(self, **env: str) -> Mapping[str, str]:
-        inside = Path(__file__).with_name("inside")
         for file in self.base.glob("*.count"):
             file.unlink()
         return {
-            "PYTHONPATH": f"{inside}{os.pathsep}{CHECKOUT}",
+            "PYTHONPATH": INSIDE,
             "CRASH_BASE": str(self.base),
             "CRASH_LIBRARY": str(self.library),
             **env,

@@ -8,18 +8,48 @@ its steps, for an hour or so, and not once for each kind of step.
 from __future__ import annotations
 
 import os
+import random
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from tests import figures
-from tests.crash.campaign import Campaign, campaign, kill, kinds, moments
+from tests.crash.campaign import Campaign, campaign, kill, kill_and_break, kill_twice, kinds, moments
+
+PAIRS = 40
+
+MENDERS = {
+    r"worktree remove .* before 1$": "scriptorium.worktrees:sweep",
+    r"gates/.DRAFT after 1$": "scriptorium.paths:Paths.discard_drafts",
+    r"os.remove .*SOCKET before 3$": "scriptorium.submission:discard_stale",
+    r"/agent of fork 4 exec 1$": "scriptorium.commands.code:abandoned",
+    r"fast-import .* before 3 step .* rename .*/scriptorium/plan$": "scriptorium.leftlocks:discard",
+    r"worktree add .*0001-first .* write .*/index.lock$": "scriptorium.worktrees:discard_half_made",
+    r"merge --ff-only .* before 2 step .* write FILE$": "scriptorium.git:Repository.unfinish",
+}
+"""What mends the work of a kill at a point, by an expression that finds the point."""
 
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Campaign]:
     with campaign() as workers:
         yield workers
+
+
+@pytest.mark.parametrize(("expression", "mender"), MENDERS.items(), ids=MENDERS.values())
+def test_a_product_that_does_not_mend_what_a_kill_left_is_found_out(
+    workers: Campaign, expression: str, mender: str
+) -> None:
+    points = {point: point for point in workers.points} | {
+        point: f"{point} {step}" for point, step in workers.steps.items()
+    }
+    point = next(point for point, text in points.items() if re.search(expression, text))
+
+    (outcome,) = workers.run(kill_and_break, [f"{point} | {mender}"])
+
+    assert outcome.reached
+    assert outcome.wrong
 
 
 def test_killed_at_any_point_and_started_again_it_ends_as_undisturbed(workers: Campaign) -> None:
@@ -42,3 +72,25 @@ def test_killed_at_any_point_and_started_again_it_ends_as_undisturbed(workers: C
     )
     assert not wrong, "\n".join(map(str, wrong))
     assert len(missed) * 100 <= len(outcomes), "\n".join(missed)
+
+
+def test_killed_again_while_it_recovers_it_ends_as_undisturbed(workers: Campaign) -> None:
+    seed = os.environ.get("SEED") or str(random.randrange(10**6))
+    chance = random.Random(seed)
+    print(f"\npairs: SEED={seed} repeats them")
+    points = [*moments(workers.points), *kinds(workers.steps)]
+    # the first points of a recovery are those that differ from run to run
+    pairs = [f"{chance.choice(points)} | {1 + int(chance.random() ** 2 * 250)}" for _ in range(PAIRS)]
+
+    outcomes = list(workers.run(kill_twice, pairs))
+
+    wrong = [outcome for outcome in outcomes if outcome.wrong]
+    twice = sum(outcome.reached for outcome in outcomes)
+    counts = [
+        ("pairs", len(outcomes)),
+        ("of them killed twice", twice),
+        ("ended otherwise than undisturbed", len(wrong)),
+    ]
+    figures.publish("pairs", counts)
+    assert not wrong, "\n".join(map(str, wrong))
+    assert twice * 2 >= len(outcomes)

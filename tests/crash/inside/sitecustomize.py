@@ -6,12 +6,14 @@ needs to know nothing. The environment says what to do::
 
     CRASH_BASE     the directory below which writes count
     CRASH_TRACE    a file that gets a line for each point
-    CRASH_AT       the point at which to act, as such a line names it
+    CRASH_AT       the point at which to act, as such a line names it, or 'number N' for the process's Nth
     CRASH_ACTION   'kill' (everything of the flow, at once), or the number of an errno to fail with
     CRASH_GROUP    the process group of the flow
     CRASH_STEPS    a directory for the steps of each git, a file each, by `steps_file`
     CRASH_LIBRARY  steps.c, compiled, by which a git tells its steps, or is killed at one:
                    a point within a git is the one before it and ' step <number>'
+    CRASH_BREAK    a function of the product, <module>:<name>, that is to do nothing: a harness that finds
+                   no fault then is worth nothing
 
 A point is named by what is the same in every run: the verb, the how-manieth process of that verb, what is
 done to what, and the how-manieth time. Ids, times, tokens and temporary names are taken out.
@@ -32,6 +34,11 @@ def _verb() -> str:
         return words[3]
     return ""
 
+
+if "CRASH_BREAK" in os.environ and _verb():
+    from tests.crash.points import take_out
+
+    take_out(os.environ["CRASH_BREAK"])
 
 if "CRASH_BASE" in os.environ and _verb():
     from tests.crash.points import watch
