@@ -45,7 +45,7 @@ TAKEN = 1 if os.environ.get("FAULTS") == "all" else 4
 
 def in_git(steps: dict[str, str]) -> list[str]:
     """Return the steps of git from which on all of its calls fail, one of each kind."""
-    return [f"{error} {step}" for step, error in zip(kinds(steps), cycle(CHANGES), strict=False)]
+    return [f"{error} {step}" for step, error in zip(kinds(steps), cycle(WRITES), strict=False)]
 
 
 def fail(bench: Bench, fault: str) -> Outcome:
