@@ -16,7 +16,7 @@ from scriptorium.causes import BACKEND, Cause
 from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
 from scriptorium.errors import ScriptoriumError
-from scriptorium.git import IDENTITY
+from scriptorium.git import IDENTITY, for_agents
 from scriptorium.harness import Event, Harness, Outcome, Task, runner
 from scriptorium.harness.choice import choose
 from scriptorium.harness.runner import last_session
@@ -42,6 +42,7 @@ def task(workspace: Workspace, role: str, prompt: str, directory: Path, subject:
         "GIT_CEILING_DIRECTORIES": str(directory.parent),
         "PATH": f"{launcher(workspace)}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         **identity(workspace),
+        **for_agents(),
     }
     logs = workspace.paths.ensure(workspace.paths.attempts / subject)
     price = config.prices.get(model)

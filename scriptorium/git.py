@@ -68,6 +68,21 @@ SETTINGS = {
     "submodule.recurse": "false",
 }
 
+# What git says is committed has to outlast a loss of power, and by default it is not: objects and then the ref
+# that names them go to the disk before git ends. `batch` is one flush for all objects of a process.
+DURABLE = (
+    ((2, 37), {"core.fsync": "committed,reference", "core.fsyncMethod": "batch"}),
+    ((2, 36), {"core.fsync": "committed,reference"}),
+    ((0, 0), {"core.fsyncObjectFiles": "true"}),  # later versions warn of it each time
+)
+"""Settings by the version of git from which on they hold."""
+
+WITH_INDEX = ("-c", "core.fsync=committed,reference,index")
+"""Where the index is a person's, and nobody makes it anew."""
+
+_durable: dict[str, str] = {}
+"""Those of the version at hand, once it is known."""
+
 
 LIMIT = 1800.0
 """Seconds for git in a worktree, where an agent may have left a pipe that nobody ever writes to."""
@@ -169,6 +184,7 @@ def scrub_environment() -> None:
 
 def _environment() -> dict[str, str]:
     name, email = IDENTITY
+    settings = SETTINGS | _durable
     environment = {
         "LC_ALL": "C",
         "GIT_TERMINAL_PROMPT": "0",
@@ -178,12 +194,20 @@ def _environment() -> dict[str, str]:
         "GIT_AUTHOR_EMAIL": email,
         "GIT_COMMITTER_NAME": name,
         "GIT_COMMITTER_EMAIL": email,
-        "GIT_CONFIG_COUNT": str(len(SETTINGS)),
     }
-    for number, (key, value) in enumerate(SETTINGS.items()):
-        environment[f"GIT_CONFIG_KEY_{number}"] = key
-        environment[f"GIT_CONFIG_VALUE_{number}"] = value
-    return environment
+    return environment | _by_environment(settings)
+
+
+def _by_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    found = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (key, value) in enumerate(settings.items()):
+        found |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return found
+
+
+def for_agents() -> dict[str, str]:
+    """Return what an agent's own git has to know: what it commits is to be as durable as the ref that we move to it."""
+    return _by_environment(_durable)
 
 
 def _missing() -> ScriptoriumError:
@@ -270,9 +294,11 @@ def check_version() -> str:
     """Return git's version, or raise when it is older than needed."""
     text = query("version")[1].decode().strip()
     found = re.search(r"(\d+)\.(\d+)", text)
-    if not found or (int(found[1]), int(found[2])) < MINIMUM:
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    if version < MINIMUM:
         wanted = ".".join(map(str, MINIMUM))
         raise ScriptoriumError(f"'{text}' is too old", f"install git {wanted} or newer", ExitCode.CONFIG)
+    _durable.update(next(settings for first, settings in DURABLE if version >= first))
     return text
 
 
@@ -700,7 +726,7 @@ class Repository:
     def fast_forward(self, checkout: Path, commit: str) -> list[str]:
         """Move a checked-out branch with its files to a descendant; return the files that stand in the way."""
         # an ignored file is the user's as any other, and git's default is to overwrite it
-        argv = ("merge", "--ff-only", "--no-overwrite-ignore", "--quiet", "--no-stat", commit)
+        argv = (*WITH_INDEX, "merge", "--ff-only", "--no-overwrite-ignore", "--quiet", "--no-stat", commit)
         status, _, err = run(*argv, cwd=checkout, accept=(0, 1, 2, 128))
         if status == 0:
             return []
@@ -726,7 +752,7 @@ class Repository:
 
     def follow(self, checkout: Path, old: str, new: str) -> bool:
         """Bring a checkout from ``old`` to ``new``; False, and nothing changed, when edits are in the way."""
-        return run("read-tree", "-m", "-u", old, new, cwd=checkout, accept=(0, 128))[0] == 0
+        return run(*WITH_INDEX, "read-tree", "-m", "-u", old, new, cwd=checkout, accept=(0, 128))[0] == 0
 
     def could_follow(self, checkout: Path, old: str, new: str) -> bool:
         """Tell whether `follow` would work, without changing anything."""
