@@ -53,7 +53,7 @@ crash-test: $(VENV)/developing
 	$(BIN)/pytest -s tests/crash
 
 stress-test: $(VENV)/developing
-	$(BIN)/pytest -s -n auto tests/stress
+	$(BIN)/pytest -s tests/stress
 
 # the real agent programs, from npm, in the versions that this file names
 $(AGENTS)/installed: tests/integration/package.json
