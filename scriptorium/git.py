@@ -617,6 +617,21 @@ class Repository:
         """Remove a worktree whose work is kept elsewhere; what it still holds is gone."""
         self.git("worktree", "remove", "--force", "--force", str(path))
 
+    def repair_worktrees(self) -> None:
+        """Write the .git files of worktrees anew that have lost them."""
+        self.git("worktree", "repair", accept=(0, 1))
+
+    def has_gone_worktrees(self, home: Path) -> bool:
+        """Tell whether git still knows a worktree below a directory that is gone, or has half forgotten one."""
+        for directory in (self.common_dir / "worktrees").glob("*"):
+            try:
+                place = (directory / os.fsdecode((directory / "gitdir").read_bytes().strip())).parent
+            except OSError:
+                return True
+            if home in place.parents and not place.exists():
+                return True
+        return False
+
     def prune_worktrees(self) -> None:
         """Forget worktrees whose directories are gone."""
         self.git("worktree", "prune")

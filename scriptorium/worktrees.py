@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -192,14 +193,23 @@ def sweep(workspace: Workspace, plan: Plan) -> None:
         ticket = path.name
         if ticket not in plan.tickets(State.DONE) or locks.is_held(workspace.paths.ticket_lock(ticket)):
             continue
+        if not (path / ".git").exists():
+            workspace.repository.repair_worktrees()  # a removal that was killed has taken that file first
         tip = workspace.repository.resolve(f"refs/heads/{branch_of(ticket)}")
-        sound = is_sound(workspace, path, branch_of(ticket)) and not workspace.repository.changes(path)
+        sound = is_sound(workspace, path, branch_of(ticket)) and not _holds_more(workspace, path)
         if sound and workspace.repository.is_ancestor(tip, workspace.master_commit()):
             remove(workspace, ticket, tip)
 
 
+def _holds_more(workspace: Workspace, path: Path) -> bool:
+    """Tell whether a worktree has anything that its branch has not; what is missing was removed from it."""
+    return any(os.path.lexists(path / name) for name in workspace.repository.changes(path))
+
+
 def sweep_branches(workspace: Workspace, plan: Plan) -> None:
     """Remove the branches of done tickets that lie in master and are checked out nowhere, which a crash left."""
+    if workspace.repository.has_gone_worktrees(workspace.paths.home):
+        workspace.repository.prune_worktrees()
     for ref, tip in workspace.repository.refs(f"refs/heads/{BRANCH_PREFIX}*").items():
         branch = ref.removeprefix("refs/heads/")
         done = ticket_id(branch.removeprefix(BRANCH_PREFIX)) in plan.ids[State.DONE]

@@ -876,7 +876,7 @@ def test_drafts_of_writers_that_were_killed_go_and_those_of_others_stay(project:
     assert (left.exists(), at_work.exists()) == (False, True)
 
 
-@pytest.mark.parametrize("left", ["worktree and branch", "branch"])
+@pytest.mark.parametrize("left", ["worktree and branch", "half a worktree", "git directory", "branch"])
 def test_what_a_crash_left_of_the_last_landing_is_cleared_away_at_the_start(
     project: Project, monkeypatch: pytest.MonkeyPatch, left: str
 ) -> None:
@@ -884,10 +884,17 @@ def test_what_a_crash_left_of_the_last_landing_is_cleared_away_at_the_start(
     with monkeypatch.context() as patched:
         patched.setattr(worktrees, "remove", lambda *_: None)
         assert merge(project.workspace) == Merged(name, Ended.LANDED)
-    if left == "branch":
-        project.git("worktree", "remove", str(project.worktree(name)))
+    match left:
+        case "half a worktree":
+            (project.worktree(name) / ".git").unlink()
+            (project.worktree(name) / "Makefile").unlink()
+        case "git directory":
+            shutil.rmtree(project.worktree(name))
+        case "branch":
+            project.git("worktree", "remove", str(project.worktree(name)))
 
     assert project.run("run", "--once").code == 0
 
     assert not project.worktree(name).exists()
+    assert name not in project.git("worktree", "list")
     assert project.refs("refs/heads/scriptorium/ticket-") == {}
