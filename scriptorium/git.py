@@ -809,6 +809,11 @@ class Repository:
         pairs = zip(out[::2], out[1::2], strict=False)
         return {os.fsdecode(path): facts.split()[3].decode() for facts, path in pairs if facts[8:14] == b"160000"}
 
+    def links(self, commit: str) -> dict[str, str]:
+        """Return all links of a commit to commits of other repositories: path to commit."""
+        lines = (line.split(b"\t", 1) for line in self.git("ls-tree", "-r", "-z", commit)[1].split(b"\0") if line)
+        return {os.fsdecode(path): facts.split()[2].decode() for facts, path in lines if facts[:6] == b"160000"}
+
     def unpushed(self, worktree: Path, links: Mapping[str, str]) -> list[str]:
         """Return the links of a worktree whose commit no remote knows: it goes with the worktree."""
         found = []

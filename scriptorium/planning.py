@@ -115,6 +115,7 @@ def _checkout(workspace: Workspace, plan: Plan) -> Path:
             if loose or repository.changes(path):
                 commit = repository.snapshot(path, head, "Files found in the planning worktree")
                 rescue.keep(workspace, commit, "plan", f"'{path}' held changes that nobody had taken")
+                rescue.spare(workspace, path, commit, plan.commit)
             repository.reset_detached(path, plan.commit)
             return path
         except (GitError, NotADirectoryError):
@@ -145,5 +146,6 @@ def _collect(
         why = f"{subject} failed half way" if failed else f"{subject} made commits of its own"
         why = f"{subject} wrote {', '.join(strays)}, which it may not" if strays else why
         kept = rescue.keep(workspace, commit, subject, why)
+        rescue.spare(workspace, worktree, commit, plan.commit)
     repository.reset_detached(worktree, plan.commit)
     return Edits(plan, outcome, allowed, strays, commit, kept)

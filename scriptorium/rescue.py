@@ -41,11 +41,28 @@ def keep(workspace: Workspace, commit: str, subject: str, why: str) -> str:
     return ref
 
 
-def set_aside(path: Path, why: str = "found") -> Path:
-    """Move a directory out of the way, and return where it is now: ``found`` there, or ``left`` after a removal."""
-    aside = path.with_name(f"{path.name}.{why}-{secrets.token_hex(3)}")
+def set_aside(path: Path, why: str = "found", beside: Path | None = None) -> Path:
+    """Move a directory out of the way, and return where it is now: ``found`` there, or ``left`` after a removal.
+
+    It goes beside itself, or beside another.
+    """
+    place = beside or path
+    aside = place.with_name(f"{place.name}.{why}-{secrets.token_hex(3)}")
     path.rename(aside)
     return aside
+
+
+def spare(workspace: Workspace, worktree: Path, commit: str, becomes: str = "") -> None:
+    """Move the repositories beside a worktree that lie in it, and would go when that becomes another commit, or goes.
+
+    ``commit`` is of all that it holds, and has their names alone. Submodules stay, as theirs is elsewhere.
+    """
+    links = workspace.repository.links(commit)
+    known = workspace.repository.links(becomes) if links and becomes else {}
+    for name in workspace.repository.embedded(commit, {path: oid for path, oid in links.items() if path not in known}):
+        if (worktree / name).is_dir():
+            aside = set_aside(worktree / name, beside=worktree)
+            logging.getLogger(__name__).warning("'%s' is a repository of its own: kept as '%s'", name, aside)
 
 
 def everything(workspace: Workspace) -> list[Kept]:

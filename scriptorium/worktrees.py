@@ -100,6 +100,7 @@ def vacate(workspace: Workspace, path: Path, ticket: str, why: str) -> str:
         _, head = workspace.repository.head_of(path)
         commit = workspace.repository.snapshot(path, head, f"Work found in the worktree of ticket {ticket}")
         kept = rescue.keep(workspace, commit, ticket, why)
+        rescue.spare(workspace, path, commit)
         workspace.repository.remove_worktree(path)
     except (GitError, NotADirectoryError, FileNotFoundError) as error:
         if isinstance(error, GitError) and error.system:
@@ -182,7 +183,9 @@ def put_aside(workspace: Workspace, ticket: str, why: str, commit: str = "") -> 
     """Take a ticket's worktree back to its branch, or to a commit; the rest is kept by the rescue ref returned."""
     path = workspace.paths.ticket_worktree(ticket)
     _, head = workspace.repository.head_of(path)
-    kept = rescue.keep(workspace, workspace.repository.snapshot(path, head, why), ticket, why)
+    held = workspace.repository.snapshot(path, head, why)
+    kept = rescue.keep(workspace, held, ticket, why)
+    rescue.spare(workspace, path, held, commit or head)
     workspace.repository.reset(path, commit or head)
     return kept
 

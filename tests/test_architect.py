@@ -130,6 +130,16 @@ def test_commits_of_the_agent_are_kept_and_its_areas_taken_all_the_same(project:
     assert project.git("rev-parse", f"{kept}^") == made
 
 
+def test_repository_that_the_agent_made_is_kept_with_all_its_history(project: Project) -> None:
+    project.agent("git init -q own; git -C own commit -q --allow-empty -m One; echo '# Core' >areas/core.md")
+
+    result = project.run("architect")
+
+    assert (result.code, result.out) == (0, "core\n")
+    [aside] = project.paths.plan_worktree.parent.glob("plan.found-*")
+    assert project.git("log", "--format=%s", cwd=aside) == "One"
+
+
 def test_plan_of_the_original_is_taken_over_without_an_agent(project: Project) -> None:
     project.commit_plan(
         {

@@ -68,6 +68,23 @@ def test_what_is_in_master_goes_when_it_is_said_and_not_before(project: Project)
     assert project.run("clean") == (0, "", "")
 
 
+def test_a_repository_within_a_worktree_is_kept_beside_it(project: Project) -> None:
+    path = worktree(project, "0001-x", "done")
+    project.git("init", "--quiet", "own", cwd=path)
+    project.git("commit", "--quiet", "--allow-empty", "--message", "One", cwd=path / "own")
+    commit(path, project)
+    project.git("add", "own", cwd=path)
+    project.git("commit", "--quiet", "--message", "A link, whose files are in no commit", cwd=path)
+
+    result = project.run("clean", "-f")
+
+    assert result.code == 0
+    assert not path.exists()
+    [aside] = path.parent.glob("0001-x.found-*")
+    assert f"'own' is a repository of its own: kept as '{aside}'" in result.err
+    assert project.git("log", "--format=%s", cwd=aside) == "One"
+
+
 @pytest.mark.parametrize("state", ["done", ""])
 def test_work_of_a_finished_ticket_goes_only_after_a_ref_keeps_it(project: Project, state: str) -> None:
     path = worktree(project, "0001-x", state)

@@ -99,6 +99,23 @@ def test_settings_of_the_user_do_not_change_how_work_lands(project: Project) -> 
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
 
 
+def test_a_repository_that_an_agent_left_beside_what_it_handed_in_is_kept_with_all_its_history(
+    project: Project,
+) -> None:
+    name = project.queued()
+    (project.worktree(name) / "own").mkdir()
+    for argv in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "One"]):
+        project.git(*argv, cwd=project.worktree(name) / "own")
+
+    result = project.run("merge")
+
+    assert (result.code, result.out) == (0, f"{name}\tlanded\n")
+    [aside] = project.worktree(name).parent.glob(f"{name}.found-*")
+    assert f"'own' is a repository of its own: kept as '{aside}'" in result.err
+    assert project.git("log", "--format=%s", cwd=aside) == "One"
+    assert aside.name in project.run("rescue", "list").out
+
+
 def test_what_was_not_handed_in_is_neither_tested_nor_landed_but_kept(project: Project) -> None:
     project.gate("test ! -e stray")
     name = project.queued()
