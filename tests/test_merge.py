@@ -99,7 +99,7 @@ def test_settings_of_the_user_do_not_change_how_work_lands(project: Project) -> 
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
 
 
-def test_a_repository_that_an_agent_left_beside_what_it_handed_in_is_kept_with_all_its_history(
+def test_a_repository_that_an_agent_left_beside_what_it_handed_in_is_kept(
     project: Project,
 ) -> None:
     name = project.queued()
