@@ -93,7 +93,7 @@ class Flow:
         project.configure(
             models=dict.fromkeys(("architect", "manager", "coding"), "script"),
             harnesses={"script": {"command": [str(agent)]}},
-            environment=["FACTS", "CRASH_*"],
+            environment=["FACTS", "CRASH_*", "LD_PRELOAD"],
             endpoints={"local": "http://127.0.0.1:0"},
             gate="test ! -e broken",
             sandbox="off",

@@ -1,0 +1,82 @@
+"""After a loss of power no ref names what is gone, and the flow ends as undisturbed.
+
+At a point everything is killed, and what was written since the start and not synced is taken away. With POWER=all
+in the environment that is done at each point, and not at one of eight that a seed chooses.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests import figures
+from tests.crash import power
+from tests.crash.campaign import Bench, Outcome, campaign, moments
+
+TAKEN = 1 if os.environ.get("POWER") == "all" else 8
+
+OF_CACHES = ("moves_of_master:", "called again:")
+"""What differs when a reflog and the logs of agents are gone."""
+
+
+@contextmanager
+def told(bench: Bench) -> Iterator[Path]:
+    """Let all that is started tell what is synced."""
+    file = bench.flow.base / "synced"
+    file.touch()
+    library = power.library(bench.flow.base)
+    os.environ.update(LD_PRELOAD=str(library), CRASH_SYNCED=str(file))
+    try:
+        yield file
+    finally:
+        del os.environ["LD_PRELOAD"], os.environ["CRASH_SYNCED"]
+
+
+def lose_power(bench: Bench, choice: str) -> Outcome:
+    """Take a flow's power away at a point, and take it up again."""
+    what, _, point = choice.partition(" ")
+    flow = bench.flow
+    flow.reset()
+    before = {power.stamp(file) for file in power.files(flow.project.root)}
+    with told(bench) as file:
+        ended = flow.broken_off(point)
+    if ended.status != -9:
+        return Outcome(choice, False)
+    lost = power.lose(flow, before, file.read_text(), state=what == "state")
+    wrong = unsound(flow.project.root)
+    if not wrong:
+        wrong = [one for one in bench.judge() if not one.startswith(OF_CACHES)]
+    return Outcome(choice, True, (*wrong, f"lost: {lost}") if wrong else ())
+
+
+def unsound(root: Path) -> list[str]:
+    """Return what is wrong with the refs of a repository and all that they reach."""
+    found = []
+    for argv in (["for-each-ref"], ["rev-list", "--objects", "--all", "--quiet"], ["fsck", "--connectivity-only"]):
+        done = subprocess.run(["git", *argv], cwd=root, capture_output=True, text=True, check=False)
+        said = [line for line in (done.stderr).splitlines() if line]
+        found += [f"git {argv[0]}: {line}" for line in said[:3]] if done.returncode or argv[0] != "fsck" else []
+    return found
+
+
+def test_after_a_loss_of_power_no_ref_names_what_is_gone_and_the_flow_ends_as_undisturbed() -> None:
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    with campaign() as workers:
+        points = moments(workers.points)
+        chosen = random.Random(seed).sample(points, len(points) // TAKEN)
+        choices = [f"{('state', 'caches')[number % 2]} {point}" for number, point in enumerate(chosen)]
+        outcomes = []
+        for outcome in workers.run(lose_power, choices):
+            outcomes.append(outcome)
+            print("F" if outcome.wrong else "." if outcome.reached else "-", end="", flush=True)
+
+    wrong = [outcome for outcome in outcomes if outcome.wrong]
+    lost = sum(outcome.reached for outcome in outcomes)
+    figures.publish("power loss", [("moments", len(points)), ("losses of power", lost), ("unsound", len(wrong))])
+    assert not wrong, "\n".join(map(str, wrong))
+    assert lost * 20 >= len(outcomes) * 19
