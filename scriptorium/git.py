@@ -63,9 +63,17 @@ SETTINGS = {
     "merge.verifySignatures": "false",
     "merge.autoStash": "false",
     "merge.ff": "true",
+    "pull.twohead": "ort",  # `git merge` goes by it as well; "ours" would make a merge even of a fast-forward
     "maintenance.auto": "false",
     "advice.detachedHead": "false",
     "submodule.recurse": "false",
+    "rerere.enabled": "false",
+    "core.safecrlf": "false",
+    "diff.orderFile": os.devnull,
+    "commit.cleanup": "whitespace",
+    "i18n.commitEncoding": "UTF-8",
+    "i18n.logOutputEncoding": "UTF-8",
+    "log.showSignature": "false",
 }
 
 # What git says is committed has to outlast a loss of power, and by default it is not: objects and then the ref
@@ -101,6 +109,19 @@ _SYSTEM = re.compile(
 _UNWRITABLE = re.compile(rf"permission denied|unable to create directory|{_SYSTEM.pattern}", re.I)
 
 
+def _remedy(stderr: str) -> str:
+    """Return what a person can do about a failure of git's, '' when that is not known."""
+    if lock := re.search(r"Unable to create '(.+\.lock)': File exists", stderr):
+        return f"if no git is at work, remove '{lock[1]}'"
+    if owned := re.search(r"dubious ownership in repository at '(.+)'", stderr):
+        return f"if you trust it: git config --global --add safe.directory '{owned[1]}'"
+    if "external filter" in stderr:
+        return "see that the filters that '.gitattributes' names are installed"
+    if _UNWRITABLE.search(stderr):
+        return "see whether you may write to the repository and the disk has room"
+    return ""
+
+
 class GitError(ScriptoriumError):
     """git exited with a status that was not expected."""
 
@@ -108,10 +129,9 @@ class GitError(ScriptoriumError):
         lines = [line for line in stderr.strip().splitlines() if not line.startswith("hint:")]
         # "fatal:" and "error:" lines say what is wrong, wherever they stand
         telling = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines
-        hint = "see whether you may write to the repository and the disk has room" if _UNWRITABLE.search(stderr) else ""
         # a name by chance would make the same failure a new one each time
         words = re.sub(r"\b(tmp_(?:pack|idx|obj)_)\w{6}\b", r"\1*", telling[0]) if telling else f"exit {status}"
-        super().__init__(f"'git {_command(argv)}' failed: {words}", hint)
+        super().__init__(f"'git {_command(argv)}' failed: {words}", _remedy(stderr))
         self.status = status
         self.stderr = stderr
         self.system = bool(_SYSTEM.search(stderr)) or status < 0
@@ -385,7 +405,7 @@ class Repository:
         check_version()
         status, out, err = query(
             "-C", str(start), "rev-parse", "--path-format=absolute", "--is-bare-repository", "--git-common-dir",
-            "--show-toplevel", accept=(0, 128),
+            "--git-dir", "--show-toplevel", accept=(0, 128),
         )  # fmt: skip
         lines = out.decode(errors="surrogateescape").splitlines()
         if lines[:1] == ["true"]:
@@ -396,18 +416,16 @@ class Repository:
             if "not a git repository" not in err:
                 raise GitError(("rev-parse",), status, err)
             raise ScriptoriumError(f"'{start}' is not a git repository", "run 'git init' there first")
-        common = Path(lines[1])
-        return cls(common, cls._main_worktree(common, Path(lines[2])))
+        if len(lines) != 4:
+            raise ScriptoriumError(f"the path '{start}' has a line break in it", "move it to a path without one")
+        common, git_dir, toplevel = (Path(line) for line in lines[1:])
+        # core.worktree, a submodule, --separate-git-dir: it is where git says, unless this is a linked worktree
+        return cls(common, toplevel if git_dir == common else cls._main_worktree(common))
 
     @staticmethod
-    def _main_worktree(common: Path, toplevel: Path) -> Path:
+    def _main_worktree(common: Path) -> Path:
         if common.name == ".git":
             return common.parent
-        git_file = toplevel / ".git"  # a submodule, or made with --separate-git-dir
-        if git_file.is_file() and Path(git_file.read_text().removeprefix("gitdir: ").strip()).name == common.name:
-            return toplevel
-        if git_file.is_dir() and git_file.samefile(common):  # a link
-            return toplevel
         out = run("--git-dir", str(common), "worktree", "list", "--porcelain")[1]
         return Path(out.decode(errors="surrogateescape").splitlines()[0].removeprefix("worktree "))
 
@@ -610,8 +628,10 @@ class Repository:
             target = [str(path), branch]
         else:
             target = ["--detach", str(path), start]
-        # twice, as one that was killed half way is locked
-        self.git("worktree", "add", "--quiet", "--force", "--force", *target)
+        # in a sparse checkout of the user's, git would leave files out here, too
+        whole = ("-c", "core.sparseCheckout=false")
+        # forced twice, as one that was killed half way is locked
+        self.git(*whole, "worktree", "add", "--quiet", "--force", "--force", *target)
 
     def remove_worktree(self, path: Path) -> None:
         """Remove a worktree whose work is kept elsewhere; what it still holds is gone."""
@@ -644,7 +664,7 @@ class Repository:
         """
         try:
             directory = (worktree / _link(worktree / ".git")).resolve()
-            back = directory / (directory / "gitdir").read_text().strip()
+            back = directory / os.fsdecode((directory / "gitdir").read_bytes()).strip()
             # links on the way count as what they lead to, as for git: on macOS /tmp is one
             ours = directory.parent.samefile(self.common_dir / "worktrees")
             if ours and back.samefile(worktree / ".git"):
@@ -680,6 +700,10 @@ class Repository:
         """Return the paths with conflicts in a worktree."""
         out = self.within(worktree, "diff", "--name-only", "--diff-filter=U", "-z", "--ignore-submodules=dirty")[1]
         return [os.fsdecode(item) for item in out.split(b"\0") if item]
+
+    def read_index(self, worktree: Path) -> None:
+        """Make a worktree's index that of its HEAD; the files stay as they are."""
+        self.within(worktree, "read-tree", "HEAD")
 
     def stage_all(self, worktree: Path) -> None:
         """Put every change and untracked file of a worktree into its index; `git add` would run git in submodules."""
@@ -738,11 +762,13 @@ class Repository:
             return None
         return directory if directory.is_relative_to(self.common_dir.resolve()) else None
 
-    def fast_forward(self, checkout: Path, commit: str) -> list[str]:
+    def fast_forward(self, checkout: Path, branch: str, commit: str) -> list[str]:
         """Move a checked-out branch with its files to a descendant; return the files that stand in the way."""
+        # options of the branch are for merges of the user's own: --squash would move the files alone
+        plain = ("-c", f"branch.{branch}.mergeOptions=")
         # an ignored file is the user's as any other, and git's default is to overwrite it
-        argv = (*WITH_INDEX, "merge", "--ff-only", "--no-overwrite-ignore", "--quiet", "--no-stat", commit)
-        status, _, err = run(*argv, cwd=checkout, accept=(0, 1, 2, 128))
+        argv = ("merge", "--ff-only", "--no-overwrite-ignore", "--quiet", "--no-stat", commit)
+        status, _, err = self._in(checkout, *WITH_INDEX, *plain, *argv)
         if status == 0:
             return []
         # git lists the paths indented by a tab between two sentences
@@ -767,11 +793,16 @@ class Repository:
 
     def follow(self, checkout: Path, old: str, new: str) -> bool:
         """Bring a checkout from ``old`` to ``new``; False, and nothing changed, when edits are in the way."""
-        return run(*WITH_INDEX, "read-tree", "-m", "-u", old, new, cwd=checkout, accept=(0, 128))[0] == 0
+        return self._in(checkout, *WITH_INDEX, "read-tree", "-m", "-u", old, new)[0] == 0
 
     def could_follow(self, checkout: Path, old: str, new: str) -> bool:
         """Tell whether `follow` would work, without changing anything."""
-        return run("read-tree", "--dry-run", "-m", "-u", old, new, cwd=checkout, accept=(0, 128))[0] == 0
+        return self._in(checkout, "read-tree", "--dry-run", "-m", "-u", old, new)[0] == 0
+
+    def _in(self, checkout: Path, *argv: str) -> tuple[int, bytes, str]:
+        # a working tree that core.worktree names may know nothing of its repository
+        where = () if (checkout / ".git").exists() else ("--git-dir", str(self.common_dir))
+        return run(*where, *argv, cwd=checkout, accept=(0, 1, 2, 128))
 
     def reset(self, worktree: Path, commit: str) -> None:
         """Make a worktree of ours exactly a commit, untracked files gone, ignored ones kept."""

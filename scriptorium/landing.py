@@ -59,7 +59,8 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
         if workspace.master_commit() != master:
             return Landing(Landed.MOVED)
         # a merge of theirs under way, a lock file: theirs to end, and never the ticket's failure
-        return Landing(Landed.BLOCKED, f"'{checkouts[0]}' cannot follow: {error.message}", "see 'git status' there")
+        hint = error.hint or "see 'git status' there"
+        return Landing(Landed.BLOCKED, f"'{checkouts[0]}' cannot follow: {error.message}", hint)
     if blocking:
         files = ", ".join(f"'{name}'" for name in blocking)
         why = f"local changes in '{checkouts[0]}' are in the way: {files}"
@@ -81,15 +82,15 @@ def _fast_forward(workspace: Workspace, checkout: Path, tested: str) -> list[str
     begun = mark.exists() and mark.read_text(errors="surrogateescape") == note
     replace_file(mark, note)
     try:
-        blocking = repository.fast_forward(checkout, tested)
+        blocking = repository.fast_forward(checkout, workspace.master, tested)
     except GitError as error:
         if not begun or not leftlocks.discard(error.stderr, checkout):
             if error.status >= 0:  # it has come to its end, and left nothing
                 mark.unlink()
             raise
-        blocking = repository.fast_forward(checkout, tested)
+        blocking = repository.fast_forward(checkout, workspace.master, tested)
     if blocking and begun and repository.unfinish(checkout, blocking, tested):
-        blocking = repository.fast_forward(checkout, tested)
+        blocking = repository.fast_forward(checkout, workspace.master, tested)
     mark.unlink()
     return blocking
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,15 +42,26 @@ def keep(workspace: Workspace, commit: str, subject: str, why: str) -> str:
     return ref
 
 
-def set_aside(path: Path, why: str = "found", beside: Path | None = None) -> Path:
-    """Move a directory out of the way, and return where it is now: ``found`` there, or ``left`` after a removal.
-
-    It goes beside itself, or beside another.
-    """
-    place = beside or path
-    aside = place.with_name(f"{place.name}.{why}-{secrets.token_hex(3)}")
+def set_aside(path: Path, why: str = "found") -> Path:
+    """Move a directory out of the way, and return where it is now: ``found`` there, or ``left`` after a removal."""
+    aside = _beside(path, why)
     path.rename(aside)
     return aside
+
+
+def _beside(path: Path, why: str) -> Path:
+    return path.with_name(f"{path.name}.{why}-{secrets.token_hex(3)}")
+
+
+def move_out(worktree: Path, names: Iterable[str]) -> None:
+    """Move directories of a worktree into one beside it, by the same names."""
+    aside = _beside(worktree, "found")
+    for name in names:
+        if (worktree / name).is_dir():
+            (aside / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (worktree / name).rename(aside / name)
+            what = name.rstrip("/")
+            logging.getLogger(__name__).warning("'%s' is a repository of its own: kept in '%s'", what, aside)
 
 
 def spare(workspace: Workspace, worktree: Path, commit: str, becomes: str = "") -> None:
@@ -59,10 +71,8 @@ def spare(workspace: Workspace, worktree: Path, commit: str, becomes: str = "") 
     """
     links = workspace.repository.links(commit)
     known = workspace.repository.links(becomes) if links and becomes else {}
-    for name in workspace.repository.embedded(commit, {path: oid for path, oid in links.items() if path not in known}):
-        if (worktree / name).is_dir():
-            aside = set_aside(worktree / name, beside=worktree)
-            logging.getLogger(__name__).warning("'%s' is a repository of its own: kept as '%s'", name, aside)
+    new = {path: oid for path, oid in links.items() if path not in known}
+    move_out(worktree, workspace.repository.embedded(commit, new))
 
 
 def everything(workspace: Workspace) -> list[Kept]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 from scriptorium import locks, rescue
 from scriptorium.errors import ScriptoriumError, is_wanting
 from scriptorium.git import GitError, RefUpdate
-from scriptorium.plan import Plan
+from scriptorium.plan import ZERO, Plan
 from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, ticket_id
 from scriptorium.workspace import Workspace
 
@@ -29,7 +30,8 @@ def is_sound(workspace: Workspace, path: Path, branch: str) -> bool:
     try:
         git_dir = workspace.repository.directory_of(path)
         head = (git_dir / "HEAD").read_text().strip()
-        return not _is_half_made(git_dir) and head == f"ref: refs/heads/{branch}"
+        whole = (git_dir / "commondir").exists() and not _is_half_made(git_dir)
+        return whole and head == f"ref: refs/heads/{branch}"
     except (GitError, OSError) as error:
         if isinstance(error, OSError) and is_wanting(error):
             raise
@@ -38,8 +40,15 @@ def is_sound(workspace: Workspace, path: Path, branch: str) -> bool:
 
 def _is_half_made(git_dir: Path) -> bool:
     """Tell whether `git worktree add` is still at it, or was killed: until its end it holds this lock."""
-    lock = git_dir / "locked"
-    return lock.exists() and lock.read_text().strip() == "initializing"
+    return _locked(git_dir) == "initializing"
+
+
+def _locked(git_dir: Path) -> str | None:
+    """Return why a worktree is locked, None when it is not (git-worktree, lock)."""
+    try:
+        return (git_dir / "locked").read_text(errors="replace").strip()
+    except FileNotFoundError:
+        return None
 
 
 def discard_half_made(workspace: Workspace, path: Path) -> None:
@@ -66,6 +75,7 @@ def restore(workspace: Workspace, ticket: str) -> str:
     path = workspace.paths.ticket_worktree(ticket)
     branch = branch_of(ticket)
     if is_sound(workspace, path, branch):
+        revive(workspace, ticket)
         return ""
     workspace.paths.ensure(path.parent)
     lock = workspace.paths.ensure(workspace.paths.lock("worktrees").parent) / "worktrees.lock"
@@ -78,7 +88,7 @@ def restore(workspace: Workspace, ticket: str) -> str:
         except GitError as error:
             if error.system:
                 raise  # a full disk is no matter of this ticket
-            raise WorktreeError(ticket, error) from error
+            raise WorktreeError(ticket, error.message, error.hint) from error
 
 
 def _make(workspace: Workspace, path: Path, ticket: str) -> str:
@@ -88,6 +98,9 @@ def _make(workspace: Workspace, path: Path, ticket: str) -> str:
     kept = vacate(workspace, path, ticket, f"the worktree of ticket '{ticket}' had left its branch")
     known = workspace.repository.resolve(f"refs/heads/{branch}")
     start = "" if known else workspace.master_commit()
+    elsewhere = [checkout for checkout in workspace.repository.checkouts(branch) if checkout != path]
+    if elsewhere:  # our commits would move it under them
+        raise WorktreeError(ticket, f"'{branch}' is checked out in '{elsewhere[0]}'", "check out another branch there")
     workspace.repository.add_worktree(path, branch, start)
     return kept
 
@@ -98,6 +111,7 @@ def vacate(workspace: Workspace, path: Path, ticket: str, why: str) -> str:
         return ""
     try:
         _, head = workspace.repository.head_of(path)
+        _spare_untracked(workspace, path)
         commit = workspace.repository.snapshot(path, head, f"Work found in the worktree of ticket {ticket}")
         kept = rescue.keep(workspace, commit, ticket, why)
         rescue.spare(workspace, path, commit)
@@ -113,8 +127,8 @@ def vacate(workspace: Workspace, path: Path, ticket: str, why: str) -> str:
 class WorktreeError(ScriptoriumError):
     """A ticket's worktree cannot be made; those of others may be."""
 
-    def __init__(self, ticket: str, error: GitError) -> None:
-        super().__init__(f"ticket '{ticket}' gets no worktree: {error.message}", error.hint)
+    def __init__(self, ticket: str, why: str, hint: str) -> None:
+        super().__init__(f"ticket '{ticket}' gets no worktree: {why}", hint)
         self.ticket = ticket
 
 
@@ -132,8 +146,9 @@ def settle(workspace: Workspace, ticket: str, message: str) -> str:
     branch = branch_of(ticket)
     if not is_sound(workspace, path, branch):
         raise GitError(("status",), 1, f"error: the worktree '{path}' is not on branch '{branch}'")
+    revive(workspace, ticket)  # or the commit would begin a history of its own
     # a merge that was resolved to our side changes no file, and is to be concluded all the same
-    if workspace.repository.changes(path) or (workspace.repository.directory_of(path) / "MERGE_HEAD").exists():
+    if workspace.repository.changes(path) or _merges(workspace, path):
         marked = [name for name in workspace.repository.unmerged(path) if _has_markers(path / name)]
         if marked:
             raise Unresolved(f"'{marked[0]}' still holds conflict markers", "resolve it, then hand in again")
@@ -146,6 +161,10 @@ def begin_merge(workspace: Workspace, ticket: str) -> list[str]:
     path = workspace.paths.ticket_worktree(ticket)
     message = f"Merge branch '{workspace.master}' into {branch_of(ticket)}"
     return workspace.repository.merge(path, workspace.master_commit(), message, undo=False)
+
+
+def _merges(workspace: Workspace, path: Path) -> bool:
+    return (workspace.repository.directory_of(path) / "MERGE_HEAD").exists()
 
 
 def _has_markers(file: Path) -> bool:
@@ -162,8 +181,9 @@ def clear(workspace: Workspace, ticket: str) -> None:
     kept by a rescue ref.
     """
     path = workspace.paths.ticket_worktree(ticket)
-    unlock(workspace, path, branch_of(ticket))
-    if workspace.repository.changes(path):
+    mend(workspace, ticket)
+    # a merge that was killed may have changed no file, and git begins none beside it
+    if workspace.repository.changes(path) or _merges(workspace, path):
         put_aside(workspace, ticket, f"the worktree of ticket '{ticket}' held changes that were not handed in")
 
 
@@ -179,15 +199,74 @@ def unlock(workspace: Workspace, path: Path, branch: str = "") -> None:
         lock.unlink(missing_ok=True)
 
 
+def mend(workspace: Workspace, ticket: str) -> None:
+    """Make a ticket's worktree one that git can work in: without locks, with its branch and an index that is whole.
+
+    The ticket must be locked and its leftovers ended, so that nobody of ours is at it.
+    """
+    path, branch = workspace.paths.ticket_worktree(ticket), branch_of(ticket)
+    unlock(workspace, path, branch)
+    if not is_sound(workspace, path, branch):
+        return  # found so by who works in it
+    revive(workspace, ticket)
+    index = workspace.repository.directory_of(path) / "index"
+    if not _is_whole(index):
+        log.warning("ticket '%s': the index of its worktree was broken, and is made anew", ticket)
+        index.unlink(missing_ok=True)
+        workspace.repository.read_index(path)
+
+
+def _is_whole(index: Path) -> bool:
+    """Tell whether an index is what git wrote, by the checksum at its end (gitformat-index).
+
+    A crash of the machine leaves it empty or torn. One without a checksum (index.skipHash) counts as whole.
+    """
+    try:
+        data = index.read_bytes()
+    except FileNotFoundError:
+        return False
+    sums = (hashlib.sha1(data[:-20], usedforsecurity=False).digest(), hashlib.sha256(data[:-32]).digest(), bytes(20))
+    return data.startswith(b"DIRC") and data.endswith(sums)
+
+
+def revive(workspace: Workspace, ticket: str) -> None:
+    """Make a branch anew that somebody deleted, where its worktree remembers the commit that it was at."""
+    repository, ref = workspace.repository, f"refs/heads/{branch_of(ticket)}"
+    if repository.resolve(ref):
+        return
+    known = _last_commit(repository.directory_of(workspace.paths.ticket_worktree(ticket)))
+    tip = repository.resolve(known) if known else ""
+    log.warning(
+        "ticket '%s': '%s' was gone, and is back at %s", ticket, branch_of(ticket), tip[:12] or workspace.master
+    )
+    repository.update_refs(RefUpdate(ref, tip or workspace.master_commit(), ZERO))
+
+
+def _last_commit(git_dir: Path) -> str:
+    """Return the newest commit in the log of a worktree's HEAD, or ''."""
+    try:
+        lines = (git_dir / "logs" / "HEAD").read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    words = [word for line in reversed(lines) for word in line.split()[1::-1]]
+    return next((word for word in words if word.strip("0")), "")
+
+
 def put_aside(workspace: Workspace, ticket: str, why: str, commit: str = "") -> str:
     """Take a ticket's worktree back to its branch, or to a commit; the rest is kept by the rescue ref returned."""
-    path = workspace.paths.ticket_worktree(ticket)
-    _, head = workspace.repository.head_of(path)
-    held = workspace.repository.snapshot(path, head, why)
+    repository, path = workspace.repository, workspace.paths.ticket_worktree(ticket)
+    _, head = repository.head_of(path)
+    _spare_untracked(workspace, path)
+    held = repository.snapshot(path, head, why)
     kept = rescue.keep(workspace, held, ticket, why)
     rescue.spare(workspace, path, held, commit or head)
-    workspace.repository.reset(path, commit or head)
+    repository.reset(path, commit or head)
     return kept
+
+
+def _spare_untracked(workspace: Workspace, path: Path) -> None:
+    """Move repositories out that lie in a worktree and in no commit; one without a commit of its own stops git."""
+    rescue.move_out(path, [name for name in workspace.repository.changes(path) if name.endswith("/")])
 
 
 def sweep(workspace: Workspace, plan: Plan) -> None:
@@ -200,7 +279,8 @@ def sweep(workspace: Workspace, plan: Plan) -> None:
             workspace.repository.repair_worktrees()  # a removal that was killed has taken that file first
         tip = workspace.repository.resolve(f"refs/heads/{branch_of(ticket)}")
         sound = is_sound(workspace, path, branch_of(ticket)) and not _holds_more(workspace, path)
-        if sound and workspace.repository.is_ancestor(tip, workspace.master_commit()):
+        landed = sound and workspace.repository.is_ancestor(tip, workspace.master_commit())
+        if landed and not _kept_by_lock(workspace, path):
             remove(workspace, ticket, tip)
 
 
@@ -221,9 +301,20 @@ def sweep_branches(workspace: Workspace, plan: Plan) -> None:
             workspace.repository.update_refs(RefUpdate(ref, "", tip))
 
 
+def _kept_by_lock(workspace: Workspace, path: Path) -> bool:
+    """Tell whether a person has locked a worktree, so that it stays."""
+    try:
+        return _locked(workspace.repository.directory_of(path)) is not None
+    except GitError:
+        return False
+
+
 def remove(workspace: Workspace, ticket: str, landed: str) -> None:
     """Remove the worktree and the branch of a ticket whose tip ``landed`` is in master."""
     path = workspace.paths.ticket_worktree(ticket)
+    if _kept_by_lock(workspace, path):
+        log.warning("the worktree of ticket '%s' is locked, and stays", ticket)
+        return
     if path.exists():
         try:
             workspace.repository.remove_worktree(path)
@@ -235,5 +326,8 @@ def remove(workspace: Workspace, ticket: str, landed: str) -> None:
     branch = f"refs/heads/{branch_of(ticket)}"
     # one that a person looks at in a checkout of theirs stays, or they would be on a branch without commits
     if workspace.repository.resolve(branch) and not workspace.repository.checkouts(branch_of(ticket)):
-        # only if it is still that commit: whatever came on top is not in master
-        workspace.repository.update_refs(RefUpdate(branch, "", landed))
+        try:
+            # only if it is still that commit: whatever came on top is not in master
+            workspace.repository.update_refs(RefUpdate(branch, "", landed))
+        except GitError as error:
+            log.warning("the branch '%s' stays, as %s", branch_of(ticket), error.message)

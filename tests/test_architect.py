@@ -137,7 +137,7 @@ def test_repository_that_the_agent_made_is_kept_with_all_its_history(project: Pr
 
     assert (result.code, result.out) == (0, "core\n")
     [aside] = project.paths.plan_worktree.parent.glob("plan.found-*")
-    assert project.git("log", "--format=%s", cwd=aside) == "One"
+    assert project.git("log", "--format=%s", cwd=aside / "own") == "One"
 
 
 def test_plan_of_the_original_is_taken_over_without_an_agent(project: Project) -> None:

@@ -81,8 +81,8 @@ def test_a_repository_within_a_worktree_is_kept_beside_it(project: Project) -> N
     assert result.code == 0
     assert not path.exists()
     [aside] = path.parent.glob("0001-x.found-*")
-    assert f"'own' is a repository of its own: kept as '{aside}'" in result.err
-    assert project.git("log", "--format=%s", cwd=aside) == "One"
+    assert f"'own' is a repository of its own: kept in '{aside}'" in result.err
+    assert project.git("log", "--format=%s", cwd=aside / "own") == "One"
 
 
 @pytest.mark.parametrize("state", ["done", ""])

@@ -262,11 +262,11 @@ def test_a_fast_forward_takes_files_along_and_names_those_in_its_way(project: Pr
     new = project.commit({"added": "new\n", "Makefile": "test:\n"})
     project.git("reset", "--quiet", "--hard", old)
     (project.root / "added").write_text("mine\n")
-    assert repository.fast_forward(project.root, new) == ["added"]
+    assert repository.fast_forward(project.root, "master", new) == ["added"]
     assert (project.root / "added").read_text() == "mine\n"
 
     (project.root / "added").unlink()
-    assert repository.fast_forward(project.root, new) == []
+    assert repository.fast_forward(project.root, "master", new) == []
     assert (project.root / "added").read_text() == "new\n"
 
 

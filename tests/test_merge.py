@@ -111,8 +111,8 @@ def test_a_repository_that_an_agent_left_beside_what_it_handed_in_is_kept(
 
     assert (result.code, result.out) == (0, f"{name}\tlanded\n")
     [aside] = project.worktree(name).parent.glob(f"{name}.found-*")
-    assert f"'own' is a repository of its own: kept as '{aside}'" in result.err
-    assert project.git("log", "--format=%s", cwd=aside) == "One"
+    assert f"'own' is a repository of its own: kept in '{aside}'" in result.err
+    assert project.git("log", "--format=%s", cwd=aside / "own") == "One"
     assert aside.name in project.run("rescue", "list").out
 
 

@@ -134,7 +134,7 @@ class _Coding:
         harness, task = agent.task(workspace, "coding", "", self.worktree, self.ticket.name)
         if any(task.logs.iterdir()):
             process.end_leftovers(f"SCRIPTORIUM_WORKTREE={self.worktree}")
-        worktrees.unlock(workspace, self.worktree, self.ticket.branch)
+        worktrees.mend(workspace, self.ticket.name)
         if last_failure(self.ticket.text) == Cause.CONFLICT:
             self._begin_merge()
         own = {"SCRIPTORIUM_TICKET": self.ticket.name, "SCRIPTORIUM_AREA": self.ticket.area}
@@ -245,7 +245,7 @@ class _Coding:
             self._hold_to_submitted()
             return Result.SUBMITTED  # what it has left uncommitted since is settled by the merge lane
         # the agent may have been ended in the middle of a commit
-        worktrees.unlock(self.workspace, self.worktree, self.ticket.branch)
+        worktrees.mend(self.workspace, self.ticket.name)
         kept = self._settle(f"Leave attempt {self.ticket.attempts + 1} of ticket {self.ticket.name} as it stands")
         cause, reason = agent.failure(outcome, task)
         if self.hindered:
@@ -266,7 +266,7 @@ class _Coding:
             return
         why = f"ticket '{name}' got commits after it was handed in"
         if worktrees.is_sound(workspace, self.worktree, branch):
-            worktrees.unlock(workspace, self.worktree, branch)
+            worktrees.mend(workspace, name)
             worktrees.put_aside(workspace, name, why, self.submitted)
         else:
             rescue.keep(workspace, tip, name, why)

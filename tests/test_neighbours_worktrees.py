@@ -1,0 +1,217 @@
+"""Bad neighbours: what others do to the worktree, the branch and the locks of a ticket."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+import pytest
+
+from scriptorium.causes import Cause
+from scriptorium.commands.assign import assign
+from scriptorium.commands.code import Result as Out
+from scriptorium.commands.code import code
+from scriptorium.commands.merge import Ended, Merged, merge
+from scriptorium.errors import ScriptoriumError
+from scriptorium.ticket import last_failure
+from tests.neighbours import BRANCH, git_dir, handed_in, in_order, kept, lands, rescued, shell, show, waits, worked_on
+from tests.support import Project
+
+
+@pytest.fixture(autouse=True)
+def _plan(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    project.init()
+
+
+HARMS = {
+    "the directory is gone": 'rm -rf "$WORKTREE"',
+    "no .git file": 'rm "$WORKTREE/.git"',
+    "the .git file leads nowhere": 'echo "gitdir: /nowhere" >"$WORKTREE/.git"',
+    "an empty .git file": ': >"$WORKTREE/.git"',
+    "a broken HEAD": 'echo garbage >"$ADMIN/HEAD"',
+    "an empty HEAD": ': >"$ADMIN/HEAD"',
+    "an index of garbage": 'echo garbage >"$ADMIN/index"',
+    "an empty index": ': >"$ADMIN/index"',
+    "a torn index": 'head -c 90 "$ADMIN/index" >torn; mv torn "$ADMIN/index"',
+    "no index": 'rm "$ADMIN/index"',
+    "git knows no such worktree": 'rm -r "$ADMIN"',
+    "no commondir": 'rm "$ADMIN/commondir"',
+    "no way back": 'rm "$ADMIN/gitdir"',
+    "pruned": 'rm -r "$WORKTREE"; git worktree prune',
+    "no branch": 'git update-ref -d "$BRANCH"',
+    "a lock on the index": 'touch "$ADMIN/index.lock"',
+    "a lock on HEAD": 'touch "$ADMIN/HEAD.lock"',
+    "a lock on the branch": 'touch ".git/$BRANCH.lock"',
+    "a lock on the configuration": "touch .git/config.lock",
+}
+"""What is done to a worktree, to the directory that git keeps for it, and to its branch."""
+
+DELETED = ("the directory is gone", "pruned")
+TOLD = {
+    "an index of garbage": "ticket '0001-thing': the index of its worktree was broken, and is made anew",
+    "an empty index": "ticket '0001-thing': the index of its worktree was broken, and is made anew",
+    "a torn index": "ticket '0001-thing': the index of its worktree was broken, and is made anew",
+    "no branch": "ticket '0001-thing': 'scriptorium/ticket-0001' was gone, and is back at ",
+}
+
+
+def harm(project: Project, name: str, what: str) -> None:
+    places = {"WORKTREE": str(project.worktree(name)), "ADMIN": str(git_dir(project, name)), "BRANCH": BRANCH}
+    shell(project, HARMS[what], **places)
+
+
+@pytest.mark.parametrize("what", HARMS)
+def test_a_ticket_lands_whatever_became_of_its_worktree(
+    project: Project, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    first = "echo 1 >committed; git add committed; git commit --quiet --message One; echo 2 >uncommitted"
+    name, result = worked_on(project, first)
+    assert result is Out.FAILED
+    tip = project.git("rev-parse", BRANCH)
+
+    harm(project, name, what)
+    assert handed_in(project, "echo 3 >second") == name
+    assert project.git("merge-base", "--is-ancestor", tip, BRANCH) == ""
+    (project.worktree(name) / "mine").write_text("of a person\n")
+    harm(project, name, what)
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+
+    in_order(project, name)
+    assert [show(project, path) for path in ("committed", "uncommitted", "second")] == ["1", "2", "3"]
+    assert kept(project, "mine") == ([] if what in DELETED else ["of a person"])
+    assert TOLD.get(what, "") in caplog.text
+
+
+def test_a_branch_that_is_deleted_while_the_agent_works_is_back_before_its_work_is_committed(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = handed_in(project, f"git commit -q --allow-empty -m One; echo 1 >file; git update-ref -d {BRANCH}")
+
+    assert project.git("log", "--format=%s", "master..scriptorium/ticket-0001") == f"{name}\nOne"
+    assert "'scriptorium/ticket-0001' was gone, and is back at " in caplog.text
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    in_order(project, name)
+
+
+def test_a_branch_that_went_with_its_worktree_is_not_taken_for_landed_and_what_it_held_is_kept(
+    project: Project,
+) -> None:
+    name = handed_in(project, "echo 1 >first")
+    shutil.rmtree(project.worktree(name))
+    project.git("worktree", "prune")
+    project.git("branch", "--quiet", "-D", "scriptorium/ticket-0001")
+
+    assert merge(project.workspace) == Merged(name, Ended.REOPENED)
+
+    assert last_failure(project.plan_files()[f"tickets/open/{name}.md"]) == Cause.LOST
+    (ref,) = rescued(project)
+    assert show(project, "first", ref) == "1"
+    lands(project, "echo 2 >second")
+
+
+def test_a_worktree_that_a_person_has_locked_stays_when_its_ticket_has_landed(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = handed_in(project)
+    worktree = project.worktree(name)
+    project.git("worktree", "lock", str(worktree))
+
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert f"the worktree of ticket '{name}' is locked, and stays" in caplog.text
+    assert (worktree / "file").read_text() == f"{name}\n"
+    caplog.clear()
+    lands(project, "echo 2 >second", "0002")
+    assert "locked" not in caplog.text
+
+    project.git("worktree", "unlock", str(worktree))
+    lands(project, "echo 3 >third", "0003")
+    in_order(project, name)
+
+
+def test_a_git_file_that_names_the_users_repository_does_not_open_its_locks(project: Project) -> None:
+    lock = project.root / ".git" / "index.lock"
+    lock.touch()
+    _, result = worked_on(project, f"echo 'gitdir: {project.root / '.git'}' >.git")
+    assert result is Out.FAILED
+    assert lock.exists()
+
+    name = handed_in(project)
+    assert waits(project, name).waits_for.startswith(f"'{project.root}' cannot follow: 'git merge' failed")
+    assert lock.exists()
+    lock.unlink()
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    in_order(project, name)
+
+
+# -- locks that a killed git left in the repository --------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["index.lock", "HEAD.lock", "refs/heads/master.lock"])
+def test_a_lock_in_the_way_of_the_users_checkout_is_named_and_waited_for(project: Project, path: str) -> None:
+    name = handed_in(project)
+    lock = project.root / ".git" / path
+    lock.touch()
+
+    merged = waits(project, name)
+
+    assert str(lock) in merged.waits_for
+    assert merged.hint == f"if no git is at work, remove '{lock}'"
+    assert lock.exists()
+    lock.unlink()
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert project.git("status", "--porcelain") == ""
+    in_order(project, name)
+
+
+def test_a_lock_on_packed_refs_keeps_the_branch_of_a_landed_ticket_and_holds_up_nobody(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = handed_in(project)
+    lock = project.root / ".git" / "packed-refs.lock"
+    lock.touch()
+
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert "the branch 'scriptorium/ticket-0001' stays, as 'git update-ref' failed: " in caplog.text
+    second = handed_in(project, "echo 2 >second", "0002")
+    assert merge(project.workspace) == Merged(second, Ended.LANDED)
+
+    lock.unlink()
+    lands(project, "echo 3 >third", "0003")
+
+
+def test_a_lock_on_the_plan_is_named_and_the_ticket_goes_on_when_it_is_gone(project: Project) -> None:
+    name = handed_in(project)
+    lock = project.root / ".git" / "refs" / "heads" / "scriptorium" / "plan.lock"
+    lock.touch()
+
+    with pytest.raises(ScriptoriumError, match="could not be written to 'scriptorium/plan'") as raised:
+        merge(project.workspace)
+    assert raised.value.hint == f"if no git is at work, remove '{lock}'"
+
+    lock.unlink()
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    in_order(project, name)
+
+
+# -- a branch that is checked out elsewhere ----------------------------------------------------------------
+
+
+def test_a_branch_that_a_person_has_checked_out_is_not_moved_under_them(project: Project) -> None:
+    name, _ = worked_on(project, "echo 1 >first")
+    shutil.rmtree(project.worktree(name))
+    project.git("worktree", "prune")
+    project.git("checkout", "--quiet", "scriptorium/ticket-0001")
+    project.agent("echo 2 >second; scriptorium submit-pr x")
+
+    with pytest.raises(ScriptoriumError, match=f"'scriptorium/ticket-0001' is checked out in '{project.root}'"):
+        assign(project.workspace)
+    with pytest.raises(ScriptoriumError) as raised:
+        code(project.workspace, name)
+    assert raised.value.hint == "check out another branch there"
+    assert project.git("status", "--porcelain") == ""
+
+    project.git("checkout", "--quiet", "master")
+    assert code(project.workspace, name).result is Out.SUBMITTED
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    in_order(project, name)
