@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 
 from scriptorium import agent, locks, process, sandbox
 from scriptorium.commands import hooks
@@ -25,6 +28,10 @@ from scriptorium.workspace import Workspace
 
 LIMIT = 20.0
 """Seconds in which a program has to tell its version or sign-in, and the submit tool has to answer."""
+
+
+MOMENT = 0.5
+"""Seconds after which a lock that is still there is taken for one that was left."""
 
 
 class State(StrEnum):
@@ -167,6 +174,28 @@ def held_locks(workspace: Workspace) -> Iterator[Finding]:
     top = workspace.paths.lock("run").parent
     held = [str(path.relative_to(top).with_suffix("")) for path in sorted(top.rglob("*.lock")) if locks.is_held(path)]
     yield Finding("locks", State.OK, f"held: {', '.join(held)}" if held else "none held")
+
+
+def git_locks(workspace: Workspace) -> Iterator[Finding]:
+    """Look for locks that a killed git left; one that is at work has let go of its own a moment later."""
+    common = workspace.repository.common_dir
+    found = _numbers([*common.glob("*.lock"), *(common / "refs").rglob("*.lock"), *common.glob("worktrees/*/*.lock")])
+    if found:
+        time.sleep(MOMENT)
+    left = sorted(found.items() & _numbers(found).items())
+    for path, _ in left:
+        yield Finding("git locks", State.FAILED, f"'{path}' is left", f"if no git is at work, remove '{path}'")
+    if not left:
+        yield Finding("git locks", State.OK, "none left")
+
+
+def _numbers(files: Iterable[Path]) -> dict[Path, int]:
+    """Return the inode of each file that is still there."""
+    found = {}
+    for file in files:
+        with suppress(FileNotFoundError):
+            found[file] = file.stat().st_ino
+    return found
 
 
 def endpoint(workspace: Workspace) -> Iterator[Finding]:

@@ -100,6 +100,7 @@ def test_all_is_well_and_nothing_outside_the_root_is_written(project: Project) -
         "note\thook post-commit\tabsent",
         "note\thook post-merge\tabsent",
         "ok\tlocks\tnone held",
+        "ok\tgit locks\tnone left",
         address,
         "ok\tsubmit tool\tanswers by MCP",
         "ok\tcodex\tcodex 1.2.3, for architect, manager, coding",
@@ -312,6 +313,15 @@ def test_address_that_is_taken_fails_unless_a_run_has_it(project: Project) -> No
             assert look(project, checks.held_locks)["locks"] == ("ok", "held: run", "")
             found = look(project, checks.endpoint)
     assert found["endpoint"] == ("ok", f"'127.0.0.1:{port}' is served by the run", "")
+
+
+@pytest.mark.parametrize("path", ["index.lock", "packed-refs.lock", "refs/heads/master.lock"])
+def test_lock_that_a_killed_git_left_fails_and_is_left_alone(project: Project, path: str) -> None:
+    lock = project.root / ".git" / path
+    lock.touch()
+    hint = f"if no git is at work, remove '{lock}'"
+    assert look(project, checks.git_locks)["git locks"] == ("failed", f"'{lock}' is left", hint)
+    assert lock.exists()
 
 
 def test_submit_tool_that_cannot_be_reached_fails(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

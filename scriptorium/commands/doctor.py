@@ -76,6 +76,7 @@ CHECKS: dict[str, Callable[[Workspace], Iterator[Finding]]] = {
     "plan": checks.plan,
     "hooks": checks.git_hooks,
     "locks": checks.held_locks,
+    "git locks": checks.git_locks,
     "endpoint": checks.endpoint,
     "submit tool": checks.submit_tool,
     "backends": checks.backends,
