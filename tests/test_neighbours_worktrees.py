@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import time
+from pathlib import Path
 
 import pytest
 
@@ -147,11 +150,18 @@ def test_a_git_file_that_names_the_users_repository_does_not_open_its_locks(proj
 # -- locks that a killed git left in the repository --------------------------------------------------------
 
 
+def lock_of(project: Project, path: str, age: float) -> Path:
+    """Leave a lock in the repository that is so many seconds old; one from the future is as young as can be."""
+    lock = project.root / ".git" / path
+    lock.touch()
+    os.utime(lock, (time.time() - age, time.time() - age))
+    return lock
+
+
 @pytest.mark.parametrize("path", ["index.lock", "HEAD.lock", "refs/heads/master.lock"])
 def test_a_lock_in_the_way_of_the_users_checkout_is_named_and_waited_for(project: Project, path: str) -> None:
     name = handed_in(project)
-    lock = project.root / ".git" / path
-    lock.touch()
+    lock = lock_of(project, path, -600)
 
     merged = waits(project, name)
 
@@ -168,8 +178,7 @@ def test_a_lock_on_packed_refs_keeps_the_branch_of_a_landed_ticket_and_holds_up_
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = handed_in(project)
-    lock = project.root / ".git" / "packed-refs.lock"
-    lock.touch()
+    lock = lock_of(project, "packed-refs.lock", -600)
 
     assert merge(project.workspace) == Merged(name, Ended.LANDED)
     assert "the branch 'scriptorium/ticket-0001' stays, as 'git update-ref' failed: " in caplog.text
@@ -182,8 +191,7 @@ def test_a_lock_on_packed_refs_keeps_the_branch_of_a_landed_ticket_and_holds_up_
 
 def test_a_lock_on_the_plan_is_named_and_the_ticket_goes_on_when_it_is_gone(project: Project) -> None:
     name = handed_in(project)
-    lock = project.root / ".git" / "refs" / "heads" / "scriptorium" / "plan.lock"
-    lock.touch()
+    lock = lock_of(project, "refs/heads/scriptorium/plan.lock", -600)
 
     with pytest.raises(ScriptoriumError, match="could not be written to 'scriptorium/plan'") as raised:
         merge(project.workspace)
@@ -192,6 +200,17 @@ def test_a_lock_on_the_plan_is_named_and_the_ticket_goes_on_when_it_is_gone(proj
     lock.unlink()
     assert merge(project.workspace) == Merged(name, Ended.LANDED)
     in_order(project, name)
+
+
+@pytest.mark.parametrize(
+    "path", ["HEAD.lock", "packed-refs.lock", "refs/heads/master.lock", "refs/heads/scriptorium/plan.lock"]
+)
+def test_a_lock_that_has_outlasted_every_git_is_taken_away(project: Project, path: str) -> None:
+    name = handed_in(project)
+    lock = lock_of(project, path, 600)
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    in_order(project, name)
+    assert not lock.exists()
 
 
 # -- a branch that is checked out elsewhere ----------------------------------------------------------------
