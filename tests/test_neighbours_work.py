@@ -1,0 +1,298 @@
+"""Bad neighbours: gates that misbehave, clean-up that runs meanwhile, sizes, closed directories, and the clock."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from scriptorium import backends, gate
+from scriptorium.causes import Cause
+from scriptorium.commands.assign import assign
+from scriptorium.commands.code import Result as Out
+from scriptorium.commands.merge import Ended, Merged, merge
+from tests.neighbours import BRANCH, handed_in, in_order, kept, lands, rescued, show, tree, worked_on
+from tests.support import DATE, Project, is_alive, until
+
+
+@pytest.fixture(autouse=True)
+def _plan(project: Project) -> None:
+    project.init()
+
+
+# -- gates -------------------------------------------------------------------------------------------------
+
+
+def test_what_a_gate_writes_into_the_tree_does_not_land(project: Project) -> None:
+    project.commit({"tracked": "1\n", ".gitignore": "ignored\n"})
+    project.configure(gate="echo gate >tracked; echo gate >untracked; echo gate >ignored; rm Makefile")
+    lands(project)
+    second = lands(project, "echo 2 >second", "0002")
+
+    assert tree(project) == [".gitignore", "Makefile", "file", "second", "tracked"]
+    assert (show(project, "tracked"), rescued(project)) == ("1", [])
+    assert project.git("status", "--porcelain") == ""
+    in_order(project, second)
+
+
+@pytest.mark.parametrize("end", ["exit 0", "exit 1"])
+def test_a_gate_that_removes_its_own_worktree_loses_nothing(project: Project, end: str) -> None:
+    assert project.run("health").code == 0
+    name = handed_in(project, "echo 1 >file")
+    tip = project.git("rev-parse", BRANCH)
+    green = project.root.parent / "green"
+    project.configure(gate=f'case $PWD in */tickets/*) test -e {green} || {{ rm -rf "$PWD"; {end}; }};; esac')
+
+    merged = merge(project.workspace)
+
+    if end == "exit 0":
+        assert merged == Merged(name, Ended.LANDED)
+    else:
+        assert merged == Merged(name, Ended.REOPENED)
+        assert project.git("rev-parse", BRANCH) == tip
+        green.touch()
+        lands(project, "echo 2 >second")
+    assert show(project) == "1"
+    in_order(project, name)
+
+
+def test_what_a_gate_leaves_running_is_ended_and_the_ticket_lands(project: Project, facts: Path) -> None:
+    left = 'setsid sh -c "trap : TERM INT HUP; echo \\$\\$ >>$FACTS/pids; while :; do sleep 600; done" &'
+    project.configure(gate=f'{left} until test -s "$FACTS/pids"; do sleep 0.01; done')
+    lands(project)
+    pids = [int(word) for word in (facts / "pids").read_text().split()]
+    assert pids
+    until(lambda: not any(is_alive(pid) for pid in pids))
+
+
+def test_a_gate_that_reads_stdin_or_asks_the_terminal_gets_nothing_and_ends(project: Project) -> None:
+    project.configure(gate="! read line && ! (exec </dev/tty) 2>/dev/null")
+    lands(project)
+
+
+def test_a_gate_that_never_ends_reopens_the_ticket_which_lands_with_a_better_one(project: Project) -> None:
+    assert project.run("health").code == 0
+    name = handed_in(project, "printf 'test:\\n\\t@sleep 600\\n' >Makefile; echo 1 >file")
+    project.configure(timeouts={"gate": 0.5})
+    assert merge(project.workspace) == Merged(name, Ended.REOPENED)
+    assert "was ended at its limit of 0.5 seconds" in project.plan_files()[f"tickets/open/{name}.md"]
+
+    project.configure(timeouts={"gate": 60})
+    assert lands(project, "printf 'test:\\n\\t@true\\n' >Makefile") == name
+    assert show(project) == "1"
+
+
+# -- clean-up of others, meanwhile -------------------------------------------------------------------------
+
+
+@contextmanager
+def meanwhile(project: Project, *commands: str) -> Iterator[list[int]]:
+    """Run commands of git's one after the other, again and again, for the length of a block."""
+    codes: list[int] = []
+    done = threading.Event()
+
+    def loop() -> None:
+        while not done.is_set():
+            for command in commands:
+                codes.append(
+                    subprocess.run(["git", *command.split()], cwd=project.root, capture_output=True).returncode
+                )
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield codes
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        ("gc --quiet", "worktree prune --expire=now"),
+        ("repack -adq", "pack-refs --all --prune"),
+        ("maintenance run --task=loose-objects --task=incremental-repack", "reflog expire --all --expire=now"),
+    ],
+    ids=["gc", "repack", "maintenance"],
+)
+def test_tickets_land_while_git_cleans_up_in_a_loop(project: Project, commands: tuple[str, ...]) -> None:
+    with meanwhile(project, *commands) as codes:
+        for number in range(1, 4):
+            name = handed_in(project, f"echo {number} >file; git add file; git commit -qm x", f"{number:04d}")
+            (project.worktree(name) / "mine").write_text(f"{number}\n")
+            assert merge(project.workspace) == Merged(name, Ended.LANDED)
+        until(lambda: len(codes) > 2)
+
+    in_order(project, name)
+    assert sorted(kept(project, "mine")) == ["1", "2", "3"]
+    project.git("fsck", "--strict", "--no-dangling")
+
+
+def test_work_that_was_put_aside_outlives_the_hardest_clean_up(project: Project) -> None:
+    name = handed_in(project)
+    (project.worktree(name) / "mine").write_text("of a person\n")
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    project.git("reflog", "expire", "--all", "--expire=now", "--expire-unreachable=now")
+    project.git("gc", "--quiet", "--prune=now")
+    assert kept(project, "mine") == ["of a person"]
+
+
+# -- sizes -------------------------------------------------------------------------------------------------
+
+
+def test_a_huge_file_lands_and_one_that_was_left_behind_is_kept(project: Project) -> None:
+    project.git("config", "core.bigFileThreshold", "1m")
+    project.git("config", "core.compression", "0")
+    huge = 64 * 2**20
+    name = handed_in(project, f"truncate -s {huge} huge; echo 1 >file")
+    os.truncate(project.worktree(name) / "huge", huge + 1)
+
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+
+    in_order(project, name)
+    assert (project.root / "huge").stat().st_size == huge
+    (ref,) = rescued(project)
+    assert project.git("cat-file", "-s", f"{ref}:huge") == str(huge + 1)
+
+
+FILES = 20_000
+
+
+def many_files(project: Project, count: int) -> None:
+    """Commit so many files, by a stream, with none of them written but in a checkout."""
+    files = "".join(f"M 100644 :1 d{number % 100}/f{number}\n" for number in range(count))
+    stream = f"blob\nmark :1\ndata 2\n1\n\ncommit refs/heads/many\ncommitter P <p@example.com> {DATE}\ndata 4\nMany\n"
+    stream += f"from refs/heads/master^0\n{files}\n"
+    subprocess.run(["git", "fast-import", "--quiet"], cwd=project.root, input=stream.encode(), check=True)
+    project.git("update-ref", "HEAD", "many")
+    project.git("symbolic-ref", "HEAD", "refs/heads/elsewhere")  # a checkout of the user's costs what it costs
+
+
+def test_many_files_cost_a_ticket_little_more_than_their_checkout(project: Project) -> None:
+    many_files(project, FILES)
+    workspace = project.workspace
+    gate.remember(workspace, workspace.repository.tree_of(workspace.master_commit()), green=True)
+    began = time.monotonic()
+    project.git("worktree", "add", "--quiet", "--detach", "../floor", "many")
+    floor = time.monotonic() - began
+
+    began = time.monotonic()
+    name = lands(project, "echo 2 >d0/f0")
+    # a checkout, its removal, and some looks at what has changed
+    assert time.monotonic() - began < 10 * floor + 10
+    assert show(project, "d0/f0") == "2"
+    in_order(project, name)
+
+
+# -- directories that cannot be written --------------------------------------------------------------------
+
+# Permissions do not bind root, unless the capability to pass them over is dropped (prctl(2)).
+BOUND = """
+import ctypes, os, sys
+if os.geteuid() == 0:
+    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, "-m", "scriptorium", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("place", ["refs/heads", "refs"])
+def test_a_directory_of_gits_that_was_made_read_only_holds_up_the_landing_alone(project: Project, place: str) -> None:
+    name = handed_in(project)
+    before = project.git("rev-parse", "master")
+    closed = project.root / ".git" / place
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in [closed, *closed.rglob("*")] if path.is_dir()}
+    for path in modes:
+        path.chmod(0o500)
+    with project.running("merge", python=("-c", BOUND)) as started:
+        result = started.end()
+    for path, mode in modes.items():
+        path.chmod(mode)
+
+    assert (result.code, result.out) == (1, "")
+    assert "ermission denied" in result.err
+    assert result.err.splitlines()[-1] == "hint: see whether you may write to the repository and the disk has room"
+    assert project.git("rev-parse", "master") == before
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    in_order(project, name)
+
+
+# -- the clock ---------------------------------------------------------------------------------------------
+
+YEAR = 365 * 24 * 3600
+CLOCK = """
+import datetime, os, time
+_offset, _time = float(os.environ["OFFSET"]), time.time
+time.time = lambda: _time() + _offset
+"""
+
+
+def jumped(project: Project, offset: float) -> dict[str, str]:
+    """Return the environment of a command whose clock is off by so many seconds; git's as well."""
+    directory = project.root.parent / "clock"
+    directory.mkdir(exist_ok=True)
+    (directory / "sitecustomize.py").write_text(CLOCK)
+    date = f"{int(time.time() + offset)} +0000"
+    path = os.pathsep.join([str(directory), os.environ["PYTHONPATH"]])
+    return {"PYTHONPATH": path, "OFFSET": str(offset), "GIT_COMMITTER_DATE": date, "GIT_AUTHOR_DATE": date}
+
+
+@pytest.mark.parametrize("offsets", [(0, -YEAR, 0), (0, YEAR, 0), (YEAR, -YEAR, YEAR)], ids=["back", "on", "both"])
+def test_a_clock_that_jumps_between_the_steps_changes_nothing(project: Project, offsets: tuple[float, ...]) -> None:
+    name = project.ticket("0001")
+    project.agent("echo 1 >file; scriptorium submit-pr x")
+    for step, offset in zip((("assign",), ("code", name), ("merge",)), offsets, strict=True):
+        result = project.run(*step, env=jumped(project, offset))
+        assert result.code == 0, result.err
+    in_order(project, name)
+    assert show(project) == "1"
+    assert project.run("fsck", env=jumped(project, -YEAR)) == (0, "", "")
+
+
+@pytest.mark.parametrize("offset", [-YEAR, YEAR])
+def test_a_clock_that_jumps_while_an_agent_works_ends_it_neither_early_nor_late(project: Project, offset: int) -> None:
+    project.configure(timeouts={"hard": 60, "no_output": 30})
+    name = project.ticket("0001")
+    project.agent("echo 1 >file; sleep 0.3; scriptorium submit-pr x")
+    assert assign(project.workspace)
+    jump = jumped(project, offset)
+    # from the third look at it, the clock is another
+    (project.root.parent / "clock" / "sitecustomize.py").write_text(
+        CLOCK + "_looks = iter([0.0] * 3)\ntime.time = lambda: _time() + next(_looks, _offset)\n"
+    )
+    assert project.run("code", name, env=jump)[:2] == (0, f"{name}\n")
+    assert project.run("merge", env=jump)[:2] == (0, f"{name}\tlanded\n")
+
+
+@pytest.mark.parametrize("offset", [-YEAR, YEAR])
+def test_the_rest_of_a_backend_does_not_outlast_a_clock_that_jumped(project: Project, offset: int) -> None:
+    name, result = worked_on(project, "exit 1")
+    assert result is Out.FAILED
+    for _ in range(6):  # each in a row doubles it
+        backends.note(project.workspace.paths.ensure(project.paths.backends), "script", Cause.RATE_LIMIT, "429")
+    assert backends.resting(project.paths.backends, "script") is not None
+    project.agent("echo 1 >file; scriptorium submit-pr x")
+    assert project.run("assign").code == 0
+
+    assert project.run("code", name).code == 75
+    assert project.run("code", name, env=jumped(project, offset))[:2] == (0, f"{name}\n")
+
+
+@pytest.mark.parametrize("offset", [-YEAR, YEAR])
+def test_a_red_answer_does_not_outlast_a_clock_that_jumped(project: Project, offset: int) -> None:
+    name = handed_in(project)
+    project.configure(gate="test -e ../../../../green")
+    assert project.run("merge").code == 3
+    (project.root.parent / "green").touch()
+    project.configure(gate="test -e ../../../../green")
+    answers = [file for file in project.paths.gates.iterdir() if file.read_text().startswith("red")]
+    for file in answers:
+        os.utime(file, (time.time() + offset, time.time() + offset))
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
