@@ -166,15 +166,20 @@ def campaign(*, checked_out: bool = True, workers: int = WORKERS) -> Iterator[Ca
         shutil.rmtree(directory)
 
 
-def moments(points: list[str]) -> list[str]:
-    """Leave out the points that are the same moment as the next: what is before one thing is after the last."""
-    following = [*points[1:], ""]
-    return [
-        point
-        for point, after in zip(points, following, strict=True)
-        if not (point.rsplit(" ", 2)[1] == "after" and after.rsplit(" ", 2)[1:2] == ["before"]
-                and point.split(" ", 1)[0] == after.split(" ", 1)[0])
-    ]  # fmt: skip
+def moments(points: list[str], steps: Iterable[str]) -> list[str]:
+    """Leave out the points that are the same moment as the next one of their process.
+
+    What is before one thing is after the last, and a git without steps has changed nothing.
+    """
+    changing = {step.rsplit(" step ", 1)[0] for step in steps}
+    found = []
+    for point, following in zip(points, [*points[1:], "end end end"], strict=True):
+        when, then = (text.rsplit(" ", 2)[1] for text in (point, following))
+        asks = "git " in point and point not in changing and then == "after"
+        same = (when == "after" and then == "before") or (when == "before" and asks)
+        if not same or point.split(" ", 1)[0] != following.split(" ", 1)[0]:
+            found.append(point)
+    return found
 
 
 def kinds(steps: dict[str, str]) -> list[str]:
@@ -193,7 +198,8 @@ def kinds(steps: dict[str, str]) -> list[str]:
         nth[step] += 1
         words = re.sub(r" (-m|--message) .*", r" \1", before.split(" ", 1)[1].rsplit(" before ", 1)[0]).split()
         command = " ".join(word for word in words if word == words[-1] or re.fullmatch(r"[a-z-]+", word))
-        found.setdefault((command, step, 1 if "OBJECT" in step else min(nth[step], 2)), point)
+        kind = ("", step, 1) if "OBJECT" in step else (command, step, min(nth[step], 2))
+        found.setdefault(kind, point)
     return list(found.values())
 
 

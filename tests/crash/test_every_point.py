@@ -17,7 +17,7 @@ import pytest
 from tests import figures
 from tests.crash.campaign import Campaign, campaign, kill, kill_and_break, kill_twice, kinds, moments
 
-PAIRS = 40
+PAIRS = 30
 
 MENDERS = {
     r"worktree remove .* before 1$": "scriptorium.worktrees:sweep",
@@ -56,7 +56,7 @@ def test_killed_at_any_point_and_started_again_it_ends_as_undisturbed(workers: C
     points, steps = workers.points, workers.steps
     chosen = list(steps) if os.environ.get("CRASH") == "all" else kinds(steps)
 
-    outcomes = list(workers.run(kill, [*moments(points), *chosen]))
+    outcomes = list(workers.run(kill, [*moments(points, steps), *chosen]))
 
     wrong = [outcome for outcome in outcomes if outcome.wrong]
     missed = [outcome.point for outcome in outcomes if not outcome.reached]
@@ -78,7 +78,7 @@ def test_killed_again_while_it_recovers_it_ends_as_undisturbed(workers: Campaign
     seed = os.environ.get("SEED") or str(random.randrange(10**6))
     chance = random.Random(seed)
     print(f"\npairs: SEED={seed} repeats them")
-    points = [*moments(workers.points), *kinds(workers.steps)]
+    points = [*moments(workers.points, workers.steps), *kinds(workers.steps)]
     # the first points of a recovery are those that differ from run to run
     pairs = [f"{chance.choice(points)} | {1 + int(chance.random() ** 2 * 250)}" for _ in range(PAIRS)]
 
