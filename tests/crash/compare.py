@@ -89,7 +89,8 @@ def look(flow: Flow) -> Ending:
         queue=[item.ticket for item in plan.queue()],
         areas=sorted(plan.areas),
         master=project.git("rev-parse", "master^{tree}"),
-        moves_of_master=len(project.git("reflog", "show", "--format=%gs", "master").splitlines()),
+        # a move that is noted and then not made, as git was killed in between, is noted again
+        moves_of_master=len(set(project.git("reflog", "show", "--format=%H", "master").splitlines())),
         refs={ref: "" if _ours(ref) else oid for ref, oid in refs.items() if not ref.startswith(RESCUE)},
         theirs=_theirs(flow),
         git_directory=set(_git_leftovers(project.root / ".git")),
