@@ -318,6 +318,7 @@ def check_version() -> str:
     if version < MINIMUM:
         wanted = ".".join(map(str, MINIMUM))
         raise ScriptoriumError(f"'{text}' is too old", f"install git {wanted} or newer", ExitCode.CONFIG)
+    _durable.clear()
     _durable.update(next(settings for first, settings in DURABLE if version >= first))
     return text
 

@@ -121,6 +121,28 @@ def test_a_broken_worktree_is_an_error_and_never_the_repository_around_it(projec
 # -- which git ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("version", "settings"),
+    [
+        ("2.34.1", {"core.fsyncObjectFiles": "true"}),
+        ("2.36.6", {"core.fsync": "committed,reference"}),
+        ("2.51.0", {"core.fsync": "committed,reference", "core.fsyncMethod": "batch"}),
+    ],
+)
+def test_git_is_asked_to_sync_in_the_words_of_its_version(
+    tmp_path: Path, version: str, settings: dict[str, str]
+) -> None:
+    script = write_script(tmp_path / "home" / "bin" / "git", f"echo 'git version {version}'")
+
+    git.check_version()
+
+    given = git.for_agents()
+    count = range(int(given["GIT_CONFIG_COUNT"]))
+    assert {given[f"GIT_CONFIG_KEY_{n}"]: given[f"GIT_CONFIG_VALUE_{n}"] for n in count} == settings
+    script.unlink()
+    git.check_version()  # it is remembered
+
+
 @pytest.mark.parametrize("version", ["git version 2.33.9", "git version 1.9.1", "no version at all"])
 def test_a_git_that_is_too_old_is_refused(project: Project, tmp_path: Path, version: str) -> None:
     write_script(tmp_path / "home" / "bin" / "git", f"echo '{version}'")

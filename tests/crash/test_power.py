@@ -19,8 +19,8 @@ from tests.crash.campaign import Bench, Outcome, campaign, moments
 
 TAKEN = 1 if os.environ.get("POWER") == "all" else 8
 
-OF_CACHES = ("moves_of_master:", "called again:")
-"""What differs when a reflog and the logs of agents are gone."""
+OF_CACHES = ("moves_of_master:", "called again:", "state_directory:", "git_directory: more [], ")
+"""What differs when a reflog is gone, and worktrees that have lost their place are made anew or kept beside it."""
 
 
 @contextmanager
