@@ -105,12 +105,12 @@ class Soak:
 
     # -- the person -----------------------------------------------------------------------------------
 
-    def person(self) -> None:
+    def person(self, *, landed: bool) -> None:
         """Commit to master where an agent waits for a conflict, and now and then for no reason."""
         for wish in self.facts.glob("want-*"):
             self._commit("shared")
             wish.rename(wish.with_name(wish.name.replace("want", "had")))
-        if self.random.random() < 0.02:
+        if landed and self.random.random() < 0.2:
             self._commit(f"by-hand/{len(self.commits)}")
 
     def _commit(self, path: str) -> None:
@@ -164,8 +164,8 @@ class Soak:
         while done < goal:
             assert daemon.poll() is None, self.output.read_text()[-2000:]
             assert time.monotonic() < heard + 120, f"nothing landed for long: {self.output.read_text()[-2000:]}"
-            self.person()
             now = self.done
+            self.person(landed=now != done)
             if now != done:
                 heard = time.monotonic()
             if look and now != done:
