@@ -11,10 +11,10 @@ import pytest
 from tests.support import CHECKOUT
 
 WANTS = {
-    "full": (0, 16, 40, 80),
+    "full": (0, 40),
     "read-only": (0,),
-    "few-files": (6, 9, 12, 15, 18, 24),
-    "short-files": (0, 1, 8),
+    "few-files": (9, 15, 24),
+    "short-files": (0, 8),
 }
 """KiB of room, files that may be open, blocks of 512 bytes in a file; more than the most is no want."""
 
