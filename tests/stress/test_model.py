@@ -141,6 +141,10 @@ class Whole(RuleBasedStateMachine):
     def somebody(self, data: st.DataObject) -> None:
         self.person(self.any_script(data))
 
+    @rule(data=st.data())
+    def somebody_else(self, data: st.DataObject) -> None:
+        self.person(self.any_script(data))
+
     # -- the steps ---------------------------------------------------------------------------------------
 
     def midst(self, data: st.DataObject, verb: str) -> Midst | None:
