@@ -314,6 +314,7 @@ class Whole(RuleBasedStateMachine):
         git = self.world.project.git
         moves = git("reflog", "show", "--format=%H", "refs/heads/master").splitlines()[::-1]
         mine, green = set(self.world.lines("mine")), set(self.world.lines("green"))
+        green |= {git("rev-parse", f"{commit}^{{tree}}") for commit in {moves[0], *mine}}  # those are a person's
         for old, new in pairwise(moves[max(self.reflog - 1, 0) :] if self.reflog else []):
             if new in mine:
                 continue

@@ -42,9 +42,9 @@ GATE = """
 [ ! -f "$FACTS/during-gate" ] || { mv "$FACTS/during-gate" "$FACTS/now"; (cd "$REPO" && sh -e "$FACTS/now"); }
 tree=$(git rev-parse 'HEAD^{tree}')
 if [ -e red ]; then echo "$tree" >>"$FACTS/red"; exit 1; fi
-echo "$tree" >>"$FACTS/green"
+if [ "$(git rev-parse 'master^{tree}')" != "$tree" ]; then echo "$tree" >>"$FACTS/green"; fi
 """
-"""Red is what holds a file of that name. Notes which trees it has seen, and whether it saw anything else."""
+"""Red is what holds a file of that name. Notes the trees that it passes before master has them, and what else it sees."""
 
 VERBS = (
     *("init", "architect", "manager", "assign", "code", "merge", "health", "run", "status", "worktrees"),
