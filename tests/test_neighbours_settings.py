@@ -188,7 +188,8 @@ def test_a_filter_whose_program_is_missing_is_told_and_the_ticket_lands_when_it_
 
     assert (result.code, result.out) == (1, "")
     assert result.err.splitlines() == [
-        "scriptorium: 'git worktree' failed: error: external filter 'fake-lfs smudge' failed 127",
+        f"scriptorium: ticket '{name}' gets no worktree: 'git worktree' failed: error: "
+        "external filter 'fake-lfs smudge' failed 127",
         "hint: see that the filters that '.gitattributes' names are installed",
     ]
     write_script(lfs, 'if [ "$1" = clean ]; then sed s/large/pointer-2/; else sed s/pointer/large/; fi')

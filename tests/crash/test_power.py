@@ -67,7 +67,7 @@ def test_after_a_loss_of_power_no_ref_names_what_is_gone_and_the_flow_ends_as_un
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
     with campaign() as workers:
-        points = moments(workers.points)
+        points = moments(workers.points, workers.steps)
         chosen = random.Random(seed).sample(points, len(points) // TAKEN)
         choices = [f"{('state', 'caches')[number % 2]} {point}" for number, point in enumerate(chosen)]
         outcomes = []

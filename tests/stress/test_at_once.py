@@ -86,7 +86,11 @@ STEPS = (
 """Ten one-shot steps, each again and again."""
 
 LOOP = """
-until [ -e "$FACTS/stop" ]; do scriptorium {step} >>"$FACTS/out" 2>>"$FACTS/err"; echo {step} $? >>"$FACTS/codes"; sleep 0.2; done
+until [ -e "$FACTS/stop" ]; do
+    scriptorium {step} >>"$FACTS/out" 2>>"$FACTS/err"
+    echo {step} $? >>"$FACTS/codes"
+    sleep 0.2
+done
 """
 
 

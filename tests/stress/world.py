@@ -44,7 +44,7 @@ tree=$(git rev-parse 'HEAD^{tree}')
 if [ -e red ]; then echo "$tree" >>"$FACTS/red"; exit 1; fi
 if [ "$(git rev-parse 'master^{tree}')" != "$tree" ]; then echo "$tree" >>"$FACTS/green"; fi
 """
-"""Red is what holds a file of that name. Notes the trees that it passes before master has them, and what else it sees."""
+"""Red is what holds a file of that name. Notes the trees that it passes before master has them."""
 
 VERBS = (
     *("init", "architect", "manager", "assign", "code", "merge", "health", "run", "status", "worktrees"),
