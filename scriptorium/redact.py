@@ -23,10 +23,11 @@ _FORMS = [
         r"glpat-[A-Za-z0-9_-]{16,255}",
         r"AKIA[0-9A-Z]{16}",
         r"xox[abprs]-[A-Za-z0-9-]{10,255}",
-        r"eyJ[A-Za-z0-9_-]{8,8192}\.[A-Za-z0-9_-]{8,8192}\.[A-Za-z0-9_-]{8,8192}",
+        # what only begins like one is passed over as a whole, or it would be looked at from each of its letters
+        r"eyJ[A-Za-z0-9_-]{8,8192}+(?:\.[A-Za-z0-9_-]{8,8192}+\.[A-Za-z0-9_-]{8,8192}+|(?P<no>))",
         # of one that breaks off, what looks like a key; a line break may be that of a string in JSON
         r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-        r"(?:[\s\S]{0,16384}?-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----|[A-Za-z0-9+/=\\\s]{0,16384})",
+        r"(?:(?:[^-]|-(?!----)){0,16384}+-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----|[A-Za-z0-9+/=\\\s]{0,16384})",
     )
 ]
 _FORM_MOST = 32 * 1024
@@ -56,8 +57,7 @@ class Secrets:
 
     def find(self, text: str) -> Iterator[tuple[int, str, str]]:
         """Yield place, description and text of what must not become public: values that cannot be there by chance."""
-        for form in _FORMS:
-            yield from ((match.start(), "what looks like a credential", match[0]) for match in form.finditer(text))
+        yield from ((match.start(), "what looks like a credential", match[0]) for match in _formed(text))
         for value, name in self.names.items():
             if not _is_common(value) and (start := text.find(value)) >= 0:
                 yield start, f"the value of '{name}'", value
@@ -83,6 +83,10 @@ def redact(text: str, *more: Mapping[str, str]) -> str:
     ``more`` are environments beside our own, as that of an agent.
     """
     return Secrets(*more).redact(text)
+
+
+def _formed(text: str) -> Iterator[re.Match[str]]:
+    return (match for form in _FORMS for match in form.finditer(text) if match.lastgroup != "no")
 
 
 def _spellings(value: str) -> set[str]:
@@ -111,7 +115,7 @@ def _is_encodable(value: str) -> bool:
 
 def _spans(text: str, values: Iterable[str]) -> list[tuple[int, int]]:
     """Return where the credentials are, in order; those that overlap are one."""
-    found = [match.span() for form in _FORMS for match in form.finditer(text)]
+    found = [match.span() for match in _formed(text)]
     for value in values:
         start = text.find(value)
         while start >= 0:
