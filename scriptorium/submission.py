@@ -26,6 +26,14 @@ from scriptorium.submit_client import OPEN_DESCRIPTORS, socket_name
 LINE_LIMIT = 1024 * 1024
 """Bytes of one submit; a summary is a sentence or two, a batch of tickets some pages."""
 
+CALL_SECONDS = 10.0
+"""Seconds for a caller to say what it wants, all in all, and to take the answer."""
+
+CALLERS_MOST = 64
+"""Callers that are listened to at once; who comes on top is hung up on."""
+
+READ = 64 * 1024
+
 Tools = Mapping[str, Callable[[dict[str, Any]], str]]
 """What a run answers to: by name of the tool, what turns its arguments into a reply."""
 
@@ -55,8 +63,11 @@ class SubmitServer:
         self._path = sockets / socket_name(self.token)
         self._socket = socket.socket(socket.AF_UNIX)
         self._bind()
-        self._socket.listen(8)
+        self._socket.listen(64)
         self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._turn = threading.Lock()
+        self._over = False
+        self._callers = threading.BoundedSemaphore(CALLERS_MOST)
 
     def _bind(self) -> None:
         # by the open directory, because a socket's path is cut at about 104 bytes
@@ -78,6 +89,8 @@ class SubmitServer:
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
         self._thread.join()
         self._socket.close()
+        with self._turn:  # a call under way is let finish, and none begins any more
+            self._over = True
 
     def _serve(self) -> None:
         while True:
@@ -88,23 +101,34 @@ class SubmitServer:
                     return
                 time.sleep(0.1)  # the call waits in line until there is a descriptor for it
                 continue
-            with connection, suppress(OSError):
-                connection.settimeout(10)
-                connection.sendall(json.dumps(self._answer(connection)).encode() + b"\n")
+            if self._callers.acquire(blocking=False):
+                # one that is slow, or says nothing, must not keep the others waiting
+                threading.Thread(target=self._converse, args=(connection,), daemon=True).start()
+            else:
+                connection.close()
 
-    def _answer(self, connection: socket.socket) -> dict[str, object]:
-        with connection.makefile("rb") as reader:
-            line = reader.readline(LINE_LIMIT)
+    def _converse(self, connection: socket.socket) -> None:
+        try:
+            with connection, suppress(OSError):
+                line = _read_line(connection)
+                with self._turn:
+                    answer = self._answer(line)
+                connection.settimeout(CALL_SECONDS)
+                connection.sendall(json.dumps(answer).encode() + b"\n")
+        finally:
+            self._callers.release()
+
+    def _answer(self, line: bytes) -> dict[str, object]:
+        if self._over:
+            return {"ok": False, "message": "this run is over or its token is unknown"}
+        if len(line) >= LINE_LIMIT:
+            return {"ok": False, "message": "that is too long, hand in less at once"}
         try:
             request = _clean(json.loads(line))
             token, tool, arguments = request["token"], request["tool"], dict(request["arguments"])
             call = self._tools.get(tool)
         except (ValueError, KeyError, TypeError, RecursionError):
-            long = len(line) == LINE_LIMIT
-            return {
-                "ok": False,
-                "message": "that is too long, hand in less at once" if long else "that is not a submit",
-            }
+            return {"ok": False, "message": "that is not a submit"}
         if not isinstance(token, str) or not hmac.compare_digest(token.encode(errors="replace"), self.token.encode()):
             return {"ok": False, "message": "this run is over or its token is unknown"}
         if call is None:
@@ -115,6 +139,20 @@ class SubmitServer:
             return {"ok": False, "message": str(told(error))}
         except Exception as error:  # noqa: BLE001 - the agent must hear of it, and the thread must live
             return {"ok": False, "message": f"this is a bug: {type(error).__name__}: {error}"}
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    """Return what a caller sends up to the end of a line, or of what is taken at most; OSError for one too slow."""
+    data, end = bytearray(), time.monotonic() + CALL_SECONDS
+    while b"\n" not in data[-READ:] and len(data) < LINE_LIMIT:
+        connection.settimeout(max(0.001, end - time.monotonic()))
+        piece = connection.recv(READ)
+        if not piece:
+            break
+        data += piece
+        if time.monotonic() > end:
+            raise TimeoutError
+    return bytes(data).partition(b"\n")[0]
 
 
 def _clean(value: Any) -> Any:

@@ -47,17 +47,21 @@ def submit(sockets_dir: str, token: str, tool: str, arguments: "Mapping[str, obj
             raise SubmitError(f"the run hung up: {error.strerror or error}") from error
     if not line.endswith(b"\n"):
         raise SubmitError("the run hung up without an answer")
-    answer = json.loads(line)
-    if not answer["ok"]:
-        raise SubmitError(answer["message"])
-    return str(answer["message"])
+    try:
+        answer = json.loads(line)
+        taken, message = bool(answer["ok"]), str(answer["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise SubmitError("what answered is no run") from None
+    if not taken:
+        raise SubmitError(message)
+    return message
 
 
 def socket_name(token: str) -> str:
     """Return the file name of the socket that serves the run with `token`."""
     import hashlib
 
-    return hashlib.sha256(token.encode()).hexdigest()[:32] + ".sock"
+    return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()[:32] + ".sock"
 
 
 def _connect(connection: "socket.socket", directory: str, name: str) -> None:
