@@ -108,13 +108,17 @@ def number(plan: Plan, drafts: list[Draft]) -> dict[str, bytes]:
     return files
 
 
-def hand_in(plan: Plan, worktree: Path, area: str, tickets: Iterable[Mapping[str, Any]]) -> str:
+def hand_in(plan: Plan, worktree: Path, area: str, tickets: Any) -> str:
     """Write tickets as files into a checkout of the plan, all or none, and return the reply to the Manager.
 
     A ticket is ``{name, title, body, depends, priority}``. Its file has the number that it will
     get, so that the numbers in the reply hold whatever is handed in after it. Raises, for the
     Manager to read, where the files could not be taken in the end.
     """
+    if not isinstance(tickets, list) or not all(map(_is_ticket, tickets)):
+        raise ScriptoriumError(
+            "these are no tickets", "a list of {name, title, body, depends, priority}: texts, a list, a whole number"
+        )
     try:
         known = {slug(draft.label): draft for draft in _written(plan, worktree, area)}
         batch = _batch(plan, known, area, tickets)
@@ -123,13 +127,25 @@ def hand_in(plan: Plan, worktree: Path, area: str, tickets: Iterable[Mapping[str
     except TicketError as error:
         raise ScriptoriumError(error.message, "none of them is taken: mend it, and hand them all in again") from error
     for draft in batch.values():
-        planning.put(worktree, draft.path, draft.text.encode())
+        planning.put(worktree, draft.path, draft.text.encode(errors="replace"))
     return f"The tickets so far are {', '.join(names)}. To change one, hand it in again by its name."
+
+
+def _is_ticket(value: Any) -> bool:
+    """Tell whether what an agent handed in has the form of a ticket; the socket takes anything."""
+    if not isinstance(value, dict):
+        return False
+    texts = (value.get("name"), value.get("title"), value.get("body"))
+    depends, priority = value.get("depends", []), value.get("priority", 0)
+    words = isinstance(depends, list) and all(isinstance(word, str | int) for word in depends)
+    return all(isinstance(text, str) for text in texts) and words and type(priority) is int
 
 
 def _written(plan: Plan, worktree: Path, area: str) -> list[Draft]:
     """Return the drafts that are in a checkout of the plan already."""
-    files = {f"{OPEN}{file.name}": file for file in (worktree / OPEN).glob("*.md")}
+    # what a link leads to is not the Manager's, and a pipe is waited for
+    found = (file for file in (worktree / OPEN).glob("*.md") if file.is_file() and not file.is_symlink())
+    files = {f"{OPEN}{file.name}": file for file in found}
     return [Draft.read(path, file.read_bytes(), area) for path, file in files.items() if not plan.blob(path)]
 
 
@@ -144,7 +160,7 @@ def _batch(plan: Plan, known: Mapping[str, Draft], area: str, tickets: Iterable[
             raise TicketError(name, "two of them have this name")
         path = known[name].path if name in known else f"{OPEN}{free:04d}-{name}.md"
         free += name not in known
-        batch[name] = Draft.read(path, _text(ticket, area).encode(), area)
+        batch[name] = Draft.read(path, _text(ticket, area).encode(errors="replace"), area)
     return batch
 
 

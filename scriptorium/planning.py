@@ -7,9 +7,10 @@ rescue ref: an agent that oversteps loses its user neither the good edits nor th
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
@@ -84,22 +85,37 @@ def run(
 
 def put(worktree: Path, path: str, data: bytes) -> None:
     """Write a file into a worktree whose agent may be kept from writing elsewhere, and so must not lead us there."""
-    target = _place(worktree, path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{secrets.token_hex(8)}")
-    draft.write_bytes(data)
-    draft.replace(target)  # a link in its place is replaced as well
+    name, draft = PurePath(path).name, f".{secrets.token_hex(8)}"
+    with _inside(worktree, PurePath(path).parent) as directory:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=directory)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor
+            file.write(data)
+        os.replace(draft, name, src_dir_fd=directory, dst_dir_fd=directory)  # a link in its place goes as well
 
 
 def remove(worktree: Path, path: str) -> None:
     """Remove a file from a worktree, with the same care."""
-    _place(worktree, path).unlink(missing_ok=True)
+    with _inside(worktree, PurePath(path).parent) as directory, suppress(FileNotFoundError):
+        os.unlink(PurePath(path).name, dir_fd=directory)
 
 
-def _place(worktree: Path, path: str) -> Path:
-    if (worktree / path).parent.resolve() != worktree.resolve() / PurePath(path).parent:
-        raise ScriptoriumError(f"'{PurePath(path).parent}' is a link", "make it a directory")
-    return worktree / path
+@contextmanager
+def _inside(worktree: Path, path: PurePath) -> Iterator[int]:
+    """Open a directory of a worktree, made where it is missing, step by step: the agent is at work meanwhile."""
+    at = os.open(worktree, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in path.parts:
+            with suppress(FileExistsError):
+                os.mkdir(name, dir_fd=at)
+            try:
+                below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+            except OSError as error:
+                raise ScriptoriumError(f"'{path}' is a link", "make it a directory") from error
+            os.close(at)
+            at = below
+        yield at
+    finally:
+        os.close(at)
 
 
 def _checkout(workspace: Workspace, plan: Plan) -> Path:
@@ -136,7 +152,8 @@ def _collect(
     allowed: dict[str, bytes | None] = {}
     for path in filter(may_write, paths):
         found = repository.objects.read(f"{commit}:{path}")
-        allowed[path] = found.data if found and found.kind == "blob" else None
+        if found is None or found.kind == "blob":
+            allowed[path] = found.data if found else None
     strays = tuple(path for path in paths if path not in allowed)
     kept = ""
     # the plan takes files alone, so that commits would be lost which no branch has

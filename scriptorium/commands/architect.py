@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from scriptorium.plan import PLANNED, Change, Plan
 from scriptorium.prompts import prompt
 from scriptorium.records import emit
 from scriptorium.submission import Tools
-from scriptorium.ticket import State, Ticket, TicketError
+from scriptorium.ticket import State, Ticket, TicketError, name_problem
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -63,23 +62,32 @@ def architect(workspace: Workspace, endpoint: Endpoint | None = None) -> list[st
 
 
 def _may_write(path: str) -> bool:
-    return re.fullmatch(r"areas/[^/.][^/]*\.md", path) is not None
+    found = re.fullmatch(r"areas/([^/.][^/]*)\.md", path, re.DOTALL)
+    return found is not None and not name_problem(found[1])
 
 
 def _tools(_base: Plan, worktree: Path) -> Tools:
-    return {"submit_areas": lambda given: _hand_in(worktree, given["areas"], given.get("remove", []))}
+    return {"submit_areas": lambda given: hand_in(worktree, given.get("areas"), given.get("remove", []))}
 
 
-def _hand_in(worktree: Path, areas: Iterable[Mapping[str, Any]], remove: Iterable[str]) -> str:
+def hand_in(worktree: Path, areas: Any, remove: Any) -> str:
     """Write areas, each ``{name, text}``, into a checkout of the plan, all or none, and return the reply."""
-    files = [(str(area["name"]), f"{str(area['text']).strip()}\n") for area in areas]
-    gone = [str(name) for name in remove]
+    if not isinstance(areas, list) or not all(map(_is_area, areas)):
+        raise ScriptoriumError("these are no areas", "a list of {name, text}, both of them texts")
+    if not isinstance(remove, list) or not all(isinstance(name, str) for name in remove):
+        raise ScriptoriumError("these are no names of areas to remove", "a list of texts")
+    files = [(area["name"], f"{area['text'].strip()}\n") for area in areas]
+    gone = list(remove)
     _check([name for name, _ in files], gone, _names(worktree))
     for name, text in files:
-        planning.put(worktree, _path(name), text.encode())
+        planning.put(worktree, _path(name), text.encode(errors="replace"))
     for name in gone:
         planning.remove(worktree, _path(name))
     return f"The areas are {', '.join(_names(worktree)) or 'none'}."
+
+
+def _is_area(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(key), str) for key in ("name", "text"))
 
 
 def _check(new: list[str], gone: list[str], known: list[str]) -> None:

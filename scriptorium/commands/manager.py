@@ -12,7 +12,7 @@ from scriptorium.plan import LAST_ID, PLANNED, Change, Plan
 from scriptorium.prompts import prompt
 from scriptorium.records import emit
 from scriptorium.submission import Tools
-from scriptorium.ticket import State, TicketError, ticket_id, ticket_path
+from scriptorium.ticket import State, TicketError, name_problem, ticket_id, ticket_path
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -66,10 +66,11 @@ def _plan_area(workspace: Workspace, area: str, endpoint: Endpoint | None) -> li
     )
 
     def may_write(path: str) -> bool:
-        return path.startswith("tickets/open/") and path.endswith(".md") and not plan.blob(path)
+        name = path.removeprefix("tickets/open/").removesuffix(".md")
+        return path == ticket_path(State.OPEN, name) and not name_problem(name) and not plan.blob(path)
 
     def tools(base: Plan, worktree: Path) -> Tools:
-        return {"submit_tickets": lambda given: drafts.hand_in(base, worktree, area, given["tickets"])}
+        return {"submit_tickets": lambda given: drafts.hand_in(base, worktree, area, given.get("tickets"))}
 
     edits = planning.run(
         workspace, "manager", f"manager-{area}", text, may_write, area=area, tools=tools, endpoint=endpoint
