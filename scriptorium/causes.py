@@ -28,6 +28,9 @@ BACKEND = frozenset({Cause.AUTH, Cause.RATE_LIMIT, Cause.PROVIDER, Cause.INFRAST
 
 UNCOUNTED = BACKEND | {Cause.STOPPED}
 
+MESSAGE_MOST = 2000
+"""Characters of an error that are looked at: what it is stands at its beginning."""
+
 _STATUS = re.compile(r"(?:status|HTTP|API Error)\b\D{0,12}\b([45]\d\d)\b", re.IGNORECASE)
 
 # What the programs say, for want of a status or in spite of it. The first that matches counts.
@@ -53,6 +56,7 @@ def classify(status: int, message: str) -> Cause | None:
 
     ``status`` is 0 where the program does not give it apart; then it is looked for in the message.
     """
+    message = message[:MESSAGE_MOST]
     found = _STATUS.search(message)
     status = status or (int(found[1]) if found else 0)
     match status:
@@ -72,6 +76,7 @@ def classify(status: int, message: str) -> Cause | None:
 
 def retry_after(message: str) -> float:
     """Return the seconds after which a message says to try again; 0 when it does not."""
+    message = message[:MESSAGE_MOST]
     found = re.search(r"(?:try again|retry) (?:in|after) (\d+(?:\.\d+)?) ?(ms|s|m|h)?", message, re.IGNORECASE)
     if not found:
         return 0

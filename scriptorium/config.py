@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.output import line
 
 FILE = "scriptorium.json"
 PROTOCOLS = ("acp",)
@@ -25,6 +26,12 @@ BACKENDS = ("codex", "claude-code", "typoi")
 """The backends that are there without configuration."""
 DEFAULT_MODEL = "gpt-5.1-codex-mini"
 DEFAULT_ENDPOINT = "http://127.0.0.1:8097"
+
+NUMBER_MOST = 10**12
+"""More than any time or price can be."""
+
+NAME_MOST = 50
+"""Characters of the name of a program of the user's own."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ class ConfigError(ScriptoriumError):
     """The configuration cannot be used."""
 
     def __init__(self, message: str, hint: str = f"edit '{FILE}'") -> None:
-        super().__init__(f"'{FILE}': {message}", hint, ExitCode.CONFIG)
+        super().__init__(line(f"'{FILE}': {message}"), line(hint), ExitCode.CONFIG)
 
 
 def load(root: Path) -> Config:
@@ -136,6 +143,8 @@ def parse(text: str) -> Config:
         raise ConfigError(f"line {error.lineno} is not JSON: {error.msg.lower()}") from error
     except RecursionError as error:
         raise ConfigError("it is nested too deeply") from error
+    except ValueError as error:
+        raise ConfigError("a number in it has too many digits") from error
     top = _Reader("", data)
     timeouts = top.section("timeouts")
     agents = top.section("agents")
@@ -207,13 +216,17 @@ class _Reader:
 
     def text(self, key: str, default: str) -> str:
         value: str = self.take(key, str, default)
-        if key in self.data and (not value.strip() or "\0" in value):
+        if key in self.data and not value.strip():
             raise ConfigError(f"{self.name(key)} is empty")
+        if not _is_text(value):
+            raise ConfigError(f"{self.name(key)} holds what no program can be told")
         return value
 
     def number(self, key: str, default: float, *, least: float = 0) -> float:
         value: float = self.take(key, (int, float), default)
-        if not least <= value < float("inf"):
+        if value > NUMBER_MOST:
+            raise ConfigError(f"{self.name(key)} is too large")
+        if not least <= value:  # which is no number at all, either
             raise ConfigError(f"{self.name(key)} is {value}, and should be {least} or more")
         return value
 
@@ -235,6 +248,11 @@ class _Reader:
                 near = get_close_matches(key, self.known, 1, 0.5)
                 hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(self.known))}"
                 raise ConfigError(f"unknown key {self.name(key)}", hint)
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether a text can be an argument, a file name or a variable: without NUL and half characters."""
+    return "\0" not in value and value.encode(errors="replace").decode() == value
 
 
 def _kind(value: Any) -> str:
@@ -275,8 +293,12 @@ def _harnesses(top: _Reader) -> dict[str, Program]:
         command = _words(program, "command")
         if not command:
             raise ConfigError(f"'harnesses.{name}.command' should be a list of words, the program first")
+        if not name.isprintable() or len(name) > NAME_MOST:  # it is the name of a file as well
+            raise ConfigError(f"'harnesses.{name[:NAME_MOST]}' is no name for a program")
         env = program.take("env", dict, {})
-        if not all(isinstance(value, str) and "\0" not in key + value and "=" not in key for key, value in env.items()):
+        if not all(
+            isinstance(value, str) and key and "=" not in key and _is_text(key + value) for key, value in env.items()
+        ):
             raise ConfigError(f"'harnesses.{name}.env' should hold strings")
         protocol = program.text("protocol", "")
         if protocol not in ("", *PROTOCOLS):
@@ -290,7 +312,7 @@ def _harnesses(top: _Reader) -> dict[str, Program]:
 
 def _words(section: _Reader, key: str) -> tuple[str, ...]:
     words = section.take(key, list, [])
-    if not all(isinstance(word, str) and word and "\0" not in word for word in words):
+    if not all(isinstance(word, str) and word and _is_text(word) for word in words):
         raise ConfigError(f"{section.name(key)} should be a list of words")
     return tuple(words)
 

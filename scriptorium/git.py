@@ -356,7 +356,7 @@ class ObjectReader:
         if not header:
             raise EOFError
         fields = header.decode(errors="replace").split()
-        if fields[-1] in ("missing", "ambiguous"):
+        if fields[-1] in ("missing", "ambiguous", "submodule"):
             return None
         oid, kind, size = fields
         data = self._process.stdout.read(int(size) + 1)

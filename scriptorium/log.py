@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from scriptorium.output import line
 from scriptorium.redact import redact
 
 FORMAT = "[%(asctime)s] [%(levelname)s] %(message)s"
@@ -65,8 +66,8 @@ def _handler(handler: logging.Handler, level: str, formatter: logging.Formatter)
 
 
 def _redacted(record: logging.LogRecord) -> bool:
-    """Take credentials out of a line, whoever wrote it."""
-    record.msg, record.args = redact(record.getMessage()), ()
+    """Take credentials out of a line, whoever wrote it, and what would make it more than a line."""
+    record.msg, record.args = line(redact(record.getMessage())), ()
     return True
 
 

@@ -89,15 +89,17 @@ def _exit(argv: list[str]) -> NoReturn:
 
 def report(error: Exception) -> ExitCode:
     """Tell a failure on stderr and return its exit code."""
+    from scriptorium.output import line, printable  # late: nearly always nothing has failed
+
     if isinstance(error, ScriptoriumError) or (isinstance(error, OSError) and error.strerror):
         failure = told(error)
-        print(f"scriptorium: {failure}", file=sys.stderr)
+        print(f"scriptorium: {printable(str(failure))}", file=sys.stderr)
         return failure.code
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("scriptorium"):
         print(f"scriptorium: the Python package '{error.name}' is not installed", file=sys.stderr)
         print("hint: pip install git-scriptorium, or 'make demo' in a clone of it", file=sys.stderr)
         return ExitCode.CONFIG
-    print(f"scriptorium: this is a bug: {type(error).__name__}: {error}", file=sys.stderr)
+    print(f"scriptorium: this is a bug: {type(error).__name__}: {line(str(error))}", file=sys.stderr)
     print("hint: run it again with --debug and report what that prints", file=sys.stderr)
     return ExitCode.BUG
 

@@ -11,6 +11,7 @@ from scriptorium.redact import redact
 
 TAIL_LINES = 20
 TAIL_CHARACTERS = 1500
+_STEERING = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _READ = 64 * 1024  # bytes; redacted as a whole, so that no secret is cut in two and then missed
 
 
@@ -27,17 +28,24 @@ def tail(path: Path, *environments: Mapping[str, str]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text without what would steer a terminal, and without half characters."""
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
-    text = "".join("?" if (c < " " and c not in "\n\t") or "\x7f" <= c <= "\x9f" else c for c in text)
-    return text.encode(errors="replace").decode()
+    """Return a text without what would steer a terminal or turn its lines round, and without half characters."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r\n", "\n").replace("\r", "\n")
+    return _STEERING.sub("?", text).encode(errors="replace").decode()
+
+
+def line(text: str) -> str:
+    """Return a text as one line that can be printed, so that it cannot be taken for several."""
+    return " ".join(printable(text).splitlines())
 
 
 def fenced(text: str) -> str:
-    """Return a text as a Markdown code block that it cannot close by itself."""
+    """Return a text as a Markdown code block that it cannot close, and of which no line can be taken for a field.
+
+    A field, a heading or a trailer begins a line, and here two spaces do, which Markdown takes away again.
+    """
     longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
     fence = "`" * (longest + 1)
-    return f"{fence}\n{text}\n{fence}"
+    return "\n".join(f"  {part}".rstrip() for part in (fence, *text.splitlines(), fence))
 
 
 def next_log(directory: Path, stem: str, suffix: str) -> Path:

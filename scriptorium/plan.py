@@ -33,7 +33,7 @@ from functools import cached_property
 
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import IDENTITY, RefUpdate, Repository, Tree
-from scriptorium.ticket import QueueItem, State, Ticket, parse_item, parse_ticket, ticket_id, ticket_path
+from scriptorium.ticket import ID_IN_LIST, QueueItem, State, Ticket, parse_item, parse_ticket, ticket_id, ticket_path
 
 BRANCH = "scriptorium/plan"
 REF = f"refs/heads/{BRANCH}"
@@ -44,6 +44,8 @@ PENDING = "queue/merge/pending"
 PLANNED = "planned"
 LAST_ID = "last-id"
 ZERO = "0" * 40
+
+_STEERING = re.compile(r"[\0-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udc7f\udd00-\udfff]")
 
 PARSED_MOST = 10_000
 """How many parsed tickets are kept in memory."""
@@ -74,8 +76,9 @@ class Change:
         # Two writers with the same parent, content and second would make the same commit,
         # and both would be told that they won: the last trailer tells them apart.
         trailers = {**self.trailers, "Transaction": secrets.token_hex(8)}
-        lines = [f"{key}: {' '.join(str(value).split())}" for key, value in trailers.items() if value not in ("", None)]
-        text = "\n".join([f"scriptorium: {self.verb} {self.subject}".rstrip(), "", *lines, ""])
+        told = {key: _told(value) for key, value in trailers.items() if value is not None}
+        lines = [f"{key}: {value}" for key, value in told.items() if value]
+        text = "\n".join([f"scriptorium: {self.verb} {_told(self.subject)}".rstrip(), "", *lines, ""])
         return text.encode(errors="surrogateescape")
 
 
@@ -139,9 +142,10 @@ class Plan:
 
     def find(self, wanted: str) -> tuple[str, State] | None:
         """Find a ticket by name or id; None when there is none."""
+        number = ticket_id(wanted) if wanted.isdecimal() else ""
         for state in State:
             for name in self.tickets(state):
-                if name == wanted or (wanted.isdigit() and ticket_id(name) == ticket_id(wanted)):
+                if name == wanted or (number and ticket_id(name) == number):
                     return name, state
         return None
 
@@ -156,14 +160,13 @@ class Plan:
     def ids(self) -> dict[State, set[str]]:
         """The ids in each state; the pattern runs in C, because done tickets may be ten thousand."""
         return {
-            state: {f"{int(n):04d}" for n in re.findall(r"^(\d+)(?=-|$)", "\n".join(self.tickets(state)), re.MULTILINE)}
-            for state in State
+            state: {f"{int(n):04d}" for n in re.findall(ID_IN_LIST, "\0".join(self.tickets(state)))} for state in State
         }
 
     def next_id(self) -> int:
         """Return the number after the highest that is in use or, for tickets that were removed, was given out."""
         text = self.read(LAST_ID).decode(errors="replace").strip()
-        last = int(text) if text.isdecimal() else 0
+        last = int(text) if re.fullmatch(r"\d{1,18}", text) else 0
         return max(last, *(int(i) for ids in self.ids.values() for i in ids), 0) + 1
 
     @property
@@ -200,7 +203,8 @@ class Plan:
         """The item in hand: ``active.md`` holds it or, as the original has it, the path of the pending one."""
         data = self.read(ACTIVE)
         path = data.decode(errors="surrogateescape").strip()
-        return parse_item(path, self.read(path)) if path.startswith(f"{PENDING}/") else parse_item(ACTIVE, data)
+        pending = re.fullmatch(f"{PENDING}/[^/]+", path)
+        return parse_item(path, self.read(path)) if pending else parse_item(ACTIVE, data)
 
     def queue(self) -> list[QueueItem]:
         """Return the merge queue: the item in hand first, then the others by number."""
@@ -227,6 +231,11 @@ class Plan:
         active = self.active
         if active and active.ticket == ticket:
             change.writes[ACTIVE] = b""
+
+
+def _told(value: object) -> str:
+    """Return a value as a part of a line, whatever an agent said; names keep the bytes that are no text."""
+    return _STEERING.sub("?", " ".join(str(value).split()))
 
 
 def pause(turn: int) -> None:
@@ -286,6 +295,8 @@ class PlanStore:
             )
         if self._newest is not None and self._newest.commit == found.oid:
             return self._newest  # with all that was read from it
+        if found.kind != "commit":
+            raise ScriptoriumError(f"branch '{BRANCH}' is no commit", f"see 'git log {BRANCH}'")
         plan = Plan(self.repository, found.oid, found.data[5 : found.data.index(b"\n")].decode())
         number = plan.read("format").decode(errors="replace").strip()
         if number not in ("", str(FORMAT)):

@@ -16,6 +16,7 @@ touches only the line it must, because people and agents edit these files as wel
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,8 +24,29 @@ from enum import StrEnum
 from typing import Any
 
 from scriptorium.errors import ScriptoriumError
+from scriptorium.output import line as one_line
 
 BRANCH_PREFIX = "scriptorium/ticket-"
+
+_ID = r"(\d{1,18})(?:-|$)"  # more digits are no number that anybody has given out
+ID_IN_LIST = r"(?:^|\0)(\d{1,18})(?=-|\0|$)"
+
+_UNFIT = re.compile(r"[\0-\x1f\x7f-\x9f\ud800-\udc7f\udd00-\udfff]")
+"""What no name may hold; bytes that are no text come as half characters in between."""
+
+TITLE_MOST = 300
+
+NAME_MOST = 200
+"""Bytes of a ticket's name, which becomes that of files beside which there are longer ones."""
+
+YAML_MOST = 65536
+"""Characters of front matter; a kilobyte takes some ten milliseconds."""
+
+NUMBER_MOST = 10**9
+"""The highest priority and number of attempts that is taken for one."""
+
+VALUES_MOST = 10_000
+"""Values in front matter, each counted as often as it is referred to."""
 
 
 class State(StrEnum):
@@ -42,8 +64,17 @@ def ticket_path(state: State, name: str) -> str:
 
 def ticket_id(name: str) -> str:
     """Return the id in a ticket's name, four digits at least, or '' when it has none."""
-    found = re.match(r"(\d+)(?:-|$)", name)
+    found = re.match(_ID, name)
     return f"{int(found[1]):04d}" if found else ""
+
+
+def name_problem(name: str) -> str:
+    """Return why a name cannot be that of files and worktrees, '' when it can."""
+    if _UNFIT.search(name):
+        return "its name has control characters"
+    if not name or name.startswith(".") or "/" in name:
+        return "its name is none that a file should have"
+    return "its name is too long" if len(os.fsencode(name)) > NAME_MOST else ""
 
 
 def branch_of(name: str) -> str:
@@ -60,7 +91,9 @@ class TicketError(ScriptoriumError):
     """A ticket file that cannot be understood."""
 
     def __init__(self, name: str, why: str, hint: str = "") -> None:
-        super().__init__(f"ticket '{name}': {why}", hint or "edit it on the plan branch, or see 'scriptorium fsck'")
+        super().__init__(
+            f"ticket '{one_line(name)}': {why}", hint or "edit it on the plan branch, or see 'scriptorium fsck'"
+        )
         self.ticket = name
         self.why = why
 
@@ -93,8 +126,8 @@ class Ticket:
     @property
     def title(self) -> str:
         parts = split_front_matter(self.text)  # where '#' begins a comment
-        found = re.search(r"^#\s+(.+)$", parts[1] if parts else self.text, re.MULTILINE)
-        return found[1].strip() if found else self.name
+        found = re.search(r"^#[ \t]+(\S.*)$", parts[1] if parts else self.text, re.MULTILINE)
+        return one_line(found[1]).strip()[:TITLE_MOST] if found else self.name
 
 
 def split_front_matter(text: str) -> tuple[str, str] | None:
@@ -111,51 +144,78 @@ def split_front_matter(text: str) -> tuple[str, str] | None:
 def load_yaml(text: str) -> dict[str, Any]:
     """Read front matter; ValueError with the line when it is not a mapping in YAML."""
     from ruamel.yaml import YAML  # late: status and the hooks do without
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.error import MarkedYAMLError
 
+    if len(text) > YAML_MOST:
+        raise ValueError("its front matter is too long")
     try:
-        data = YAML(typ="safe", pure=True).load(text)
+        reader = YAML(typ="safe", pure=True)
+        reader.composer.warn_double_anchors = False  # on stderr, and of no consequence here
+        data = reader.load(text)
     except MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 2}" if error.problem_mark else ""
         raise ValueError(f"its front matter is not YAML{line}: {error.problem}") from error
-    except (YAMLError, ValueError) as error:
+    except RecursionError as error:
+        raise ValueError("its front matter is nested too deeply") from error
+    except Exception as error:  # the library lets through whatever comes of a document
         raise ValueError(f"its front matter is not YAML: {' '.join(str(error).split())}") from error
     if data is None:
         return {}
     if not isinstance(data, Mapping):
         raise ValueError("its front matter is not a list of 'key: value' lines")
+    _check_size(data)
     return dict(data)
 
 
+def _check_size(data: Any) -> None:
+    """Raise when a document is larger than it looks, as one that refers to its own parts over and over."""
+    left, seen = [data], 0
+    while left:
+        value, seen = left.pop(), seen + 1
+        if seen > VALUES_MOST:
+            raise ValueError("its front matter refers to itself too often")
+        if isinstance(value, Mapping):
+            left += [*value, *value.values()]
+        elif isinstance(value, list | tuple | set):
+            left += value
+
+
 def bold_fields(text: str) -> dict[str, Any]:
-    """Return the fields of a ticket in the original's form."""
+    """Return the fields of a ticket in the original's form; of several the first, as that is what is set."""
     pattern = r"^\*\*(Area|Depends|Priority|Attempts|Repair):\*\*[ \t]*(.*?)[ \t\r]*$"
-    return {key.lower(): value for key, value in re.findall(pattern, text, re.MULTILINE)}
+    return {key.lower(): value for key, value in reversed(re.findall(pattern, text, re.MULTILINE))}
 
 
 def parse_depends(value: Any) -> tuple[str, ...]:
     """Read ``depends`` in any of its spellings: a list, ``0003, 0004``, ``none``, ``-`` or nothing."""
-    items = value if isinstance(value, list) else re.split(r"[,\s]+", str(value)) if value is not None else []
+    items = value if isinstance(value, list) else re.split(r"[,\s]+", _scalar(value)) if value is not None else []
     found = []
-    for item in items:
-        word = str(item).strip().strip("#\"'")
+    for item in map(_scalar, items):
+        word = item.strip().strip("#\"'")
         if word.lower() in ("", "-", "none", "null", "n/a"):
             continue
         word = word.removesuffix(".md").rpartition("/")[2]
         if not ticket_id(word):
-            raise ValueError(f"'depends' names '{word}', which is not a ticket id")
+            raise ValueError(f"'depends' names '{word[:80]}', which is not a ticket id")
         found.append(ticket_id(word))
     return tuple(dict.fromkeys(found))
+
+
+def _scalar(value: Any) -> str:
+    """Return a value of one word or number as text, '' for none; ValueError for a list or a mapping."""
+    if isinstance(value, Mapping | list | tuple | set):
+        raise ValueError("its front matter has a list or a mapping where a word should be")
+    return "" if value is None else str(value)
 
 
 def _number(fields: Mapping[str, Any], key: str) -> int:
     value = fields.get(key, 0)
     try:
-        if isinstance(value, bool | float):
+        if isinstance(value, bool | float) or abs(number := int(_scalar(value) or 0)) > NUMBER_MOST:
             raise ValueError
-        return int(value or 0)
     except (TypeError, ValueError):
-        raise ValueError(f"'{key}' is not a whole number: '{value}'") from None
+        raise ValueError(f"'{key}' is not a whole number: '{str(value)[:80]}'") from None
+    return number
 
 
 def parse_ticket(name: str, state: State, data: bytes) -> Ticket:
@@ -164,18 +224,21 @@ def parse_ticket(name: str, state: State, data: bytes) -> Ticket:
     try:
         parts = split_front_matter(text)
         fields = load_yaml(parts[0]) if parts else bold_fields(text)
-        area = str(fields.get("area") or "").strip()
+        area = _scalar(fields.get("area") or "").strip()
         if not area:
             raise ValueError("it names no area")
-        if any(character < " " for character in name):
-            raise ValueError("its name has control characters")
-        repair = str(fields.get("repair", "")).lower() in ("true", "yes")
+        problem = name_problem(name)
+        if problem:
+            raise ValueError(problem)
+        if _UNFIT.search(area) or len(area) > TITLE_MOST:
+            raise ValueError("its area is no line of text")
+        repair = _scalar(fields.get("repair", "")).lower() in ("true", "yes")
         depends = parse_depends(fields.get("depends"))
         return Ticket(
             name, state, text, area, depends, _number(fields, "priority"), _number(fields, "attempts"), repair
         )
     except ValueError as error:
-        raise TicketError(name, str(error)) from error
+        raise TicketError(name, one_line(str(error))) from error
 
 
 def set_field(text: str, key: str, value: object) -> str:
@@ -245,7 +308,7 @@ class QueueItem:
 
     @property
     def order(self) -> tuple[int, str]:
-        found = re.match(r"\d+", self.path.rpartition("/")[2])
+        found = re.match(r"\d{1,18}", self.path.rpartition("/")[2])
         return (int(found[0]) if found else 0, self.path)
 
 
@@ -254,7 +317,7 @@ def parse_item(path: str, data: bytes) -> QueueItem | None:
     text = data.decode(errors="surrogateescape")
     fields = dict(re.findall(r"^\*\*([A-Za-z ]+):\*\*[ \t]*(.*?)[ \t\r]*$", text, re.MULTILINE))
     name = fields.get("Ticket", "").rpartition("/")[2].removesuffix(".md")
-    if not name:
+    if name_problem(name):
         return None
     return QueueItem(path, name, fields.get("Summary", ""))
 

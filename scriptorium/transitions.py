@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scriptorium.causes import UNCOUNTED, Cause
-from scriptorium.output import fenced
+from scriptorium.output import fenced, line, printable
 from scriptorium.plan import LAST_ID, Change, Plan
 from scriptorium.ticket import State, Ticket, append_section, format_item, set_field, ticket_id, ticket_path
 
@@ -58,6 +58,7 @@ def reopen(
     attempt and leaves no note; the commit tells it.
     """
     attempt = ticket.attempts + 1
+    reason = line(reason)  # the names of files in it are an agent's words as well
     counted = cause not in UNCOUNTED
     text, last = ticket.text, attempt >= most
     if counted:
@@ -70,7 +71,7 @@ def reopen(
     verb = "park" if target is State.STUCK else "reopen"
     change = Change(verb, f"ticket {ticket.name}", moves={ticket.path: new})
     if counted:
-        note = f"{reason}\n\n{fenced(tail)}" if tail else reason
+        note = f"{reason}\n\n{fenced(printable(tail))}" if tail else reason
         text = append_section(text, f"Attempt {attempt} failed: {cause}", note)
         change.writes[new] = text.encode(errors="surrogateescape")
     plan.dequeue(ticket.name, change)

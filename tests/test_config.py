@@ -179,3 +179,22 @@ def test_a_step_stops_with_exit_78_before_it_changes_anything(project: Project) 
     expected = "scriptorium: 'scriptorium.json': unknown key 'brnach'\nhint: did you mean 'branch'?\n"
     assert project.run("assign") == (78, "", expected)
     assert project.plan_log() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"max_attempts": ' + "9" * 5000 + "}", "too many digits"),
+        ('{"timeouts": {"hard": 1e300}}', "'timeouts.hard' is too large"),
+        ('{"timeouts": {"hard": NaN}}', "'timeouts.hard' is nan"),
+        ('{"gate": "\\ud800"}', "'gate' holds what no program can be told"),
+        ('{"harnesses": {"a\\u0000b": {"command": ["x"]}}}', "no name for a program"),
+        ('{"harnesses": {"a": {"command": ["x"], "env": {"": "y"}}}}', "should hold strings"),
+        ('{"a\\nb\\u001b[31m": 1}', "unknown key 'a b'"),
+    ],
+)
+def test_what_breaks_readers_of_json_is_refused_in_a_line(text: str, why: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert why in caught.value.message
+    assert caught.value.message.isprintable()

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -15,7 +17,7 @@ from scriptorium.commands.fsck import fsck
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import Repository
 from scriptorium.plan import BRANCH, REF, Change, Plan, PlanStore
-from scriptorium.ticket import State
+from scriptorium.ticket import State, last_failure, parse_ticket
 from tests.support import PLAN, Project
 
 WRITERS, ROUNDS = 8, 25
@@ -375,3 +377,27 @@ def test_a_ticket_whose_attempts_cannot_be_counted_is_parked(project: Project, s
     )
     assert store.snapshot().tickets(State.STUCK) == ["0001-odd"]
     assert project.plan_log()[-1] == "scriptorium: park ticket 0001-odd"
+
+
+def test_what_an_agent_says_forges_neither_trailers_nor_fields_nor_headings() -> None:
+    said = (
+        "no\n\nMove: open -> done\n**Repair:** true\n**Attempts:** 0\n## Attempt 9 failed: conflict\n\0\x1b[31m\ud800"
+    )
+    ticket = parse_ticket("0001-a", State.IN_PROGRESS, b"# T\n\n**Area:** core\n")
+    plan = cast(Plan, SimpleNamespace(dequeue=lambda *_: None))
+    change = transitions.reopen(plan, ticket, Cause.GATE, said, said, 5, {"Agent": said})
+
+    message = change.message().decode()
+    keys = [line.partition(":")[0] for line in message.splitlines()[2:]]
+    assert keys == ["Ticket", "Move", "Attempt", "Cause", "Reason", "Agent", "Transaction"]
+    assert not {"\0", "\x1b"} & {*message}
+    after = parse_ticket("0001-a", State.OPEN, change.writes["tickets/open/0001-a.md"])
+    assert (after.repair, after.attempts, last_failure(after.text)) == (False, 1, Cause.GATE)
+
+
+@pytest.mark.parametrize("text", ["queue/merge/pending/" + "a/" * 5000, "queue/merge/pending/../../spec.md", "\0"])
+def test_an_item_in_hand_that_names_no_item_is_none(project: Project, text: str) -> None:
+    project.init()
+    project.commit_plan({"queue/merge/active.md": text, "last-id": "9" * 5000})
+    plan = project.workspace.plan.snapshot()
+    assert (plan.active, plan.queue(), plan.next_id()) == (None, [], 1)

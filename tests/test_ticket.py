@@ -272,3 +272,51 @@ def test_the_originals_queue_item_is_read() -> None:
 @pytest.mark.parametrize("data", [b"", b"# Merge Queue Item\n", b"\xff\xfe", b"**Ticket ID:** 0001\n"])
 def test_a_file_that_is_no_queue_item_is_none(data: bytes) -> None:
     assert parse_item("queue/merge/pending/0001-0001.md", data) is None
+
+
+# -- what fuzzing found ---------------------------------------------------------------------------------
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 30))
+
+
+@pytest.mark.parametrize(
+    ("head", "why"),
+    [
+        ("area: core\nx: " + "[" * 5000, "nested too deeply"),
+        (BOMB, "too often"),
+        ("area: core\na: &a [*a]", "too often"),
+        ("area: core\nx: " + "y" * 100_000, "too long"),
+        ("area: {x: y}", "a list or a mapping where a word should be"),
+        ("area: core\npriority: [1]", "'priority' is not a whole number"),
+        ("area: core\npriority: 9999999999", "'priority' is not a whole number"),
+        ('area: "a\\0b"', "no line of text"),
+        ('area: "\\ud800"', ""),
+    ],
+)  # fmt: skip
+def test_front_matter_that_is_made_to_break_readers_is_refused(head: str, why: str) -> None:
+    with pytest.raises(TicketError, match=why):
+        read(f"---\n{head}\n---\n# T\n")
+
+
+@pytest.mark.parametrize("name", ["..", ".x", "a/b", "a\nb", "a\x1bb", "x" * 201, ""])
+def test_a_name_that_no_file_should_have_is_refused(name: str) -> None:
+    with pytest.raises(TicketError, match="its name"):
+        read(FULL, name)
+    assert (
+        parse_item("queue/merge/pending/1-x.md", f"**Ticket:** tickets/open/{name}.md\n".encode()) is None
+        or "/" in name
+    )
+
+
+def test_more_digits_than_a_number_has_are_no_id() -> None:
+    assert (ticket_id("9" * 5000), ticket_id("9" * 18), ticket_id("²")) == ("", "9" * 18, "")
+
+
+def test_the_field_that_is_set_is_the_one_that_is_read() -> None:
+    text = "# T\n\n**Area:** a\n**Attempts:** 1\n**Attempts:** 0\n"
+    assert read(set_field(text, "attempts", 2)).attempts == 2
+
+
+def test_an_anchor_used_twice_is_no_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    assert read("---\narea: &a x\ny: &a z\n---\n").area == "x"
+    assert capsys.readouterr().err == ""

@@ -33,3 +33,9 @@ def test_what_was_kept_is_read_again_and_nonsense_is_nothing() -> None:
 def test_only_what_is_known_is_told() -> None:
     told = {key: value for key, value in Usage(7, 0, 3, 0, 0.25).trailers().items() if value}
     assert told == {"Tokens-In": 7, "Tokens-Out": 3, "Cost-USD": "0.250000"}
+
+
+def test_figures_that_cannot_be_are_none() -> None:
+    for value in (10**400, 1e300, float("inf"), float("nan"), -1, True, "5", None):
+        usage = Usage.parse({"tokens_in": value, "cost_usd": value})
+        assert set(usage.priced(Price(1, 1, 1)).trailers().values()) == {""}, value

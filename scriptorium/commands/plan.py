@@ -76,7 +76,7 @@ def _converse(session: Session) -> int:
             case "/new":
                 session.begin()
             case "/show":
-                say(session.workspace.plan.snapshot().spec.decode(errors="replace"), sys.stdout, end="")
+                say(printable(session.workspace.plan.snapshot().spec.decode(errors="replace")), sys.stdout, end="")
             case _ if line.startswith("/") and "\n" not in line:
                 print(f"'{line}' is not a command; /help lists them")
             case _:

@@ -10,6 +10,7 @@ from scriptorium.config import AT_WORK
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import scrub_environment
 from scriptorium.notices import WAITING
+from scriptorium.output import line
 from scriptorium.plan import Plan
 from scriptorium.ticket import State, branch_of, ticket_path
 from scriptorium.workspace import Workspace
@@ -123,4 +124,4 @@ def _lines(facts: dict[str, object]) -> list[str]:
     lines += [f"Sandbox: {backend}: {sandbox.Sandbox(**one)}" for backend, one in sandboxes.items()]
     if not facts["spec"]:
         lines.append(WAITING)
-    return lines
+    return [line(text) for text in lines]  # a name that is no ticket's may hold anything

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from scriptorium.cli import Command, Flag
+from scriptorium.output import line
 from scriptorium.plan import Plan
 from scriptorium.records import emit
 from scriptorium.ticket import State, branch_of, ticket_path
@@ -42,8 +43,8 @@ def active(workspace: Workspace, plan: Plan) -> list[tuple[str, str, str]]:
         named = re.search(r"^\*\*Worktree:\*\*[ \t]*(\S.*?)[ \t\r]*$", text, re.MULTILINE)
         path = workspace.paths.ticket_worktree(name)
         if named and not path.exists():
-            path = Path(named[1])
-        if path.exists() or named:
+            path = Path(line(named[1]).replace("\t", " "))
+        if named or path.exists():
             rows.append((str(path), name, branch_of(name)))
     return rows
 

@@ -20,6 +20,9 @@ from scriptorium.harness.usage import Usage, amount, count
 AUTH_REQUIRED = -32000
 """The protocol's error code for an agent that is not signed in."""
 
+MESSAGE_MOST = 256 * 1024
+"""Characters of a message that comes in pieces; without an end to it, they would take the square of their time."""
+
 
 class Acp(Command):
     """A program named in the configuration, with the protocol `acp`."""
@@ -58,7 +61,7 @@ class Acp(Command):
             case "session":
                 report.session = str(event.get("id", ""))
             case "text":
-                report.message = text if event.get("new") else report.message + text
+                report.message = text if event.get("new") else (report.message + text)[-MESSAGE_MOST:]
                 yield Event(Kind.TEXT, text)
             case "thinking" | "plan":
                 yield Event(Kind.THINKING, text)

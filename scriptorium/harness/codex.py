@@ -136,7 +136,8 @@ def _item(item: dict[str, Any], when: str, report: Report) -> Iterator[Event]:
             yield Event(Kind.TOOL, f"{item.get('server')}.{item.get('tool')}" if not done else "")
         case "file_change":
             changes = item.get("changes")
-            paths = [str(change.get("path")) for change in changes if isinstance(change, dict)] if changes else []
+            listed = changes if isinstance(changes, list) else []
+            paths = [str(change.get("path")) for change in listed if isinstance(change, dict)]
             yield Event(Kind.TOOL, f"edit {', '.join(paths)}")
         case _:
             yield Event(Kind.TOOL, str(kind))

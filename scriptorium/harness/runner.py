@@ -13,9 +13,14 @@ from scriptorium import process
 from scriptorium.causes import BACKEND, Cause, classify
 from scriptorium.harness import Event, Harness, Kind, Outcome, Report, Session, Task
 from scriptorium.harness.usage import NOTHING, Usage
-from scriptorium.output import next_log
+from scriptorium.output import line, next_log, printable
 from scriptorium.process import End
 from scriptorium.redact import Secrets
+
+ERROR_MOST = 1000
+"""Characters of a program's error that are told."""
+
+SESSION_MOST = 256
 
 
 def run(harness: Harness, task: Task, on_event: Callable[[Event], None] | None = None) -> Outcome:
@@ -37,7 +42,7 @@ def _run(harness: Harness, task: Task, prompt: str, on_event: Callable[[Event], 
     task.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = next_log(task.logs, "attempt", ".jsonl")
     asked, last_message = log.with_suffix(".prompt.md"), log.with_suffix(".last.md")
-    asked.write_text(prompt, errors="surrogateescape")
+    asked.write_text(prompt, encoding="utf-8", errors="surrogateescape")
     report = Report()
     environment = {**task.env, **harness.settings(task)}
     secrets = Secrets(environment)
@@ -72,15 +77,25 @@ def _run(harness: Harness, task: Task, prompt: str, on_event: Callable[[Event], 
         report.error = report.error or _complaint(log.with_suffix(".stderr"))
         report.cause = report.cause or classify(0, report.error) or Cause.INFRASTRUCTURE
     report.message, report.error = secrets.redact(report.message), secrets.redact(report.error)
+    settled(report, task)
+    outcome = Outcome(finished, report, log, harness.label(task.model))
+    log.with_suffix(".json").write_text(json.dumps({**asdict(report), "trailers": outcome.trailers()}))
+    return outcome
+
+
+def settled(report: Report, task: Task) -> Report:
+    """Bring what a run has told into a form that can be kept, shown and handed on, whatever the agent said."""
+    report.message, report.error = printable(report.message), line(report.error)[:ERROR_MOST]
+    # the program is given it back as an argument, where it must not be taken for an option
+    usable = report.session.isprintable() and len(report.session) <= SESSION_MOST and report.session[:1] != "-"
+    report.session = report.session if usable else ""
     spent = task.session.spent if task.session else NOTHING
     if report.total is not None:
         report.usage = report.usage | (report.total - spent)
     elif task.session:
         report.total = spent  # it was ended before it could tell; the next run of the session will
     report.usage = report.usage.priced(task.price)
-    outcome = Outcome(finished, report, log, harness.label(task.model))
-    log.with_suffix(".json").write_text(json.dumps({**asdict(report), "trailers": outcome.trailers()}))
-    return outcome
+    return report
 
 
 def _complaint(errors: Path) -> str:

@@ -54,11 +54,14 @@ class Usage:
 
 NOTHING = Usage()
 
+MOST = 10**15
+"""A figure above this is no count of tokens and no cost."""
+
 
 def amount(data: object, key: str) -> float:
-    """Return a number of a parsed JSON object, 0 when it is not there, negative or not a finite number."""
+    """Return a number of a parsed JSON object, 0 when it is not there, negative or more than can be."""
     value = data.get(key) if isinstance(data, Mapping) else None
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST:
         return value
     return 0
 
