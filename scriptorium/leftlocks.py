@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def discard(stderr: str, checkout: Path | None = None) -> bool:
         return False
     lock.unlink(missing_ok=True)
     return True
+
+
+def discard_all(locks: Iterable[Path]) -> None:
+    """Remove those of some locks of refs that are left, such as nothing may ever want again."""
+    for lock in locks:
+        if _is_left(lock, None):
+            lock.unlink(missing_ok=True)
 
 
 def _is_left(lock: Path, checkout: Path | None) -> bool:

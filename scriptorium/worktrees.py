@@ -9,7 +9,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from scriptorium import locks, rescue
+from scriptorium import leftlocks, locks, rescue
 from scriptorium.errors import ScriptoriumError, is_wanting
 from scriptorium.git import GitError, RefUpdate
 from scriptorium.plan import ZERO, Plan
@@ -293,6 +293,8 @@ def sweep_branches(workspace: Workspace, plan: Plan) -> None:
     """Remove the branches of done tickets that lie in master and are checked out nowhere, which a crash left."""
     if workspace.repository.has_gone_worktrees(workspace.paths.home):
         workspace.repository.prune_worktrees()
+    branches = workspace.repository.common_dir / "refs" / "heads"
+    leftlocks.discard_all(branches.glob(f"{BRANCH_PREFIX}*.lock"))
     for ref, tip in workspace.repository.refs(f"refs/heads/{BRANCH_PREFIX}*").items():
         branch = ref.removeprefix("refs/heads/")
         done = ticket_id(branch.removeprefix(BRANCH_PREFIX)) in plan.ids[State.DONE]

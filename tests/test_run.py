@@ -892,9 +892,13 @@ def test_what_a_crash_left_of_the_last_landing_is_cleared_away_at_the_start(
             shutil.rmtree(project.worktree(name))
         case "branch":
             project.git("worktree", "remove", str(project.worktree(name)))
+    lock = project.root / ".git" / "refs" / "heads" / "scriptorium" / "ticket-0001.lock"
+    lock.touch()
+    os.utime(lock, (0, 0))
 
     assert project.run("run", "--once").code == 0
 
     assert not project.worktree(name).exists()
     assert name not in project.git("worktree", "list")
     assert project.refs("refs/heads/scriptorium/ticket-") == {}
+    assert not lock.exists()
