@@ -30,7 +30,7 @@ from tests.stress.reference import STATES, Commit, Reference, blob_id
 from tests.stress.world import MAX_ATTEMPTS, Ended, Midst, World
 from tests.support import PLAN
 
-INTERLEAVINGS, STEPS = 60, 12
+INTERLEAVINGS, STEPS = 40, 12
 TICKETS_MOST = 4
 
 TALLY: Counter[str] = Counter()

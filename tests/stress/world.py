@@ -44,7 +44,7 @@ tree=$(git rev-parse 'HEAD^{tree}')
 if [ -e red ]; then echo "$tree" >>"$FACTS/red"; exit 1; fi
 if [ "$(git rev-parse 'master^{tree}')" != "$tree" ]; then echo "$tree" >>"$FACTS/green"; fi
 """
-"""Red is what holds a file of that name. Notes the trees that it passes before master has them."""
+"""Red is what holds a file of that name. Notes the trees it passes before master has them, and what else it sees."""
 
 VERBS = (
     *("init", "architect", "manager", "assign", "code", "merge", "health", "run", "status", "worktrees"),
