@@ -300,7 +300,8 @@ def sweep_branches(workspace: Workspace, plan: Plan) -> None:
         done = ticket_id(branch.removeprefix(BRANCH_PREFIX)) in plan.ids[State.DONE]
         free = done and not workspace.repository.checkouts(branch)
         if free and workspace.repository.is_ancestor(tip, workspace.master_commit()):
-            workspace.repository.update_refs(RefUpdate(ref, "", tip))
+            with suppress(GitError):  # a lock on the packed refs holds nobody up
+                workspace.repository.update_refs(RefUpdate(ref, "", tip))
 
 
 def _kept_by_lock(workspace: Workspace, path: Path) -> bool:
