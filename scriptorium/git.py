@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from shutil import rmtree
 from signal import SIGKILL
 from stat import S_ISREG
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
@@ -642,20 +643,20 @@ class Repository:
         """Write the .git files of worktrees anew that have lost them."""
         self.git("worktree", "repair", accept=(0, 1))
 
-    def has_gone_worktrees(self, home: Path) -> bool:
-        """Tell whether git still knows a worktree below a directory that is gone, or has half forgotten one."""
+    def forget_worktrees(self, home: Path) -> None:
+        """Forget the worktrees below a directory that are gone.
+
+        `git worktree prune` would forget a person's as well, whose disk may be away for a while.
+        """
         for directory in (self.common_dir / "worktrees").glob("*"):
             try:
                 place = (directory / os.fsdecode((directory / "gitdir").read_bytes().strip())).parent
             except OSError:
-                return True
+                if not (directory / "locked").exists():  # being made
+                    rmtree(directory, ignore_errors=True)  # half forgotten: git's own clean-up does so at once
+                continue
             if home in place.parents and not place.exists():
-                return True
-        return False
-
-    def prune_worktrees(self) -> None:
-        """Forget worktrees whose directories are gone."""
-        self.git("worktree", "prune")
+                self.git("worktree", "remove", "--force", "--force", str(place), accept=(0, 128))
 
     def directory_of(self, worktree: Path) -> Path:
         """Return the git directory of a linked worktree of this repository; raises GitError when it is none.

@@ -291,8 +291,7 @@ def _holds_more(workspace: Workspace, path: Path) -> bool:
 
 def sweep_branches(workspace: Workspace, plan: Plan) -> None:
     """Remove the branches of done tickets that lie in master and are checked out nowhere, which a crash left."""
-    if workspace.repository.has_gone_worktrees(workspace.paths.home):
-        workspace.repository.prune_worktrees()
+    workspace.repository.forget_worktrees(workspace.paths.home)
     branches = workspace.repository.common_dir / "refs" / "heads"
     leftlocks.discard_all(branches.glob(f"{BRANCH_PREFIX}*.lock"))
     for ref, tip in workspace.repository.refs(f"refs/heads/{BRANCH_PREFIX}*").items():
@@ -324,7 +323,7 @@ def remove(workspace: Workspace, ticket: str, landed: str) -> None:
         except GitError as error:
             # files of the gate's that we may not delete, as a container leaves them; the work is in master
             left = rescue.set_aside(path, "left")
-            workspace.repository.prune_worktrees()
+            workspace.repository.forget_worktrees(workspace.paths.home)
             log.warning("%s; what is left of the worktree of ticket '%s' is in '%s'", error.message, ticket, left)
     branch = f"refs/heads/{branch_of(ticket)}"
     # one that a person looks at in a checkout of theirs stays, or they would be on a branch without commits

@@ -190,3 +190,15 @@ def test_while_master_is_known_to_be_red_only_repairs_are_assigned(project: Proj
     text = "---\narea: core\nrepair: true\n---\n# Mend it\n"
     project.commit_plan({"tickets/open/0002-mend.md": text})
     assert project.run("assign").out.startswith("0002-mend\t")
+
+
+def test_a_worktree_of_the_users_whose_disk_is_away_is_not_forgotten(project: Project, tmp_path: Path) -> None:
+    project.git("worktree", "add", "--quiet", "-b", "theirs", str(tmp_path / "disk" / "theirs"))
+    (tmp_path / "disk").rename(tmp_path / "away")
+    project.commit({"file": "so that the gate is run\n"})
+
+    assert project.run("health").code == 0
+
+    (tmp_path / "away").rename(tmp_path / "disk")
+    assert project.git("status", "--porcelain", "--branch", cwd=tmp_path / "disk" / "theirs") == "## theirs"
+    assert [path.name for path in (project.root / ".git" / "worktrees").iterdir()] == ["theirs"]

@@ -112,7 +112,7 @@ def _remove(workspace: Workspace, path: Path) -> None:
     except (GitError, NotADirectoryError, FileNotFoundError):
         with suppress(FileNotFoundError):  # a neighbour may have removed it meanwhile
             rescue.set_aside(path)
-        repository.prune_worktrees()
+        repository.forget_worktrees(workspace.paths.home)
 
 
 main = Ask.launch

@@ -92,7 +92,7 @@ def _discard(workspace: Workspace) -> None:
     if path.exists():
         left = rescue.set_aside(path, "left")
         log.warning("the gate left files that cannot be deleted: they are in '%s'", left)
-    workspace.repository.prune_worktrees()
+    workspace.repository.forget_worktrees(workspace.paths.home)
 
 
 main = Health.launch
