@@ -1,4 +1,4 @@
-"""The page of reliability names tests for each promise, and they exist; each way of trying has its figures."""
+"""The page of reliability names tests for each promise, and they exist; each table is some test's."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def test_every_promise_names_tests_that_exist() -> None:
     assert missing == []
 
 
-def test_every_way_of_trying_has_figures_that_a_test_has_published() -> None:
-    sections = re.findall(r"<!-- figures: ([\w ]+) -->\n(.*?)<!-- end of figures -->", PAGE, re.DOTALL)
+def test_every_way_of_trying_has_a_test_that_publishes_its_figures() -> None:
+    sections = re.findall(r"<!-- figures: ([\w ]+) -->\n", PAGE)
     assert sections
-    assert [name for name, table in sections if table.count("\n") < 3] == []
     source = "".join(path.read_text() for path in (CHECKOUT / "tests").rglob("*.py"))
-    assert [name for name, _ in sections if f'figures.publish("{name}"' not in re.sub(r"\(\s+", "(", source)] == []
+    calls = set(re.findall(r'figures\.publish\(\s*"([\w ]+)"', source))
+    assert set(sections) == calls
 
 
 def test_a_table_is_made_anew_and_all_else_stays() -> None:
