@@ -66,7 +66,7 @@ def look(repository: Repository) -> Sight:
         common / "config",
         common / "config.worktree",
         *(common / "hooks").glob("*"),
-        *(common / "info").glob("*"),
+        *(file for file in (common / "info").glob("*") if file.name != "refs"),  # which git's own clean-up writes
     ]
     files = {os.path.relpath(file, repository.root): _digest(_read(file)) for file in watched}
     if repository.root != common:

@@ -32,7 +32,8 @@ def publish(section: str, figures: Iterable[tuple[str, object]]) -> None:
 def replace(text: str, section: str, rows: Iterable[tuple[str, str]]) -> str:
     """Return the page with one section's table made anew; a page without it is a mistake."""
     table = "".join(f"| {name} | {value} |\n" for name, value in rows)
-    pattern = rf"(?<=<!-- figures: {re.escape(section)} -->\n).*?(?=<!-- end of figures -->)"
-    replaced, count = re.subn(pattern, lambda _: f"| what | figure |\n| --- | --- |\n{table}", text, flags=re.DOTALL)
+    pattern = rf"(<!-- figures: {re.escape(section)} -->\n).*?(<!-- end of figures -->)"
+    whole = f"| what | figure |\n| --- | --- |\n{table}"
+    replaced, count = re.subn(pattern, lambda found: found[1] + whole + found[2], text, flags=re.DOTALL)
     assert count == 1, f"{PAGE.name} has no place for the figures of '{section}'"
     return replaced

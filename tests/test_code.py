@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -202,7 +203,7 @@ def test_a_run_without_a_submit_is_reopened_and_at_the_last_attempt_stuck(projec
         "",
         f"scriptorium: ticket '{name}': attempt 1 begins\nscriptorium: ticket '{name}': attempt failed: {reason}\n",
     )
-    assert_reopened(project, "no-submit", f"{reason}\n\n```\nI am lost\n```")
+    assert_reopened(project, "no-submit", f"{reason}\n\n  ```\n  I am lost\n  ```")
     assert trailers(project) == {
         "Ticket": name,
         "Move": "in-progress -> open",
@@ -248,7 +249,8 @@ def test_a_failing_agent_leaves_the_tail_of_its_errors_without_secrets(
     assert project.run("code", name)[:2] == (1, "")
 
     shown = "\n".join([*map(str, range(82, 101)), "using [removed] and [removed] and [removed]"])
-    assert_reopened(project, "agent", f"The agent ended with exit code 3\n\n```\n{shown}\n```")
+    quoted = f"```\n{shown}\n```"
+    assert_reopened(project, "agent", f"The agent ended with exit code 3\n\n{indent(quoted, '  ')}")
 
 
 @pytest.mark.parametrize(

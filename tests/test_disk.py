@@ -11,7 +11,7 @@ from scriptorium import disk
 from scriptorium.errors import ExitCode
 from tests.support import Project, until
 
-FULL = 2**40
+FULL = 10**8
 """MiB that no disk has."""
 
 

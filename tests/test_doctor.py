@@ -355,7 +355,7 @@ def test_hooks_are_told_as_they_are(project: Project, monkeypatch: pytest.Monkey
 
 
 def test_little_room_on_the_disk_fails(project: Project) -> None:
-    project.configure(disk_floor=2**40)
+    project.configure(disk_floor=10**8)
     state, _, hint = look(project, checks.disk)["disk"]
     assert (state, hint) == ("failed", "make room, or set SCRIPTORIUM_ROOT to another disk")
 

@@ -306,7 +306,7 @@ def test_no_text_forges_a_trailer(subject: str, facts: dict[str, object]) -> Non
     assert "\n" not in first
     assert not STEERING.search(message.replace("\n", ""))
     given = [key for key, value in facts.items() if printable(str(value)).strip()]
-    assert [line.partition(":")[0] for line in rest.splitlines()] == [*given, "Transaction"]
+    assert [line.partition(":")[0] for line in rest.split("\n")[:-1]] == [*given, "Transaction"]
 
 
 def test_git_reads_the_trailers_that_were_meant(project: Project) -> None:

@@ -215,8 +215,8 @@ def test_red_gate_reopens_the_ticket_and_leaves_master_alone(
     assert result[:2] == (0, f"{name}\treopened\n")
     assert state(project, name) == "open"
     written = note(project, name)
-    assert written.startswith("## Attempt 1 failed: gate\n\n`make test` failed with exit code 2\n\n```\n13\n14\n")
-    assert "\n30\n[removed]\nmake: *** [Makefile:2: test] Error 1\n```\n" in written
+    assert written.startswith("## Attempt 1 failed: gate\n\n`make test` failed with exit code 2\n\n  ```\n  13\n  14\n")
+    assert "\n  30\n  [removed]\n  make: *** [Makefile:2: test] Error 1\n  ```\n" in written
     assert "correct-horse" not in project.git("log", "-p", PLAN)
     assert project.git("rev-parse", "master", BRANCH) == f"{master}\n{tip}"
     assert project.git("status", "--porcelain", cwd=project.worktree(name)) == ""
@@ -346,7 +346,7 @@ def test_a_branch_that_has_lost_what_was_submitted_is_not_taken_for_done(project
     assert state(project, name) == "open"
     assert note(project, name) == (
         "## Attempt 1 failed: lost\n\n`scriptorium/ticket-0001` no longer holds what was submitted\n\n"
-        f"```\n{submitted}\n```\n"
+        f"  ```\n  {submitted}\n  ```\n"
     )
     assert list(project.refs("refs/scriptorium/rescue/").values()) == [submitted]
 

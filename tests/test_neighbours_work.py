@@ -126,7 +126,7 @@ def meanwhile(project: Project, *commands: str) -> Iterator[list[int]]:
 def test_tickets_land_while_git_cleans_up_in_a_loop(project: Project, commands: tuple[str, ...]) -> None:
     with meanwhile(project, *commands) as codes:
         for number in range(1, 4):
-            name = handed_in(project, f"echo {number} >file; git add file; git commit -qm x", f"{number:04d}")
+            name = handed_in(project, f"echo {number} >file; git add file && git commit -qm x || true", f"{number:04d}")
             (project.worktree(name) / "mine").write_text(f"{number}\n")
             assert merge(project.workspace) == Merged(name, Ended.LANDED)
         until(lambda: len(codes) > 2)
@@ -288,10 +288,9 @@ def test_the_rest_of_a_backend_does_not_outlast_a_clock_that_jumped(project: Pro
 @pytest.mark.parametrize("offset", [-YEAR, YEAR])
 def test_a_red_answer_does_not_outlast_a_clock_that_jumped(project: Project, offset: int) -> None:
     name = handed_in(project)
-    project.configure(gate="test -e ../../../../green")
+    project.configure(gate=f"test -e {project.root.parent}/green")
     assert project.run("merge").code == 3
     (project.root.parent / "green").touch()
-    project.configure(gate="test -e ../../../../green")
     answers = [file for file in project.paths.gates.iterdir() if file.read_text().startswith("red")]
     for file in answers:
         os.utime(file, (time.time() + offset, time.time() + offset))

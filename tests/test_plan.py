@@ -363,7 +363,7 @@ def test_a_failed_attempt_is_counted_told_and_taken_out_of_the_queue(project: Pr
     )
     ticket = store.snapshot().ticket(name, State.OPEN)
     assert ticket.attempts == 1
-    assert ticket.text.endswith("## Attempt 1 failed: gate\n\nThe gate failed\n\n````\nlast ``` words\n````\n")
+    assert ticket.text.endswith("## Attempt 1 failed: gate\n\nThe gate failed\n\n  ````\n  last ``` words\n  ````\n")
     assert store.snapshot().queue() == []
     assert fsck(project.workspace) == []
 

@@ -37,4 +37,5 @@ def test_a_table_is_made_anew_and_all_else_stays() -> None:
         "a\n<!-- figures: x -->\n| old | 1 |\n<!-- end of figures -->\nb\n<!-- figures: y -->\n<!-- end of figures -->"
     )
     made = figures.replace(page, "x", [("points", "3")])
+    assert "| points | 3 |" in figures.replace(page, "y", [("points", "3")])
     assert made == page.replace("| old | 1 |\n", "| what | figure |\n| --- | --- |\n| points | 3 |\n")

@@ -92,6 +92,7 @@ QUIET = {
     "nothing": "true",
     "work on its own branch": "cd $WORKTREE; echo x >file; git add file; git commit -qm x",
     "refs that are packed": "git pack-refs --all",
+    "git's own clean-up": "git update-server-info",
     "a status that refreshes the index": "touch -d 2001-01-01 file; git status --porcelain",
     "work that was rescued": "git update-ref refs/scriptorium/rescue/x HEAD",
     "a bisection": "git update-ref refs/bisect/bad HEAD",
