@@ -107,6 +107,17 @@ def test_files_and_commits_of_the_agent_are_kept_and_told(project: Project) -> N
     assert {ref: oid for ref, oid in project.refs().items() if ref != kept(project)} == before[0]
 
 
+def test_repository_that_the_agent_made_is_kept_with_all_its_history(project: Project) -> None:
+    project.agent("git init -q own; git -C own commit -q --allow-empty -m One; echo Done.")
+
+    result = project.run("ask", "Do it")
+
+    assert (result.code, result.out) == (0, "Done.\n")
+    [aside] = project.paths.ask_directory("x").parent.glob("*/source.found-*")
+    assert f"'own' is a repository of its own: kept in '{aside}'" in result.err
+    assert project.git("log", "--format=%s", cwd=aside / "own") == "One"
+
+
 def test_agent_that_fails_is_told_with_its_last_words(project: Project) -> None:
     project.agent("echo 'I cannot.'; exit 3")
     result = project.run("ask", "Why?")

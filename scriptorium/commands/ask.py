@@ -108,6 +108,7 @@ def _remove(workspace: Workspace, path: Path) -> None:
         if repository.changes(path) or not any(repository.is_ancestor(head, tip) for tip in tips):
             commit = repository.snapshot(path, head, "Files that an agent wrote when it was asked a question")
             rescue.keep(workspace, commit, "question", "the agent wrote files, and was only to answer")
+            rescue.spare(workspace, path, commit)
         repository.remove_worktree(path)
     except (GitError, NotADirectoryError, FileNotFoundError):
         with suppress(FileNotFoundError):  # a neighbour may have removed it meanwhile
