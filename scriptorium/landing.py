@@ -41,7 +41,7 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
     Elsewhere both refs move in one transaction.
     """
     if tested == master:  # a crash, or a person, landed it before
-        (workspace.paths.home / "landing").unlink(missing_ok=True)
+        workspace.paths.landing.unlink(missing_ok=True)
         return _complete(workspace, ticket, tested)
     rebase = workspace.repository.rebase_of(workspace.master)
     if rebase:
@@ -77,7 +77,7 @@ def _fast_forward(workspace: Workspace, checkout: Path, tested: str) -> list[str
 
     That is noted down first: a fast-forward that was killed leaves a lock, and files half written that look like edits.
     """
-    repository, mark = workspace.repository, workspace.paths.home / "landing"
+    repository, mark = workspace.repository, workspace.paths.landing
     note = f"{checkout}\n{tested}\n"
     begun = mark.exists() and mark.read_text(errors="surrogateescape") == note
     replace_file(mark, note)
