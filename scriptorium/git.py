@@ -20,6 +20,7 @@ from shutil import rmtree
 from signal import SIGKILL
 from stat import S_ISREG
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
+from time import time
 from typing import Any, NamedTuple
 
 from scriptorium import leftlocks
@@ -95,6 +96,9 @@ _durable: dict[str, str] = {}
 
 LIMIT = 1800.0
 """Seconds for git in a worktree, where an agent may have left a pipe that nobody ever writes to."""
+
+MAKING = 60.0
+"""Seconds after which a worktree that still has no place was left so by a git that was killed."""
 
 TREE_ENTRIES_MOST = 15_000
 """How many entries of trees are kept in memory; some 300 bytes each."""
@@ -309,6 +313,14 @@ def _link(file: Path) -> str:
     if not text.startswith("gitdir: "):
         raise ValueError(f"'{file}' names no git directory")
     return text.removeprefix("gitdir: ").strip()
+
+
+def _is_being_made(directory: Path) -> bool:
+    """Tell whether a worktree's git directory that names no place yet is to get one: within moments, or never."""
+    try:
+        return time() - (directory / "locked").stat().st_mtime < MAKING
+    except OSError:
+        return False
 
 
 def check_version() -> str:
@@ -652,8 +664,8 @@ class Repository:
             try:
                 place = (directory / os.fsdecode((directory / "gitdir").read_bytes().strip())).parent
             except OSError:
-                if not (directory / "locked").exists():  # being made
-                    rmtree(directory, ignore_errors=True)  # half forgotten: git's own clean-up does so at once
+                if not _is_being_made(directory):
+                    rmtree(directory, ignore_errors=True)  # half made, or half forgotten; git's own clean-up does so
                 continue
             if home in place.parents and not place.exists():
                 self.git("worktree", "remove", "--force", "--force", str(place), accept=(0, 128))

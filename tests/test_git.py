@@ -487,3 +487,17 @@ def test_a_checkout_that_cannot_be_read_for_now_is_not_taken_for_none(project: P
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert repository.checkouts("master") == [project.root]
+
+
+def test_a_worktree_that_a_killed_git_only_began_is_forgotten_after_a_minute(
+    project: Project, repository: Repository
+) -> None:
+    begun = project.root / ".git" / "worktrees" / "health"
+    begun.mkdir(parents=True)
+    (begun / "locked").write_text("initializing\n")
+    repository.forget_worktrees(project.paths.home)
+    assert begun.exists()
+
+    os.utime(begun / "locked", (0, 0))
+    repository.forget_worktrees(project.paths.home)
+    assert not begun.exists()

@@ -67,8 +67,9 @@ class Bench:
 
         ``without`` is a function of the product that is taken out of it.
         """
-        left = [*self.flow.project.paths.home.rglob(f"*{DRAFT}"), *(self.flow.project.root / ".git").rglob("*.lock")]
-        for file in left:
+        home, git_directory = self.flow.project.paths.home, self.flow.project.root / ".git"
+        half_made = git_directory.glob("worktrees/*/locked")
+        for file in [*home.rglob(f"*{DRAFT}"), *git_directory.rglob("*.lock"), *half_made]:
             os.utime(file, (0, 0))  # as if it had been taken up a while later
         ended = self.flow.without(without) if without else self.flow.run()
         wrong = [] if ended.status == 0 else [f"exit code {ended.status}: {ended.out[-2000:]}"]

@@ -26,7 +26,7 @@ _PLACES = (
     (r"(project|found|left|health)(-|\.)[0-9a-f]{6,12}\b", r"\1-HEX"),
     (r"\bSCRIPTORIUM_SESSION=[0-9a-f]{16}", "SESSION"),
     (r"(scriptorium-|tmp)\w{8}\b", r"\1TEMPORARY"),
-    (r"\.([0-9a-f]{16}|[0-9a-f]{8}|\d{2,})(?= |$)", ".DRAFT"),
+    (r"\.([0-9a-f]{8}\.draft|[0-9a-f]{16}|\d{2,})(?= |$)", ".DRAFT"),
 )
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND

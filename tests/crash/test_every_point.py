@@ -20,7 +20,7 @@ from tests.crash.campaign import Campaign, campaign, kill, kill_and_break, kill_
 PAIRS = 30
 
 MENDERS = {
-    r"worktree remove .* before 1$": "scriptorium.worktrees:sweep",
+    r"worktree remove .*/tickets/\S+ before 1$": "scriptorium.worktrees:sweep",
     r"gates/.DRAFT after 1$": "scriptorium.paths:Paths.discard_drafts",
     r"os.remove .*SOCKET before 3$": "scriptorium.submission:discard_stale",
     r"/agent of fork 4 exec 1$": "scriptorium.commands.code:abandoned",
