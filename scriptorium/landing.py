@@ -7,12 +7,14 @@ from enum import StrEnum
 from pathlib import Path
 
 from scriptorium import leftlocks, process
-from scriptorium.git import GitError, RefUpdate
+from scriptorium.git import GitError
 from scriptorium.harness.runner import last_trailers
 from scriptorium.paths import replace_file
 from scriptorium.plan import REF, TRIES, Change, Plan, pause
+from scriptorium.repository import RefUpdate
 from scriptorium.ticket import State, Ticket
 from scriptorium.transitions import complete
+from scriptorium.working_tree import Checkout
 from scriptorium.workspace import Workspace
 
 
@@ -51,7 +53,7 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
         return _together(workspace, ticket, master, tested)
     # more than one takes `git worktree add --force`; git's fast-forward knows of the first alone
     for other in checkouts[1:]:
-        if not workspace.repository.could_follow(other, master, tested):
+        if not Checkout(workspace.repository, other).could_follow(master, tested):
             return Landing(Landed.BLOCKED, f"local changes in '{other}' are in the way", "commit or stash them")
     try:
         blocking = _fast_forward(workspace, checkouts[0], tested)
@@ -68,29 +70,29 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
     if workspace.master_commit() != tested:
         return Landing(Landed.MOVED)  # the checkout changed its branch at this very moment
     for other in checkouts[1:]:
-        workspace.repository.follow(other, master, tested)
+        Checkout(workspace.repository, other).follow(master, tested)
     return _complete(workspace, ticket, tested)
 
 
-def _fast_forward(workspace: Workspace, checkout: Path, tested: str) -> list[str]:
+def _fast_forward(workspace: Workspace, path: Path, tested: str) -> list[str]:
     """Move a checkout to the tested commit and return what stands in the way.
 
     That is noted down first: a fast-forward that was killed leaves a lock, and files half written that look like edits.
     """
-    repository, mark = workspace.repository, workspace.paths.landing
-    note = f"{checkout}\n{tested}\n"
+    checkout, mark = Checkout(workspace.repository, path), workspace.paths.landing
+    note = f"{path}\n{tested}\n"
     begun = mark.exists() and mark.read_text(errors="surrogateescape") == note
     replace_file(mark, note)
     try:
-        blocking = repository.fast_forward(checkout, workspace.master, tested)
+        blocking = checkout.fast_forward(workspace.master, tested)
     except GitError as error:
-        if not begun or not leftlocks.discard(error.stderr, checkout):
+        if not begun or not leftlocks.discard(error.stderr, path):
             if error.status >= 0:  # it has come to its end, and left nothing
                 mark.unlink()
             raise
-        blocking = repository.fast_forward(checkout, workspace.master, tested)
-    if blocking and begun and repository.unfinish(checkout, blocking, tested):
-        blocking = repository.fast_forward(checkout, workspace.master, tested)
+        blocking = checkout.fast_forward(workspace.master, tested)
+    if blocking and begun and checkout.unfinish(blocking, tested):
+        blocking = checkout.fast_forward(workspace.master, tested)
     mark.unlink()
     return blocking
 

@@ -147,7 +147,7 @@ class Paths:
 
     def discard_drafts(self) -> None:
         """Remove what writers have left that were killed before the file was whole."""
-        for draft in self.home.glob(f"*/.*{DRAFT}"):
+        for draft in (*self.home.glob(f".*{DRAFT}"), *self.home.glob(f"*/.*{DRAFT}")):
             with suppress(FileNotFoundError):
                 if time.time() - draft.stat().st_mtime > DRAFT_AGE:
                     draft.unlink()

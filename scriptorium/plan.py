@@ -32,8 +32,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.git import IDENTITY, RefUpdate, Repository, Tree
+from scriptorium.git import IDENTITY
+from scriptorium.repository import RefUpdate, Repository, Tree
 from scriptorium.ticket import ID_IN_LIST, QueueItem, State, Ticket, parse_item, parse_ticket, ticket_id, ticket_path
+from scriptorium.working_tree import Checkout
 
 BRANCH = "scriptorium/plan"
 REF = f"refs/heads/{BRANCH}"
@@ -393,7 +395,7 @@ class PlanStore:
     def follow(self, old: str, new: str) -> None:
         """Take along a checkout of the plan branch, which would otherwise show our change reversed."""
         for checkout in self.repository.checkouts(BRANCH):
-            if not self.repository.follow(checkout, old, new):
+            if not Checkout(self.repository, checkout).follow(old, new):
                 import logging
 
                 logging.getLogger(__name__).warning(

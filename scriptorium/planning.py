@@ -21,6 +21,7 @@ from scriptorium.git import GitError
 from scriptorium.harness import Event, Outcome, Session
 from scriptorium.plan import Plan
 from scriptorium.submission import Tools
+from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
 
 
@@ -120,19 +121,20 @@ def _inside(worktree: Path, path: PurePath) -> Iterator[int]:
 
 def _checkout(workspace: Workspace, plan: Plan) -> Path:
     """Return the planning worktree at a snapshot; what somebody left in there is kept first."""
-    path = workspace.paths.plan_worktree
-    repository = workspace.repository
+    path, repository = workspace.paths.plan_worktree, workspace.repository
+    tree = WorkingTree(repository, path)
     worktrees.discard_half_made(workspace, path)
     if path.exists():
         worktrees.unlock(workspace, path)
         try:
-            branch, head = repository.head_of(path)
+            branch, head = tree.head()
             loose = not branch and not repository.is_ancestor(head, plan.commit)
-            if loose or repository.changes(path):
-                commit = repository.snapshot(path, head, "Files found in the planning worktree")
+            changes = tree.changes()
+            if loose or changes:
+                commit = tree.snapshot(changes, head, "Files found in the planning worktree")
                 rescue.keep(workspace, commit, "plan", f"'{path}' held changes that nobody had taken")
                 rescue.spare(workspace, path, commit, plan.commit)
-            repository.reset_detached(path, plan.commit)
+            tree.reset_detached(plan.commit)
             return path
         except (GitError, NotADirectoryError):
             rescue.set_aside(path)
@@ -145,9 +147,9 @@ def _checkout(workspace: Workspace, plan: Plan) -> Path:
 def _collect(
     workspace: Workspace, plan: Plan, worktree: Path, outcome: Outcome, may_write: Callable[[str], bool], subject: str
 ) -> Edits:
-    repository = workspace.repository
-    branch, head = repository.head_of(worktree)
-    commit = repository.snapshot(worktree, head, f"What the agent wrote: {subject}")
+    repository, tree = workspace.repository, WorkingTree(workspace.repository, worktree)
+    branch, head = tree.head()
+    commit = tree.snapshot(tree.changes(), head, f"What the agent wrote: {subject}")
     paths = repository.diff_names(plan.commit, commit)
     allowed: dict[str, bytes | None] = {}
     for path in filter(may_write, paths):
@@ -164,5 +166,5 @@ def _collect(
         why = f"{subject} wrote {', '.join(strays)}, which it may not" if strays else why
         kept = rescue.keep(workspace, commit, subject, why)
         rescue.spare(workspace, worktree, commit, plan.commit)
-    repository.reset_detached(worktree, plan.commit)
+    tree.reset_detached(plan.commit)
     return Edits(plan, outcome, allowed, strays, commit, kept)

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium.errors import ScriptoriumError
-from scriptorium.git import RefUpdate
 from scriptorium.plan import ZERO
+from scriptorium.repository import RefUpdate
 from scriptorium.ticket import slug
 from scriptorium.workspace import Workspace
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from scriptorium import gate, worktrees
 from scriptorium.errors import ScriptoriumError, is_wanting, told
 from scriptorium.gate import Colour
-from scriptorium.git import Repository
 from scriptorium.plan import REF, Plan
+from scriptorium.repository import Repository
 from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, ticket_path
 from scriptorium.workspace import Workspace
 

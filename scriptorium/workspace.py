@@ -9,9 +9,9 @@ from pathlib import Path
 from scriptorium import config
 from scriptorium.config import Config
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.git import Repository
 from scriptorium.paths import Paths
 from scriptorium.plan import PlanStore
+from scriptorium.repository import Repository
 
 
 @dataclass

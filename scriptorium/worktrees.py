@@ -11,9 +11,11 @@ from pathlib import Path
 
 from scriptorium import leftlocks, locks, rescue
 from scriptorium.errors import ScriptoriumError, is_wanting
-from scriptorium.git import GitError, RefUpdate
+from scriptorium.git import GitError
 from scriptorium.plan import ZERO, Plan
+from scriptorium.repository import RefUpdate
 from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, ticket_id
+from scriptorium.working_tree import Change, WorkingTree
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -22,13 +24,18 @@ SETUP_WAIT = 600.0
 """Seconds to wait for neighbours that make a worktree; a big repository takes 20 s for one."""
 
 
+def working_tree(workspace: Workspace, ticket: str) -> WorkingTree:
+    """Return where the work on a ticket is done."""
+    return WorkingTree(workspace.repository, workspace.paths.ticket_worktree(ticket))
+
+
 def is_sound(workspace: Workspace, path: Path, branch: str) -> bool:
     """Tell whether a directory is our worktree with its branch checked out.
 
     Read from git's own files (gitrepository-layout), because it is asked several times a ticket.
     """
     try:
-        git_dir = workspace.repository.directory_of(path)
+        git_dir = WorkingTree(workspace.repository, path).directory()
         head = (git_dir / "HEAD").read_text().strip()
         whole = (git_dir / "commondir").exists() and not _is_half_made(git_dir)
         return whole and head == f"ref: refs/heads/{branch}"
@@ -56,7 +63,7 @@ def discard_half_made(workspace: Workspace, path: Path) -> None:
     with suppress(OSError, GitError):
         if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
             path.rmdir()
-        elif _is_half_made(workspace.repository.directory_of(path)):
+        elif _is_half_made(WorkingTree(workspace.repository, path).directory()):
             shutil.rmtree(path)
 
 
@@ -109,10 +116,10 @@ def vacate(workspace: Workspace, path: Path, ticket: str, why: str) -> str:
     """Take away what is in a worktree's place, and return where it is kept: a rescue ref, or a directory beside."""
     if not path.exists() and not path.is_symlink():
         return ""
+    tree = WorkingTree(workspace.repository, path)
     try:
-        _, head = workspace.repository.head_of(path)
-        _spare_untracked(workspace, path)
-        commit = workspace.repository.snapshot(path, head, f"Work found in the worktree of ticket {ticket}")
+        _, head = tree.head()
+        commit = tree.snapshot(_spare_untracked(tree), head, f"Work found in the worktree of ticket {ticket}")
         kept = rescue.keep(workspace, commit, ticket, why)
         rescue.spare(workspace, path, commit)
         workspace.repository.remove_worktree(path)
@@ -148,23 +155,24 @@ def settle(workspace: Workspace, ticket: str, message: str) -> str:
         raise GitError(("status",), 1, f"error: the worktree '{path}' is not on branch '{branch}'")
     revive(workspace, ticket)  # or the commit would begin a history of its own
     # a merge that was resolved to our side changes no file, and is to be concluded all the same
-    if workspace.repository.changes(path) or _merges(workspace, path):
-        marked = [name for name in workspace.repository.unmerged(path) if _has_markers(path / name)]
+    tree = working_tree(workspace, ticket)
+    changes = tree.changes()
+    if changes or _merges(tree):
+        marked = [change.path for change in changes if change.is_unmerged and _has_markers(path / change.path)]
         if marked:
             raise Unresolved(f"'{marked[0]}' still holds conflict markers", "resolve it, then hand in again")
-        workspace.repository.commit_all(path, message)
+        tree.commit(changes, message)
     return workspace.repository.resolve(f"refs/heads/{branch}")
 
 
 def begin_merge(workspace: Workspace, ticket: str) -> list[str]:
     """Merge master into a ticket's branch and return the conflicting paths, left in the worktree to be resolved."""
-    path = workspace.paths.ticket_worktree(ticket)
     message = f"Merge branch '{workspace.master}' into {branch_of(ticket)}"
-    return workspace.repository.merge(path, workspace.master_commit(), message, undo=False)
+    return working_tree(workspace, ticket).merge(workspace.master_commit(), message, undo=False)
 
 
-def _merges(workspace: Workspace, path: Path) -> bool:
-    return (workspace.repository.directory_of(path) / "MERGE_HEAD").exists()
+def _merges(tree: WorkingTree) -> bool:
+    return (tree.directory() / "MERGE_HEAD").exists()
 
 
 def _has_markers(file: Path) -> bool:
@@ -180,10 +188,10 @@ def clear(workspace: Workspace, ticket: str) -> None:
     What it held beyond that was not handed in: a gate that was killed left it, or a person. It is
     kept by a rescue ref.
     """
-    path = workspace.paths.ticket_worktree(ticket)
+    tree = working_tree(workspace, ticket)
     mend(workspace, ticket)
     # a merge that was killed may have changed no file, and git begins none beside it
-    if workspace.repository.changes(path) or _merges(workspace, path):
+    if tree.changes() or _merges(tree):
         put_aside(workspace, ticket, f"the worktree of ticket '{ticket}' held changes that were not handed in")
 
 
@@ -194,7 +202,7 @@ def unlock(workspace: Workspace, path: Path, branch: str = "") -> None:
     """
     left = [workspace.repository.common_dir / "refs" / "heads" / f"{branch}.lock"] if branch else []
     with suppress(GitError):  # a worktree that is broken is found so by who works in it
-        left += workspace.repository.directory_of(path).glob("*.lock")
+        left += WorkingTree(workspace.repository, path).directory().glob("*.lock")
     for lock in left:
         lock.unlink(missing_ok=True)
 
@@ -209,11 +217,12 @@ def mend(workspace: Workspace, ticket: str) -> None:
     if not is_sound(workspace, path, branch):
         return  # found so by who works in it
     revive(workspace, ticket)
-    index = workspace.repository.directory_of(path) / "index"
+    tree = working_tree(workspace, ticket)
+    index = tree.directory() / "index"
     if not _is_whole(index):
         log.warning("ticket '%s': the index of its worktree was broken, and is made anew", ticket)
         index.unlink(missing_ok=True)
-        workspace.repository.read_index(path)
+        tree.read_index()
 
 
 def _is_whole(index: Path) -> bool:
@@ -234,7 +243,7 @@ def revive(workspace: Workspace, ticket: str) -> None:
     repository, ref = workspace.repository, f"refs/heads/{branch_of(ticket)}"
     if repository.resolve(ref):
         return
-    known = _last_commit(repository.directory_of(workspace.paths.ticket_worktree(ticket)))
+    known = _last_commit(working_tree(workspace, ticket).directory())
     tip = repository.resolve(known) if known else ""
     log.warning(
         "ticket '%s': '%s' was gone, and is back at %s", ticket, branch_of(ticket), tip[:12] or workspace.master
@@ -254,19 +263,23 @@ def _last_commit(git_dir: Path) -> str:
 
 def put_aside(workspace: Workspace, ticket: str, why: str, commit: str = "") -> str:
     """Take a ticket's worktree back to its branch, or to a commit; the rest is kept by the rescue ref returned."""
-    repository, path = workspace.repository, workspace.paths.ticket_worktree(ticket)
-    _, head = repository.head_of(path)
-    _spare_untracked(workspace, path)
-    held = repository.snapshot(path, head, why)
+    tree = working_tree(workspace, ticket)
+    _, head = tree.head()
+    held = tree.snapshot(_spare_untracked(tree), head, why)
     kept = rescue.keep(workspace, held, ticket, why)
-    rescue.spare(workspace, path, held, commit or head)
-    repository.reset(path, commit or head)
+    rescue.spare(workspace, tree.path, held, commit or head)
+    tree.reset(commit or head)
     return kept
 
 
-def _spare_untracked(workspace: Workspace, path: Path) -> None:
-    """Move repositories out that lie in a worktree and in no commit; one without a commit of its own stops git."""
-    rescue.move_out(path, [name for name in workspace.repository.changes(path) if name.endswith("/")])
+def _spare_untracked(tree: WorkingTree) -> list[Change]:
+    """Move repositories out that lie in a worktree and in no commit, and return the other changes.
+
+    One without a commit of its own stops git.
+    """
+    changes = tree.changes()
+    rescue.move_out(tree.path, [change.path for change in changes if change.path.endswith("/")])
+    return [change for change in changes if not change.path.endswith("/")]
 
 
 def sweep(workspace: Workspace, plan: Plan) -> None:
@@ -278,15 +291,17 @@ def sweep(workspace: Workspace, plan: Plan) -> None:
         if not (path / ".git").exists():
             workspace.repository.repair_worktrees()  # a removal that was killed has taken that file first
         tip = workspace.repository.resolve(f"refs/heads/{branch_of(ticket)}")
-        sound = is_sound(workspace, path, branch_of(ticket)) and not _holds_more(workspace, path)
+        sound = is_sound(workspace, path, branch_of(ticket)) and not _holds_more(
+            WorkingTree(workspace.repository, path)
+        )
         landed = sound and workspace.repository.is_ancestor(tip, workspace.master_commit())
         if landed and not _kept_by_lock(workspace, path):
             remove(workspace, ticket, tip)
 
 
-def _holds_more(workspace: Workspace, path: Path) -> bool:
+def _holds_more(tree: WorkingTree) -> bool:
     """Tell whether a worktree has anything that its branch has not; what is missing was removed from it."""
-    return any(os.path.lexists(path / name) for name in workspace.repository.changes(path))
+    return any(os.path.lexists(tree.path / change.path) for change in tree.changes())
 
 
 def sweep_branches(workspace: Workspace, plan: Plan) -> None:
@@ -306,7 +321,7 @@ def sweep_branches(workspace: Workspace, plan: Plan) -> None:
 def _kept_by_lock(workspace: Workspace, path: Path) -> bool:
     """Tell whether a person has locked a worktree, so that it stays."""
     try:
-        return _locked(workspace.repository.directory_of(path)) is not None
+        return _locked(WorkingTree(workspace.repository, path).directory()) is not None
     except GitError:
         return False
 

@@ -15,8 +15,8 @@ from scriptorium import transitions
 from scriptorium.causes import Cause
 from scriptorium.commands.fsck import fsck
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.git import Repository
 from scriptorium.plan import BRANCH, REF, Change, Plan, PlanStore
+from scriptorium.repository import Repository
 from scriptorium.ticket import State, last_failure, parse_ticket
 from tests.support import PLAN, Project
 
@@ -25,7 +25,7 @@ WRITERS, ROUNDS = 8, 25
 WRITER = """
 import sys
 from pathlib import Path
-from scriptorium.git import Repository
+from scriptorium.repository import Repository
 from scriptorium.plan import Change, PlanStore
 
 store = PlanStore(Repository.discover(Path.cwd()))

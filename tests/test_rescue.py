@@ -9,6 +9,7 @@ import pytest
 from scriptorium import rescue
 from scriptorium.errors import ExitCode
 from scriptorium.rescue import PREFIX
+from scriptorium.working_tree import WorkingTree
 from tests.support import Project
 
 
@@ -26,7 +27,8 @@ def kept(project: Project) -> str:
     project.git("worktree", "add", "--quiet", "--detach", str(worktree))
     (worktree / "precious").write_text("work\n")
     head = project.git("rev-parse", "HEAD")
-    commit = project.workspace.repository.snapshot(worktree, head, "left by a gate")
+    tree = WorkingTree(project.workspace.repository, worktree)
+    commit = tree.snapshot(tree.changes(), head, "left by a gate")
     ref = rescue.keep(project.workspace, commit, "0001-x", "a gate left it")
     project.git("worktree", "remove", "--force", str(worktree))
     return ref.removeprefix(PREFIX)

@@ -866,14 +866,16 @@ def test_ticket_without_a_worktree_holds_up_no_other(project: Project) -> None:
 
 def test_drafts_of_writers_that_were_killed_go_and_those_of_others_stay(project: Project) -> None:
     gates = project.paths.ensure(project.paths.gates)
-    left, at_work = gates / ".0123abcd.draft", gates / ".4567abcd.draft"
-    for draft in (left, at_work):
+    left = gates / ".0123abcd.draft", project.paths.home / ".0123abcd.draft"
+    at_work = gates / ".4567abcd.draft"
+    for draft in (*left, at_work):
         draft.write_text("gre")
-    os.utime(left, (0, 0))
+    for draft in left:
+        os.utime(draft, (0, 0))
 
     assert project.run("run", "--once").code == 0
 
-    assert (left.exists(), at_work.exists()) == (False, True)
+    assert [draft.exists() for draft in (*left, at_work)] == [False, False, True]
 
 
 @pytest.mark.parametrize("left", ["worktree and branch", "half a worktree", "git directory", "branch"])

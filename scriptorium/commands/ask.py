@@ -19,6 +19,7 @@ from scriptorium.output import printable
 from scriptorium.plan import Plan
 from scriptorium.prompts import prompt
 from scriptorium.transcript import Transcript, say
+from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
 from scriptorium.worktrees import SETUP_WAIT
 
@@ -101,12 +102,13 @@ def _clear(workspace: Workspace, directory: Path) -> None:
 
 def _remove(workspace: Workspace, path: Path) -> None:
     """Remove a worktree, and keep what was written there; one that git cannot read any more is moved aside."""
-    repository = workspace.repository
+    repository, tree = workspace.repository, WorkingTree(workspace.repository, path)
     try:
-        _, head = repository.head_of(path)
+        _, head = tree.head()
         tips = (workspace.master_commit(), workspace.plan.snapshot().commit)
-        if repository.changes(path) or not any(repository.is_ancestor(head, tip) for tip in tips):
-            commit = repository.snapshot(path, head, "Files that an agent wrote when it was asked a question")
+        changes = tree.changes()
+        if changes or not any(repository.is_ancestor(head, tip) for tip in tips):
+            commit = tree.snapshot(changes, head, "Files that an agent wrote when it was asked a question")
             rescue.keep(workspace, commit, "question", "the agent wrote files, and was only to answer")
             rescue.spare(workspace, path, commit)
         repository.remove_worktree(path)

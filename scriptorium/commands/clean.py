@@ -11,10 +11,11 @@ from pathlib import Path
 from scriptorium import locks, rescue, worktrees
 from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.git import RefUpdate
 from scriptorium.plan import Plan
 from scriptorium.records import emit
+from scriptorium.repository import RefUpdate
 from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, ticket_id
+from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
 
 
@@ -105,7 +106,7 @@ def _of_ticket(workspace: Workspace, plan: Plan, kind: Kind, name: str, ours: Pa
         return Leftover(Action.KEEP, kind, name, f"it is checked out in '{elsewhere[0]}'")
     tip = workspace.repository.resolve(f"refs/heads/{branch}")
     whole = kind is Kind.BRANCH or (
-        worktrees.is_sound(workspace, path, branch) and not workspace.repository.changes(path)
+        worktrees.is_sound(workspace, path, branch) and not WorkingTree(workspace.repository, path).changes()
     )
     return decide(kind, name, found[1] if found else None, busy=busy, landed=whole and _is_landed(workspace, tip))
 

@@ -14,14 +14,16 @@ from scriptorium.cli import Command
 from scriptorium.commands.assign import unreadable
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped, told
-from scriptorium.git import GitError, RefUpdate
+from scriptorium.git import GitError
 from scriptorium.harness import Outcome, Task
 from scriptorium.output import tail
 from scriptorium.plan import Change, Plan
 from scriptorium.prompts import prompt
 from scriptorium.records import emit, tickets
 from scriptorium.redact import Secrets, redact
+from scriptorium.repository import RefUpdate
 from scriptorium.ticket import State, last_failure
+from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -225,7 +227,7 @@ class _Coding:
         if embedded:
             what = f"'{embedded[0]}' is a git repository of its own, and its files would be lost"
             raise ScriptoriumError(what, "'git rm --cached' it and remove its '.git', or make it a submodule")
-        unpushed = repository.unpushed(self.worktree, links)
+        unpushed = WorkingTree(repository, self.worktree).unpushed(links)
         if unpushed:
             what = f"submodule '{unpushed[0]}' has commits that are nowhere else, and would be lost"
             raise ScriptoriumError(what, "push them, or change no submodule, then hand in again")
@@ -236,7 +238,7 @@ class _Coding:
         for leak in leaks.find(patches, Secrets(*self.workspace.config.environments)):
             if not repository.holds(master, leak.text):  # what is public already is no news
                 log.warning("ticket '%s': not handed in: %s", self.ticket.name, leak)
-                repository.take_back(self.worktree, master)
+                WorkingTree(repository, self.worktree).take_back(master)
                 hint = "take it out and hand in again; the commits are taken back, their changes lie in the worktree"
                 raise ScriptoriumError(str(leak), hint)
 

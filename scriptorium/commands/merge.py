@@ -19,6 +19,7 @@ from scriptorium.landing import Landed, land
 from scriptorium.plan import REF, Change, Plan
 from scriptorium.records import emit, tickets
 from scriptorium.ticket import QueueItem, State, Ticket, TicketError
+from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
 from scriptorium.worktrees import WorktreeError
 
@@ -180,7 +181,7 @@ class _Lane:
         try:
             worktrees.clear(workspace, ticket.name)
             message = f"Merge branch '{workspace.master}' into {ticket.branch}"
-            conflicts = workspace.repository.merge(worktree, master, message)
+            conflicts = WorkingTree(workspace.repository, worktree).merge(master, message)
         except GitError as error:
             if error.system:
                 raise  # a full disk is not the ticket's failure
@@ -232,7 +233,7 @@ class _Lane:
         if tip and not workspace.repository.is_ancestor(tip, tested):
             why = f"'{ticket.branch}' got commits while the gate ran"
             rescue.keep(workspace, tip, ticket.name, why)
-        workspace.repository.reset(path, tested)
+        WorkingTree(workspace.repository, path).reset(tested)
 
     def _land(self, ticket: Ticket, master: str, tested: str) -> Merged | None:
         landing = land(self.workspace, ticket, master, tested)

@@ -10,8 +10,8 @@ import urllib.request
 from itertools import cycle, pairwise
 from pathlib import Path
 
-from scriptorium.git import Repository
 from scriptorium.plan import BRANCH, REF, Change, PlanStore
+from scriptorium.repository import Repository
 from scriptorium.submission import SubmitServer
 from scriptorium.ticket import State, ticket_path
 from tests.bench.measure import Row, Usage, alternate, call, compare, milliseconds

@@ -1,0 +1,390 @@
+"""What there is in a repository: objects, refs, history and its list of worktrees.
+
+Everything else speaks of commits, refs and worktrees; here, and in working_tree.py, they become command lines.
+Sources: git-fast-import(1), git-update-ref(1), git-worktree(1), gitrepository-layout(5).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from shutil import rmtree
+from time import time
+from typing import Any, NamedTuple
+
+from scriptorium.errors import ExitCode, ScriptoriumError, is_wanting
+from scriptorium.git import UNWRITABLE, GitError, ObjectReader, check_version, query, run
+
+MAKING = 60.0
+"""Seconds after which a worktree that still has no place was left so by a git that was killed."""
+
+TREE_ENTRIES_MOST = 15_000
+"""How many entries of trees are kept in memory; some 300 bytes each."""
+
+
+class TreeEntry(NamedTuple):
+    """A line of a tree: a file (mode 100644, …) or a directory (mode 40000)."""
+
+    mode: str
+    name: str
+    oid: str
+
+
+class Tree(dict[str, TreeEntry]):
+    """The entries of one tree by name, in git's order; never changed once read."""
+
+    @cached_property
+    def documents(self) -> tuple[str, ...]:
+        """The Markdown files, without their suffix, in order; there may be ten thousand."""
+        files = [name for name, entry in self.items() if entry.mode.startswith("100")]
+        return tuple(sorted(name[:-3] for name in files if name.endswith(".md")))
+
+
+class RefUpdate(NamedTuple):
+    """A compare-and-swap of one ref; ``new`` empty deletes it, ``old`` all zeros creates it."""
+
+    ref: str
+    new: str
+    old: str
+
+
+@dataclass(frozen=True)
+class Worktree:
+    """A linked worktree as `git worktree list` tells it; ``branch`` is empty when detached."""
+
+    path: Path
+    head: str
+    branch: str
+
+
+def _is_being_made(directory: Path) -> bool:
+    """Tell whether a worktree's git directory that names no place yet is to get one: within moments, or never."""
+    try:
+        return time() - (directory / "locked").stat().st_mtime < MAKING
+    except OSError:
+        return False
+
+
+@dataclass
+class Repository:
+    """A repository with a working tree, from wherever in it the command was started."""
+
+    common_dir: Path
+    """The one git directory that all its worktrees share, absolute."""
+    root: Path
+    """The top of the main working tree."""
+    objects: ObjectReader = field(init=False, repr=False)
+    parsed: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """What readers of objects have made of them, by object id; an object never changes."""
+
+    def __post_init__(self) -> None:
+        self.objects = ObjectReader(self.common_dir)
+        self._trees: dict[str, Tree] = {}
+
+    @classmethod
+    def discover(cls, start: Path) -> Repository:
+        """Find the repository around ``start``: any directory of any of its worktrees."""
+        if not start.is_dir():
+            raise ScriptoriumError(f"'{start}' is not a directory", "name a directory inside a git repository")
+        start = start.resolve()
+        check_version()
+        status, out, err = query(
+            "-C", str(start), "rev-parse", "--path-format=absolute", "--is-bare-repository", "--git-common-dir",
+            "--git-dir", "--show-toplevel", accept=(0, 128),
+        )  # fmt: skip
+        lines = out.decode(errors="surrogateescape").splitlines()
+        if lines[:1] == ["true"]:
+            raise ScriptoriumError(f"'{start}' is a bare repository", "run scriptorium in a clone of it")
+        if status and len(lines) >= 2:
+            raise ScriptoriumError(f"'{start}' is inside a git directory", "go to the working tree")
+        if status:
+            if "not a git repository" not in err:
+                raise GitError(("rev-parse",), status, err)
+            raise ScriptoriumError(f"'{start}' is not a git repository", "run 'git init' there first")
+        if len(lines) != 4:
+            raise ScriptoriumError(f"the path '{start}' has a line break in it", "move it to a path without one")
+        common, git_dir, toplevel = (Path(line) for line in lines[1:])
+        # core.worktree, a submodule, --separate-git-dir: it is where git says, unless this is a linked worktree
+        return cls(common, toplevel if git_dir == common else cls._main_worktree(common))
+
+    @staticmethod
+    def _main_worktree(common: Path) -> Path:
+        if common.name == ".git":
+            return common.parent
+        out = run("--git-dir", str(common), "worktree", "list", "--porcelain")[1]
+        return Path(out.decode(errors="surrogateescape").splitlines()[0].removeprefix("worktree "))
+
+    def git(self, *argv: str, data: bytes = b"", accept: Container[int] = (0,)) -> tuple[int, bytes, str]:
+        """Run git on the repository itself, in no worktree."""
+        return run("--git-dir", str(self.common_dir), *argv, data=data, accept=accept)
+
+    # -- objects and refs ---------------------------------------------------------------------------
+
+    def resolve(self, name: str) -> str:
+        """Return the object id of a ref or revision, or '' when there is none."""
+        found = self.objects.read(name)
+        return found.oid if found else ""
+
+    def tree_of(self, commit: str) -> str:
+        """Return the tree id of a commit."""
+        found = self.objects.read(commit)
+        if found is None or found.kind != "commit":
+            raise ScriptoriumError(f"'{commit}' is not a commit")
+        return found.data[5 : found.data.index(b"\n")].decode()
+
+    def tree(self, oid: str) -> Tree:
+        """Return the entries of one tree by name, in git's order."""
+        if oid not in self._trees:
+            if sum(map(len, self._trees.values())) > TREE_ENTRIES_MOST:
+                self._trees.clear()
+            self._trees[oid] = self._read_tree(oid)
+        return self._trees[oid]
+
+    def _read_tree(self, oid: str) -> Tree:
+        found = self.objects.read(oid)
+        if found is None or found.kind != "tree":
+            raise ScriptoriumError(f"'{oid}' is not a tree")
+        # "<mode> <name>\0<raw id>", the id 20 or 32 bytes as the repository's hash has it
+        pattern = rb"(\d+) ([^\0]+)\0(.{%d})" % (len(found.oid) // 2)
+        lines = re.findall(pattern, found.data, re.DOTALL)
+        names = os.fsdecode(b"\0".join(name for _, name, _ in lines)).split("\0")  # at once: twice as fast
+        entries = zip(names, lines, strict=False)  # of no lines, the split still makes one name
+        return Tree((name, TreeEntry(mode.decode(), name, raw.hex())) for name, (mode, _, raw) in entries)
+
+    def default_branch(self) -> str:
+        """Return the branch that plays master: ``master``, else the remote's default, ``main``, or HEAD's."""
+        if self.resolve("refs/heads/master"):
+            return "master"
+        git_dir = ("--git-dir", str(self.common_dir))
+        _, out, _ = query(*git_dir, "for-each-ref", "--format=%(symref:lstrip=3)", "refs/remotes/*/HEAD")
+        for name in (*out.decode().split(), "main"):
+            if self.resolve(f"refs/heads/{name}"):
+                return name
+        head = query(*git_dir, "symbolic-ref", "--quiet", "--short", "HEAD", accept=(0, 1))[1].decode().strip()
+        # a branch of ours that is checked out to be looked at is none that work lands on
+        if (not head or head.startswith("scriptorium/")) and self.resolve("HEAD"):
+            raise ScriptoriumError(
+                f"cannot tell which branch of '{self.root}' work lands on",
+                "check it out, or name it as 'branch' in 'scriptorium.json'",
+                ExitCode.CONFIG,
+            )
+        if not self.resolve(f"refs/heads/{head}"):
+            raise ScriptoriumError(f"'{self.root}' has no commits", "make a first commit, then try again")
+        return head
+
+    def hooks_path(self, start: Path) -> tuple[str, str]:
+        """Return (configuration level, value) of the core.hooksPath that counts in a directory; empty when unset."""
+        out = run(
+            "-C", str(start), "config", "--null", "--show-scope", "--type=path", "--get-all", "core.hooksPath",
+            accept=(0, 1),
+        )[1]  # fmt: skip
+        words = [os.fsdecode(word) for word in out.split(b"\0")]
+        found = [("", ""), *zip(words[::2], words[1::2], strict=False)]
+        return [(level, value) for level, value in found if level != "command"][-1]  # that one is in SETTINGS
+
+    def update_refs(self, *updates: RefUpdate) -> bool:
+        """Move all the refs, or none; False when one was not at its old value any more."""
+        # 'create' knows how many zeros the repository's hash has
+        lines = [
+            (f"update {u.ref} {u.new} {u.old}" if u.old.strip("0") else f"create {u.ref} {u.new}")
+            if u.new
+            else f"delete {u.ref} {u.old}"
+            for u in updates
+        ]
+        stream = "\n".join(["start", *lines, "commit", ""]).encode()
+        # the reason lands in the reflog, where people look for what moved their branch
+        status, _, err = run(
+            "--git-dir", str(self.common_dir), "update-ref", "-m", "scriptorium", "--stdin",
+            data=stream, accept=(0, 128),
+        )  # fmt: skip
+        lost = re.search(r"cannot lock ref|is at .* but expected|reference already exists", err)
+        if status and (not lost or UNWRITABLE.search(err)):
+            raise GitError(("update-ref",), status, err)
+        return status == 0
+
+    def lock_of(self, ref: str) -> Path | None:
+        """Return the file by which a git holds a ref now, or was killed holding it."""
+        lock = self.common_dir / f"{ref}.lock"
+        return lock if lock.exists() else None
+
+    def fast_import(self, stream: bytes) -> str | None:
+        """Feed one fast-import stream; return what it printed (get-mark), or None for a ref that had moved on."""
+        status, out, err = run(
+            "--git-dir", str(self.common_dir), "fast-import", "--quiet", "--done", data=stream, accept=range(129)
+        )
+        if status == 0:
+            return out.decode().strip()
+        crash = re.search(r"fast_import_crash_\d+", err)
+        if crash:
+            (self.common_dir / crash[0]).unlink(missing_ok=True)
+        if re.search(r"Not updating|cannot lock ref|is at", err) and not UNWRITABLE.search(err):
+            return None
+        raise GitError(("fast-import",), status, err)
+
+    def pack_when_due(self) -> None:
+        """Let git pack loose objects when it finds them too many, by the user's settings and in the background.
+
+        `git maintenance run --auto` would do it in the foreground since 2.47.
+        """
+        self.git("gc", "--auto", "--quiet", accept=range(256))  # what it has to complain of is in gc.log
+
+    def log(self, *argv: str) -> str:
+        """Return the output of `git log`."""
+        return self.git("log", "--no-color", *argv)[1].decode(errors="replace")
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        """Tell whether ``new`` contains ``old``."""
+        return old == new or self.git("merge-base", "--is-ancestor", old, new, accept=(0, 1))[0] == 0
+
+    def refs(self, prefix: str) -> dict[str, str]:
+        """Return the refs below a prefix with their object ids."""
+        out = self.git("for-each-ref", "--format=%(objectname) %(refname)", prefix)[1].decode()
+        return {ref: oid for oid, ref in (line.split(" ", 1) for line in out.splitlines())}
+
+    def branches_not_in(self, commit: str, prefix: str) -> list[str]:
+        """Return the branches with a prefix that hold commits which ``commit`` does not contain."""
+        out = self.git("for-each-ref", "--format=%(refname:lstrip=2)", f"--no-merged={commit}", f"refs/heads/{prefix}*")
+        return out[1].decode(errors="surrogateescape").split()
+
+    # -- worktrees ------------------------------------------------------------------------------------
+
+    def checkouts(self, branch: str) -> list[Path]:
+        """Return the working trees that have a branch checked out.
+
+        Read from the HEAD files (gitrepository-layout), because this is asked at every transition
+        and a process each would double the cost; a reftable repository is asked by process.
+        """
+        wanted = f"ref: refs/heads/{branch}"
+        # a bare repository has worktrees, but none of its own
+        heads = [] if self.root == self.common_dir else [(self.common_dir / "HEAD", self.root)]
+        for directory in (self.common_dir / "worktrees").glob("*"):
+            try:
+                # since git 2.48 it may be relative (worktree.useRelativePaths)
+                back = directory / os.fsdecode((directory / "gitdir").read_bytes().strip())
+                heads.append((directory / "HEAD", Path(os.path.normpath(back)).parent))
+            except OSError as error:
+                if is_wanting(error):
+                    raise  # to take it for none would move a branch under somebody's files
+                continue  # being removed at this moment
+        found = []
+        for head, path in heads:
+            try:
+                text = head.read_text().strip()
+            except OSError as error:
+                if is_wanting(error):
+                    raise
+                continue
+            if text == "ref: refs/heads/.invalid":
+                return [w.path for w in self.worktrees() if w.branch == branch]
+            if text == wanted and path.is_dir():
+                found.append(path)
+        return found
+
+    def rebase_of(self, branch: str) -> Path | None:
+        """Return the git directory in which a branch is being rebased; HEAD is detached there meanwhile."""
+        for directory in (self.common_dir, *(self.common_dir / "worktrees").glob("*")):
+            for kind in ("rebase-merge", "rebase-apply"):
+                try:
+                    name = (directory / kind / "head-name").read_text().strip()
+                except OSError as error:
+                    if is_wanting(error):
+                        raise
+                    continue
+                if name == f"refs/heads/{branch}":
+                    return directory
+        return None
+
+    def worktrees(self) -> list[Worktree]:
+        """Return all worktrees, the main one first."""
+        out = self.git("worktree", "list", "--porcelain")[1].decode(errors="surrogateescape")
+        found = []
+        for block in out.strip().split("\n\n"):
+            facts = dict(line.partition(" ")[::2] for line in block.splitlines())
+            branch = facts.get("branch", "").removeprefix("refs/heads/")
+            found.append(Worktree(Path(facts["worktree"]), facts.get("HEAD", ""), branch))
+        return found
+
+    def add_worktree(self, path: Path, branch: str = "", start: str = "") -> None:
+        """Check out ``branch``, made at ``start`` if that is given; without a branch, ``start`` detached."""
+        if branch and start:
+            # --no-track: several at once would fight over the configuration file
+            target = ["--no-track", "-b", branch, str(path), start]
+        elif branch:
+            target = [str(path), branch]
+        else:
+            target = ["--detach", str(path), start]
+        # in a sparse checkout of the user's, git would leave files out here, too
+        whole = ("-c", "core.sparseCheckout=false")
+        # forced twice, as one that was killed half way is locked
+        self.git(*whole, "worktree", "add", "--quiet", "--force", "--force", *target)
+
+    def remove_worktree(self, path: Path) -> None:
+        """Remove a worktree whose work is kept elsewhere; what it still holds is gone."""
+        self.git("worktree", "remove", "--force", "--force", str(path))
+
+    def repair_worktrees(self) -> None:
+        """Write the .git files of worktrees anew that have lost them."""
+        self.git("worktree", "repair", accept=(0, 1))
+
+    def forget_worktrees(self, home: Path) -> None:
+        """Forget the worktrees below a directory that are gone.
+
+        `git worktree prune` would forget a person's as well, whose disk may be away for a while.
+        """
+        for directory in (self.common_dir / "worktrees").glob("*"):
+            try:
+                link = os.fsdecode((directory / "gitdir").read_bytes().strip())
+            except FileNotFoundError:
+                link = ""
+            except OSError:
+                continue  # it is there, and cannot be read for now
+            if not link:
+                if not _is_being_made(directory):
+                    rmtree(directory, ignore_errors=True)  # half made, or half forgotten; git's own clean-up does so
+                continue
+            place = (directory / link).parent
+            if home in place.parents and not place.exists():
+                self.git("worktree", "remove", "--force", "--force", str(place), accept=(0, 128))
+
+    def patches(self, old: str, new: str) -> bytes:
+        """Return messages and patches of the commits of ``new`` that ``old`` does not contain; empty for none.
+
+        Without context, and of a merge what is in none of its parents. A huge file counts as binary.
+        """
+        form = "--format=commit %H%n%w(0,1,1)%B"  # a message is indented, so that it is no patch
+        plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-notes", "--no-show-signature")
+        shape = ("--patch", "--cc", "--unified=0", "--submodule=short", "--src-prefix=a/", "--dst-prefix=b/")
+        return self.git("-c", "core.bigFileThreshold=16m", "log", form, *plain, *shape, f"{old}..{new}")[1]
+
+    def holds(self, commit: str, text: str) -> bool:
+        """Tell whether a text stands in a file of a commit."""
+        pattern = text.partition("\n")[0].encode(errors="surrogateescape")  # by stdin, as everybody sees arguments
+        return self.git("grep", "--quiet", "--fixed-strings", "-f", "-", commit, data=pattern, accept=(0, 1))[0] == 0
+
+    def changed_links(self, old: str, new: str) -> dict[str, str]:
+        """Return the links to commits of other repositories that differ in ``new``: path to commit."""
+        out = self.git("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", old, new)[1].split(b"\0")
+        pairs = zip(out[::2], out[1::2], strict=False)
+        return {os.fsdecode(path): facts.split()[3].decode() for facts, path in pairs if facts[8:14] == b"160000"}
+
+    def links(self, commit: str) -> dict[str, str]:
+        """Return all links of a commit to commits of other repositories: path to commit."""
+        lines = (line.split(b"\t", 1) for line in self.git("ls-tree", "-r", "-z", commit)[1].split(b"\0") if line)
+        return {os.fsdecode(path): facts.split()[2].decode() for facts, path in lines if facts[:6] == b"160000"}
+
+    def embedded(self, commit: str, links: Mapping[str, str]) -> list[str]:
+        """Return the links of a commit that are no submodules: repositories whose files are in no commit of ours."""
+        if not links:
+            return []
+        argv = ("config", "--null", "--blob", f"{commit}:.gitmodules", "--get-regexp", r"^submodule\..*\.path$")
+        named = {os.fsdecode(line.partition(b"\n")[2]) for line in self.git(*argv, accept=(0, 1, 128))[1].split(b"\0")}
+        return [path for path in links if path not in named]
+
+    def diff_names(self, old: str, new: str) -> list[str]:
+        """Return the paths that differ between two commits."""
+        out = self.git("diff-tree", "-r", "-z", "--name-only", old, new)[1]
+        return [os.fsdecode(item) for item in out.split(b"\0") if item]

@@ -1,0 +1,229 @@
+"""What git does in a working tree: in one of ours, that an agent can write to, and in a checkout of the user's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISREG
+from typing import NamedTuple
+
+from scriptorium.errors import is_wanting
+from scriptorium.git import GitError, run
+from scriptorium.repository import Repository
+
+WITH_INDEX = ("-c", "core.fsync=committed,reference,index")
+"""Where the index is a person's, and nobody makes it anew."""
+
+
+def _link(file: Path) -> str:
+    """Return what a .git file names; ValueError when it is none. A pipe in its place must not be waited for."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        text = os.fsdecode(os.read(descriptor, 8192)) if S_ISREG(os.fstat(descriptor).st_mode) else ""
+    finally:
+        os.close(descriptor)
+    if not text.startswith("gitdir: "):
+        raise ValueError(f"'{file}' names no git directory")
+    return text.removeprefix("gitdir: ").strip()
+
+
+class Change(NamedTuple):
+    """A path that differs from HEAD; ``code`` is how, first in the index and then in the files (git-status)."""
+
+    code: str
+    path: str
+    """With a slash at its end for a repository that lies there."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the file was removed, and nobody else has changed it."""
+        return self.code[1] == "D" and self.code[0] != "U"
+
+    @property
+    def is_unmerged(self) -> bool:
+        """Whether a merge has left it to be resolved."""
+        return "U" in self.code or self.code in ("AA", "DD")
+
+
+@dataclass(frozen=True)
+class WorkingTree:
+    """A linked worktree of ours, whatever an agent writes into its .git file."""
+
+    repository: Repository
+    path: Path
+
+    def directory(self) -> Path:
+        """Return the git directory; raises GitError when this is no linked worktree of the repository.
+
+        An agent can write anything into the .git file: another repository, whose configuration names programs
+        to run and a working tree to reset. So file and repository must name each other.
+        """
+        try:
+            directory = (self.path / _link(self.path / ".git")).resolve()
+            back = directory / os.fsdecode((directory / "gitdir").read_bytes()).strip()
+            # links on the way count as what they lead to, as for git: on macOS /tmp is one
+            ours = directory.parent.samefile(self.repository.common_dir / "worktrees")
+            if ours and back.samefile(self.path / ".git"):
+                return directory
+        except (OSError, ValueError, RuntimeError) as error:  # a RuntimeError is a circle of links
+            if isinstance(error, OSError) and is_wanting(error):
+                raise
+        raise GitError(("status",), 128, f"fatal: '{self.path}' is not a worktree of '{self.repository.root}'")
+
+    def git(self, *argv: str, data: bytes = b"", accept: Container[int] = (0,)) -> tuple[int, bytes, str]:
+        """Run git in here, and nowhere else."""
+        place = ("--git-dir", str(self.directory()), "--work-tree", str(self.path))
+        return run(*place, *argv, cwd=self.path, data=data, accept=accept)
+
+    def head(self) -> tuple[str, str]:
+        """Return (branch or '', commit); raises GitError when the worktree is broken."""
+        out = self.git("rev-parse", "HEAD", "--symbolic-full-name", "HEAD")[1].decode().split()
+        branch = out[1].removeprefix("refs/heads/") if out[1].startswith("refs/heads/") else ""
+        return branch, out[0]
+
+    def changes(self) -> list[Change]:
+        """Return what differs from HEAD, ignored files left out."""
+        # 'dirty': git would start itself inside of each submodule, with the configuration that it finds there
+        argv = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty")
+        items = [item for item in self.git(*argv)[1].split(b"\0") if item]
+        return [Change(item[:2].decode(), os.fsdecode(item[3:])) for item in items]
+
+    def read_index(self) -> None:
+        """Make the index that of HEAD; the files stay as they are."""
+        self.git("read-tree", "HEAD")
+
+    def _stage(self, changes: Iterable[Change]) -> None:
+        """Put changes into the index, untracked files as well; `git add` would run git in submodules."""
+        pending = [change for change in changes if change.code[1] != " "]  # else the index has it already
+        gone = [change for change in pending if change.is_gone]
+        there = [change for change in pending if not change.is_gone]
+        # what is gone first, and by name alone, as its directory may have become a link
+        for some, options in ((gone, ["--force-remove"]), (there, ["--add", "--remove", "--replace"])):
+            if some:
+                paths = b"".join(os.fsencode(change.path.rstrip("/")) + b"\0" for change in some)
+                self.git("update-index", *options, "-z", "--stdin", data=paths)
+
+    def commit(self, changes: Iterable[Change], message: str) -> None:
+        """Commit changes, and what was staged before."""
+        self._stage(changes)
+        argv = ("commit", "--quiet", "--no-verify", "--allow-empty", "--file", "-")  # a title can be longer than a word
+        self.git(*argv, data=message.encode(errors="surrogateescape"))
+
+    def snapshot(self, changes: Iterable[Change], parent: str, message: str) -> str:
+        """Return a commit of changes, and what was staged before; HEAD stays where it is."""
+        self._stage(changes)
+        tree = self.git("write-tree")[1].decode().strip()
+        return self.git("commit-tree", tree, "-p", parent, "-m", message)[1].decode().strip()
+
+    def merge(self, commit: str, message: str, *, undo: bool = True) -> list[str]:
+        """Merge a commit into the branch; return the conflicting paths, the merge undone then if asked."""
+        strange = self._strange_links()
+        if strange:  # git looks for changes inside of submodules before it merges
+            raise GitError(("merge",), 128, f"fatal: '{strange[0]}' is a repository of its own")
+        status, _, err = self.git(
+            "merge", "--quiet", "--no-edit", "--no-stat", "--no-verify", "-m", message, commit,
+            accept=(0, 1, 2, 128),
+        )  # fmt: skip
+        if status == 0:
+            return []
+        failure = GitError(("merge",), status, err)
+        conflicts = [] if failure.system else [change.path for change in self.changes() if change.is_unmerged]
+        if undo or not conflicts:
+            self.git("merge", "--abort", accept=(0, 128))
+        if not conflicts:
+            raise failure
+        return conflicts
+
+    def _strange_links(self) -> list[str]:
+        """Return the links to commits whose repository lies elsewhere than in ours, as git has it."""
+        out = self.git("ls-files", "--stage", "-z")[1].split(b"\0")
+        links = [os.fsdecode(item.partition(b"\t")[2]) for item in out if item.startswith(b"160000 ")]
+        places = {link: self.path / link for link in links}
+        return [link for link, place in places.items() if (place / ".git").exists() and not self._submodule(place)]
+
+    def _submodule(self, path: Path) -> Path | None:
+        """Return the git directory of a submodule, where that lies within ours; an agent's own is what it says."""
+        try:
+            directory = (path / _link(path / ".git")).resolve()
+        except (OSError, ValueError, RuntimeError):
+            return None
+        return directory if directory.is_relative_to(self.repository.common_dir.resolve()) else None
+
+    def unpushed(self, links: Mapping[str, str]) -> list[str]:
+        """Return the links whose commit no remote knows: it goes with the worktree."""
+        found = []
+        for path, commit in links.items():
+            if not (self.path / path / ".git").exists():
+                continue
+            argv = ("for-each-ref", "--count=1", "--contains", commit, "refs/remotes", "refs/tags")
+            directory = self._submodule(self.path / path)
+            if directory is None or not run("--git-dir", str(directory), *argv)[1]:
+                found.append(path)
+        return found
+
+    def reset(self, commit: str) -> None:
+        """Make it exactly a commit, untracked files gone, ignored ones kept."""
+        self.git("reset", "--quiet", "--hard", commit)
+        self.git("clean", "--quiet", "-ffd")
+
+    def reset_detached(self, commit: str) -> None:
+        """Do the same with HEAD detached first, so that a branch which somebody checked out there stays."""
+        self.git("update-ref", "--no-deref", "HEAD", commit)
+        self.reset(commit)
+
+    def take_back(self, commit: str) -> None:
+        """Undo the commits of the branch that another commit does not contain; their changes stay, staged."""
+        base = self.git("merge-base", "HEAD", commit)[1].decode().strip()
+        self.git("reset", "--quiet", "--soft", base)
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A working tree that is a person's."""
+
+    repository: Repository
+    path: Path
+
+    def fast_forward(self, branch: str, commit: str) -> list[str]:
+        """Move the branch that is checked out to a descendant, files and all; return those that stand in the way."""
+        # options of the branch are for merges of the user's own: --squash would move the files alone
+        plain = ("-c", f"branch.{branch}.mergeOptions=")
+        # an ignored file is the user's as any other, and git's default is to overwrite it
+        argv = ("merge", "--ff-only", "--no-overwrite-ignore", "--quiet", "--no-stat", commit)
+        status, _, err = self._git(*WITH_INDEX, *plain, *argv)
+        if status == 0:
+            return []
+        # git lists the paths indented by a tab between two sentences
+        blocking = [line.strip() for line in err.splitlines() if line.startswith("\t")]
+        if not blocking:
+            raise GitError(("merge",), status, err)
+        return blocking
+
+    def unfinish(self, files: Iterable[str], commit: str) -> bool:
+        """Remove what a killed fast-forward had written of a commit; False, and nothing done, for anything else."""
+        for file in files:
+            found = self.repository.objects.read(f"{commit}:{file}")
+            try:
+                begun = b"?" if (self.path / file).is_symlink() else (self.path / file).read_bytes()
+            except OSError:
+                return False
+            if found is None or not found.data.startswith(begun):
+                return False
+        for file in files:
+            (self.path / file).unlink()  # which git takes for a file to be written
+        return True
+
+    def follow(self, old: str, new: str) -> bool:
+        """Bring it from ``old`` to ``new``; False, and nothing changed, when edits are in the way."""
+        return self._git(*WITH_INDEX, "read-tree", "-m", "-u", old, new)[0] == 0
+
+    def could_follow(self, old: str, new: str) -> bool:
+        """Tell whether `follow` would work, without changing anything."""
+        return self._git("read-tree", "--dry-run", "-m", "-u", old, new)[0] == 0
+
+    def _git(self, *argv: str) -> tuple[int, bytes, str]:
+        # a working tree that core.worktree names may know nothing of its repository
+        where = () if (self.path / ".git").exists() else ("--git-dir", str(self.repository.common_dir))
+        return run(*where, *argv, cwd=self.path, accept=(0, 1, 2, 128))

@@ -1,0 +1,205 @@
+"""Repositories of all kinds: found, read, and their refs moved."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from scriptorium.errors import ScriptoriumError
+from scriptorium.git import GitError
+from scriptorium.repository import RefUpdate, Repository, TreeEntry
+from tests.support import PLAN, Project, write_script
+
+
+@pytest.fixture
+def repository(project: Project) -> Repository:
+    return Repository.discover(project.root)
+
+
+@pytest.mark.parametrize("where", [".", "src/deep"])
+def test_any_directory_of_the_working_tree_finds_it(project: Project, where: str) -> None:
+    project.commit({"src/deep/file": ""})
+
+    found = Repository.discover(project.root / where)
+    assert (found.root, found.common_dir) == (project.root, project.root / ".git")
+
+
+def test_a_linked_worktree_finds_the_main_one(project: Project, tmp_path: Path) -> None:
+    project.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "linked"))
+
+    found = Repository.discover(tmp_path / "linked")
+    assert (found.root, found.common_dir) == (project.root, project.root / ".git")
+
+
+def test_a_git_directory_elsewhere_is_followed(project: Project, tmp_path: Path) -> None:
+    project.git("init", "--quiet", f"--separate-git-dir={tmp_path / 'store'}")
+
+    found = Repository.discover(project.root)
+    assert (found.root, found.common_dir) == (project.root, tmp_path / "store")
+
+
+def test_a_submodule_is_a_repository_of_its_own(project: Project, tmp_path: Path) -> None:
+    part = Project(tmp_path / "part")
+    project.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(part.root), "part")
+
+    assert Repository.discover(project.root / "part").root == project.root / "part"
+
+
+@pytest.mark.parametrize(
+    ("make", "message", "hint"),
+    [
+        ("mkdir x", "'{0}/x' is not a git repository", "run 'git init' there first"),
+        ("git init -q --bare x", "'{0}/x' is a bare repository", "run scriptorium in a clone of it"),
+        ("git init -q y && ln -s y/.git x", "'{0}/y/.git' is inside a git directory", "go to the working tree"),
+        ("true", "'{0}/x' is not a directory", "name a directory inside a git repository"),
+        ("touch x", "'{0}/x' is not a directory", "name a directory inside a git repository"),
+    ],
+)
+def test_elsewhere_there_is_a_line_and_a_hint(tmp_path: Path, make: str, message: str, hint: str) -> None:
+    script = write_script(tmp_path / "make", make)
+    assert os.system(f"cd '{tmp_path}' && '{script}'") == 0
+
+    with pytest.raises(ScriptoriumError) as caught:
+        Repository.discover(tmp_path / "x")
+    assert str(caught.value) == f"{message.format(tmp_path)}\nhint: {hint}"
+
+
+def test_a_tree_is_read_with_any_name(project: Project, repository: Repository) -> None:
+    names = ["größe.md", "line\nbreak", "latin-\udce9", 'quote" and \\', "  spaces  ", "tab\t", "folder/file"]
+    project.commit_plan(dict.fromkeys(names, "text"))
+
+    entries = repository.tree(repository.tree_of(PLAN))
+    assert entries.keys() == {name.partition("/")[0] for name in names}
+    assert entries["folder"].mode == "40000"
+    assert entries["größe.md"] == TreeEntry("100644", "größe.md", repository.resolve(f"{PLAN}:größe.md"))
+
+
+def test_what_is_no_commit_and_no_tree_is_an_error(repository: Repository) -> None:
+    blob = repository.resolve("master:Makefile")
+    with pytest.raises(ScriptoriumError, match="is not a commit"):
+        repository.tree_of(blob)
+    with pytest.raises(ScriptoriumError, match="is not a tree"):
+        repository.tree(blob)
+
+
+@pytest.mark.parametrize("branch", ["master", "main", "trunk"])
+def test_the_default_branch_is_the_one_there_is(tmp_path: Path, branch: str) -> None:
+    project = Project(tmp_path / "named", branch)
+    assert Repository.discover(project.root).default_branch() == branch
+
+
+def test_master_is_preferred_to_main_and_to_what_is_checked_out(project: Project, repository: Repository) -> None:
+    project.git("branch", "main")
+    project.git("checkout", "--quiet", "-b", "feature")
+    assert repository.default_branch() == "master"
+
+    project.git("branch", "--delete", "--force", "master")
+    assert repository.default_branch() == "main"
+
+
+def test_the_default_branch_of_the_remote_comes_before_main(project: Project, tmp_path: Path) -> None:
+    project.git("checkout", "--quiet", "-b", "develop")
+    project.git("clone", "--quiet", str(project.root), str(tmp_path / "clone"))
+    project.git("checkout", "--quiet", "-b", "main", cwd=tmp_path / "clone")
+
+    assert Repository.discover(tmp_path / "clone").default_branch() == "develop"
+
+
+def test_without_a_commit_there_is_no_default_branch(tmp_path: Path, project: Project) -> None:
+    project.git("init", "--quiet", str(tmp_path / "empty"))
+    with pytest.raises(ScriptoriumError, match="has no commits"):
+        Repository.discover(tmp_path / "empty").default_branch()
+
+
+def test_refs_move_together_or_not_at_all(project: Project, repository: Repository) -> None:
+    old = project.git("rev-parse", "master")
+    new = project.commit({"file": "text"})
+    updates = [RefUpdate("refs/heads/a", new, "0" * 40), RefUpdate("refs/heads/b", new, "0" * 40)]
+    assert repository.update_refs(*updates)
+
+    assert not repository.update_refs(RefUpdate("refs/heads/a", old, new), RefUpdate("refs/heads/b", old, old))
+    assert not repository.update_refs(*updates)
+    assert repository.refs("refs/heads/") == dict.fromkeys(("refs/heads/a", "refs/heads/b", "refs/heads/master"), new)
+
+    assert repository.update_refs(RefUpdate("refs/heads/a", "", new))
+    assert repository.resolve("refs/heads/a") == ""
+
+
+def test_a_stream_that_git_refuses_leaves_no_crash_report(project: Project, repository: Repository) -> None:
+    with pytest.raises(GitError, match="'git fast-import' failed: fatal: "):
+        repository.fast_import(b"what is this\n")
+    assert list(project.root.rglob("fast_import_crash*")) == []
+
+
+def test_checkouts_of_a_branch_are_found_wherever_they_are(
+    project: Project, repository: Repository, tmp_path: Path
+) -> None:
+    assert repository.checkouts("master") == [project.root]
+    assert repository.checkouts("work") == []
+
+    repository.add_worktree(tmp_path / "linked", "work", "master")
+    assert repository.checkouts("work") == [tmp_path / "linked"]
+
+
+def test_a_checkout_is_found_by_a_relative_path(project: Project, tmp_path: Path, repository: Repository) -> None:
+    project.git("worktree", "add", "--quiet", "-b", "work", str(tmp_path / "linked"))
+    # as git 2.48 writes it with worktree.useRelativePaths
+    (project.root / ".git" / "worktrees" / "linked" / "gitdir").write_text("../../../../linked/.git\n")
+
+    assert repository.checkouts("work") == [tmp_path / "linked"]
+
+
+def test_a_branch_of_ours_is_never_the_one_that_work_lands_on(tmp_path: Path) -> None:
+    project = Project(tmp_path / "trunk", branch="trunk")
+    project.init()
+    project.git("checkout", "--quiet", PLAN)
+
+    with pytest.raises(ScriptoriumError, match="cannot tell which branch"):
+        Repository.discover(project.root).default_branch()
+
+
+def test_a_git_directory_that_is_a_link_is_followed(project: Project, tmp_path: Path) -> None:
+    (project.root / ".git").rename(tmp_path / "git")
+    (project.root / ".git").symlink_to(tmp_path / "git")
+
+    assert Repository.discover(project.root).root == project.root
+
+
+def test_a_bare_repository_has_the_checkouts_of_its_worktrees_alone(project: Project, tmp_path: Path) -> None:
+    bare, linked = tmp_path / "bare", tmp_path / "linked"
+    project.git("clone", "--quiet", "--bare", str(project.root), str(bare))
+    project.git("worktree", "add", "--quiet", str(linked), "master", cwd=bare)
+
+    assert Repository.discover(linked).checkouts("master") == [linked]
+
+
+def test_a_checkout_that_cannot_be_read_for_now_is_not_taken_for_none(project: Project) -> None:
+    repository = Repository.discover(project.root)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            repository.checkouts("master")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert repository.checkouts("master") == [project.root]
+
+
+@pytest.mark.parametrize("link", ["missing", "empty"])
+def test_a_worktree_that_a_killed_git_only_began_is_forgotten_after_a_minute(
+    project: Project, repository: Repository, link: str
+) -> None:
+    begun = project.root / ".git" / "worktrees" / "health"
+    begun.mkdir(parents=True)
+    if link == "empty":
+        (begun / "gitdir").touch()
+    (begun / "locked").write_text("initializing\n")
+    repository.forget_worktrees(project.paths.home)
+    assert begun.exists()
+
+    os.utime(begun / "locked", (0, 0))
+    repository.forget_worktrees(project.paths.home)
+    assert not begun.exists()

@@ -1,0 +1,216 @@
+"""Git in a worktree, whatever an agent has written there, and in a checkout of the user's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scriptorium import git
+from scriptorium.git import GitError
+from scriptorium.repository import Repository
+from scriptorium.working_tree import Checkout, WorkingTree
+from tests.support import Project, write_script
+
+
+@pytest.fixture
+def repository(project: Project) -> Repository:
+    return Repository.discover(project.root)
+
+
+@pytest.fixture
+def worktree(project: Project, repository: Repository, tmp_path: Path) -> Path:
+    path = tmp_path / "worktree"
+    repository.add_worktree(path, "work", project.git("rev-parse", "HEAD"))
+    return path
+
+
+def test_a_broken_worktree_is_an_error_and_never_the_repository_around_it(project: Project) -> None:
+    repository = Repository.discover(project.root)
+    inside = project.root / "inside"
+    repository.add_worktree(inside, start="master")
+    tree = WorkingTree(repository, inside)
+    (inside / ".git").unlink()
+    (inside / "file").write_text("work\n")
+    before = project.git("for-each-ref"), project.git("status", "--porcelain", "--ignored")
+
+    for attempt in (
+        lambda: tree.reset("master"),
+        lambda: tree.commit([], "Not to be"),
+        lambda: tree.changes(),
+        lambda: tree.head(),
+    ):
+        with pytest.raises(GitError):
+            attempt()
+    assert (project.git("for-each-ref"), project.git("status", "--porcelain", "--ignored")) == before
+    assert (inside / "file").read_text() == "work\n"
+
+
+def test_hooks_and_signing_of_the_user_are_left_out(project: Project, repository: Repository, tmp_path: Path) -> None:
+    for hook in ("pre-commit", "commit-msg", "post-commit", "post-checkout"):
+        write_script(project.root / ".git" / "hooks" / hook, f"touch '{tmp_path}/{hook}'; exit 1")
+    project.git("config", "commit.gpgSign", "true")
+    project.git("config", "user.signingKey", "nobody")
+    worktree = tmp_path / "worktree"
+    repository.add_worktree(worktree, "work", "master")
+    (worktree / "file").write_text("text")
+
+    tree = WorkingTree(repository, worktree)
+    tree.commit(tree.changes(), "Work")
+    assert project.git("log", "-1", "--format=%an %s", "work") == "scriptorium Work"
+    assert not list(tmp_path.glob("*-commit")) + list(tmp_path.glob("post-*"))
+
+
+def test_a_merge_with_conflicts_is_undone_and_named(project: Project, repository: Repository, tmp_path: Path) -> None:
+    worktree = tmp_path / "worktree"
+    repository.add_worktree(worktree, "work", "master")
+    (worktree / "Makefile").write_text("theirs\n")
+    tree = WorkingTree(repository, worktree)
+    tree.commit(tree.changes(), "Work")
+    tip = project.git("rev-parse", "work")
+    master = project.gate("false")
+
+    assert tree.merge(master, "Merge") == ["Makefile"]
+    assert tree.head() == ("work", tip)
+    assert tree.changes() == []
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Path:
+    """A program that leaves a file `sprung` beside itself."""
+    return write_script(tmp_path / "trap", f"touch '{tmp_path}/sprung'\ncat")
+
+
+def laid(project: Project, path: Path, trap: Path) -> None:
+    """Make a repository whose configuration and attributes name a program wherever git would run one."""
+    project.git("init", "--quiet", str(path))
+    for key in ("filter.trap.clean", "filter.trap.smudge", "diff.trap.textconv", "diff.trap.command", "core.fsmonitor"):
+        project.git("config", key, str(trap), cwd=path)
+    project.git("config", "merge.trap.driver", str(trap), cwd=path)
+    write_script(path / ".git" / "hooks" / "post-index-change", f"'{trap}' </dev/null")
+    (path / "file").write_text("one\n")
+    project.git("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "add", "file", cwd=path)
+    project.git(
+        "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "commit", "--quiet", "-m", "x", cwd=path
+    )
+    (path / ".gitattributes").write_text("* filter=trap diff=trap merge=trap\n")
+    (path / "file").write_text("two\n")
+
+
+CALLS: dict[str, Callable[[WorkingTree, str], object]] = {
+    "head": lambda tree, _: tree.head(),
+    "changes": lambda tree, _: tree.changes(),
+    "snapshot": lambda tree, commit: tree.snapshot(tree.changes(), commit, "why"),
+    "commit": lambda tree, _: tree.commit(tree.changes(), "why"),
+    "merge": lambda tree, commit: tree.merge(commit, "why"),
+    "take_back": lambda tree, commit: tree.take_back(commit),
+    "reset_detached": lambda tree, commit: tree.reset_detached(commit),
+    "reset": lambda tree, commit: tree.reset(commit),
+    "unpushed": lambda tree, commit: tree.unpushed({"sub": commit}),
+}
+
+
+def test_a_repository_inside_of_a_worktree_runs_none_of_its_programs(
+    project: Project, repository: Repository, worktree: Path, trap: Path
+) -> None:
+    laid(project, worktree / "sub", trap)
+    head = project.git("rev-parse", "HEAD", cwd=worktree / "sub")
+    trap.with_name("sprung").unlink(missing_ok=True)
+    (worktree / ".gitmodules").write_text('[submodule "sub"]\n\tpath = sub\n\turl = ../sub\n\tignore = none\n')
+    master = project.commit({"other": "text"})
+
+    for name, call in CALLS.items():
+        if name == "merge":
+            with pytest.raises(GitError, match="'sub' is a repository of its own"):
+                call(WorkingTree(repository, worktree), master)
+        else:
+            call(WorkingTree(repository, worktree), master)
+        assert not trap.with_name("sprung").exists(), name
+        if name == "commit":
+            assert project.git("rev-parse", "work:sub") == head
+
+    assert WorkingTree(repository, worktree).changes() == []
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link", "pipe", "circle", "junk", "nothing"])
+def test_a_git_file_that_an_agent_has_replaced_is_refused_and_leads_nowhere(
+    project: Project, repository: Repository, worktree: Path, trap: Path, tmp_path: Path, kind: str
+) -> None:
+    laid(project, tmp_path / "own", trap)
+    project.git("config", "core.worktree", str(project.root), cwd=tmp_path / "own")
+    (project.root / "precious").write_text("not in any commit")
+    trap.with_name("sprung").unlink(missing_ok=True)
+    file, directory = worktree / ".git", tmp_path / "own" / ".git"
+    file.unlink()
+    match kind:
+        case "file":
+            file.write_text(f"gitdir: {directory}\n")
+        case "directory":
+            directory.rename(file)
+        case "link":
+            file.symlink_to(directory)
+        case "pipe":
+            os.mkfifo(file)
+        case "circle":
+            file.symlink_to(file)
+        case "junk":
+            file.write_bytes(b"gitdir: \0\xff\n")
+    for name, call in CALLS.items():
+        if name == "unpushed":
+            continue  # it looks at what lies in a worktree
+        with pytest.raises(GitError, match="is not a worktree of"):
+            call(WorkingTree(repository, worktree), project.git("rev-parse", "HEAD"))
+        assert not trap.with_name("sprung").exists(), name
+    assert (project.root / "precious").read_text() == "not in any commit"
+
+
+def test_git_that_waits_for_a_pipe_is_ended(
+    repository: Repository, worktree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(worktree / ".gitattributes")
+    monkeypatch.setattr(git, "LIMIT", 0.2)
+    with pytest.raises(GitError, match=r"'git status' failed: error: it had not ended after 0\.2 seconds"):
+        WorkingTree(repository, worktree).changes()
+
+
+def test_all_kinds_of_changes_are_staged(project: Project, repository: Repository, tmp_path: Path) -> None:
+    start = project.commit({"gone": "", "file": "", "directory/in": "", "run": "", "kept": ""})
+    path = tmp_path / "worktree"
+    repository.add_worktree(path, "work", start)
+    (path / "gone").unlink()
+    (path / "file").unlink()
+    (path / "file").mkdir()
+    (path / "file" / "in a\nplace").write_text("now a directory")
+    (path / "directory" / "in").unlink()
+    (path / "directory").rmdir()
+    (path / "directory").symlink_to("kept")
+    (path / "run").chmod(0o755)
+    (path / ":(top)*").write_text("no pathspec")
+    (path / "-n").write_text("no option")
+    os.mkfifo(path / "pipe")
+
+    tree = WorkingTree(repository, path)
+    tree.commit(tree.changes(), "All kinds")
+
+    staged = [line.split()[::3] for line in project.git("ls-tree", "-r", "-z", "work").split("\0") if line]
+    assert [line[0] for line in staged].count("120000") == 1
+    names = project.git("ls-tree", "-r", "-z", "--name-only", "work").split("\0")[:-1]
+    assert names == ["-n", ":(top)*", "Makefile", "directory", "file/in a\nplace", "kept", "run"]
+    assert project.git("ls-tree", "work", "run").startswith("100755")
+    assert tree.changes() == []
+
+
+def test_a_fast_forward_takes_files_along_and_names_those_in_its_way(project: Project, repository: Repository) -> None:
+    checkout = Checkout(repository, project.root)
+    old = project.git("rev-parse", "master")
+    new = project.commit({"added": "new\n", "Makefile": "test:\n"})
+    project.git("reset", "--quiet", "--hard", old)
+    (project.root / "added").write_text("mine\n")
+    assert checkout.fast_forward("master", new) == ["added"]
+    assert (project.root / "added").read_text() == "mine\n"
+
+    (project.root / "added").unlink()
+    assert checkout.fast_forward("master", new) == []
+    assert (project.root / "added").read_text() == "new\n"
