@@ -21,7 +21,8 @@ from tests.crash.compare import Ending
 from tests.crash.flow import Flow
 from tests.crash.points import steps_file
 
-WORKERS = max(2, os.cpu_count() or 2)
+WORKERS = (os.cpu_count() or 2) + 1
+"""They wait for each other's processes a tenth of the time."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,19 @@ class Bench:
         file = Path(steps_file(str(self.flow.base), point.partition(" step ")[0]))
         return point not in self.steps or normal(file.read_text(), self.flow.base).endswith(f"{self.steps[point]}\n")
 
+    def let_time_pass(self) -> None:
+        """Make what a kill left look as old as if a while had passed since."""
+        home, git_directory = self.flow.project.paths.home, self.flow.project.root / ".git"
+        half_made = git_directory.glob("worktrees/*/locked")
+        for file in [*home.rglob(f"*{DRAFT}"), *git_directory.rglob("*.lock"), *half_made]:
+            os.utime(file, (0, 0))
+
     def judge(self, more_calls: int = 1, without: str = "") -> list[str]:
         """Return what is wrong when the flow as it stands is taken up again, and agents called so much more often.
 
         ``without`` is a function of the product that is taken out of it.
         """
-        home, git_directory = self.flow.project.paths.home, self.flow.project.root / ".git"
-        half_made = git_directory.glob("worktrees/*/locked")
-        for file in [*home.rglob(f"*{DRAFT}"), *git_directory.rglob("*.lock"), *half_made]:
-            os.utime(file, (0, 0))  # as if it had been taken up a while later
+        self.let_time_pass()
         ended = self.flow.without(without) if without else self.flow.run()
         wrong = [] if ended.status == 0 else [f"exit code {ended.status}: {ended.out[-2000:]}"]
         wrong += compare.look(self.flow).differences(self.clean)
@@ -94,6 +99,7 @@ def kill_twice(bench: Bench, pair: str) -> Outcome:
     point, _, number = pair.rpartition(" | ")
     bench.flow.reset()
     first = bench.flow.broken_off(point)
+    bench.let_time_pass()
     second = bench.flow.broken_off(f"number {number}")
     return Outcome(pair, (first.status, second.status) == (-9, -9), tuple(bench.judge(2)))
 
