@@ -56,7 +56,7 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
         if not Checkout(workspace.repository, other).could_follow(master, tested):
             return Landing(Landed.BLOCKED, f"local changes in '{other}' are in the way", "commit or stash them")
     try:
-        blocking = _fast_forward(workspace, checkouts[0], tested)
+        blocking = _fast_forward(workspace, checkouts[0], master, tested)
     except GitError as error:
         if workspace.master_commit() != master:
             return Landing(Landed.MOVED)
@@ -74,27 +74,38 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
     return _complete(workspace, ticket, tested)
 
 
-def _fast_forward(workspace: Workspace, path: Path, tested: str) -> list[str]:
+def _fast_forward(workspace: Workspace, path: Path, master: str, tested: str) -> list[str]:
     """Move a checkout to the tested commit and return what stands in the way.
 
-    That is noted down first: a fast-forward that was killed leaves a lock, and files half written that look like edits.
+    That is noted down first: a fast-forward that was killed leaves a lock, and files that look like a person's edits.
     """
     checkout, mark = Checkout(workspace.repository, path), workspace.paths.landing
-    note = f"{path}\n{tested}\n"
-    begun = mark.exists() and mark.read_text(errors="surrogateescape") == note
-    replace_file(mark, note)
+    begun, since = _begun(workspace, path)
+    replace_file(mark, f"{path}\n{tested}\n")
     try:
         blocking = checkout.fast_forward(workspace.master, tested)
     except GitError as error:
         if not begun or not leftlocks.discard(error.stderr, path):
-            if error.status >= 0:  # it has come to its end, and left nothing
+            if error.status >= 0:  # it has come to its end
+                checkout.undo(master, tested, mark.stat().st_ctime_ns)
                 mark.unlink()
             raise
         blocking = checkout.fast_forward(workspace.master, tested)
-    if blocking and begun and checkout.unfinish(blocking, tested):
+    if blocking and begun and checkout.undo(master, begun, since):
         blocking = checkout.fast_forward(workspace.master, tested)
     mark.unlink()
     return blocking
+
+
+def _begun(workspace: Workspace, path: Path) -> tuple[str, int]:
+    """Return to what commit a fast-forward of a checkout was killed, or '', and when it had begun, in nanoseconds."""
+    mark = workspace.paths.landing
+    try:
+        where, commit = mark.read_text(errors="surrogateescape").rsplit("\n", 2)[:2]
+    except (FileNotFoundError, ValueError):
+        return "", 0
+    known = where == str(path) and workspace.repository.resolve(commit)
+    return (commit, mark.stat().st_ctime_ns) if known else ("", 0)
 
 
 def _change(workspace: Workspace, ticket: Ticket, plan: Plan, tested: str) -> Change:

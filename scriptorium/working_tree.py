@@ -16,6 +16,9 @@ from scriptorium.repository import Repository
 WITH_INDEX = ("-c", "core.fsync=committed,reference,index")
 """Where the index is a person's, and nobody makes it anew."""
 
+# 'dirty': git would start itself inside of each submodule, with the configuration that it finds there
+STATUS = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty")
+
 
 def _link(file: Path) -> str:
     """Return what a .git file names; ValueError when it is none. A pipe in its place must not be waited for."""
@@ -45,6 +48,11 @@ class Change(NamedTuple):
     def is_unmerged(self) -> bool:
         """Whether a merge has left it to be resolved."""
         return "U" in self.code or self.code in ("AA", "DD")
+
+
+def _changes(status: bytes) -> list[Change]:
+    items = [item for item in status.split(b"\0") if item]
+    return [Change(item[:2].decode(), os.fsdecode(item[3:])) for item in items]
 
 
 @dataclass(frozen=True)
@@ -85,10 +93,7 @@ class WorkingTree:
 
     def changes(self) -> list[Change]:
         """Return what differs from HEAD, ignored files left out."""
-        # 'dirty': git would start itself inside of each submodule, with the configuration that it finds there
-        argv = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty")
-        items = [item for item in self.git(*argv)[1].split(b"\0") if item]
-        return [Change(item[:2].decode(), os.fsdecode(item[3:])) for item in items]
+        return _changes(self.git(*STATUS)[1])
 
     def read_index(self) -> None:
         """Make the index that of HEAD; the files stay as they are."""
@@ -201,19 +206,36 @@ class Checkout:
             raise GitError(("merge",), status, err)
         return blocking
 
-    def unfinish(self, files: Iterable[str], commit: str) -> bool:
-        """Remove what a killed fast-forward had written of a commit; False, and nothing done, for anything else."""
-        for file in files:
-            found = self.repository.objects.read(f"{commit}:{file}")
-            try:
-                begun = b"?" if (self.path / file).is_symlink() else (self.path / file).read_bytes()
-            except OSError:
+    def undo(self, old: str, commit: str, since: int) -> bool:
+        """Take back what a fast-forward from ``old`` has written that was killed or failed, and tell whether it had.
+
+        That is what the commit says, and was written ``since`` (nanoseconds); anything else is a person's.
+        """
+        files = set(self.repository.diff_names(old, commit))
+        pending = [change.path for change in _changes(self._git(*STATUS)[1]) if change.code[1] != " "]
+        written = [path for path in pending if path in files and self._is_written(path, commit, since)]
+        for path in written:
+            (self.path / path).unlink(missing_ok=True)
+        before = b"".join(os.fsencode(path) + b"\0" for path in written if self.repository.resolve(f"{old}:{path}"))
+        if before:  # from the index, which a fast-forward writes when all files are there
+            self._git("checkout-index", "--quiet", "-z", "--stdin", data=before)
+        return bool(written)
+
+    def _is_written(self, path: str, commit: str, since: int) -> bool:
+        """Tell whether a file is what git was writing of a commit, be it half; one that is gone was to be written."""
+        file, found = self.path / path, self.repository.objects.read(f"{commit}:{path}")
+        try:
+            if file.lstat().st_ctime_ns < since or found is None:
                 return False
-            if found is None or not found.data.startswith(begun):
-                return False
-        for file in files:
-            (self.path / file).unlink()  # which git takes for a file to be written
-        return True
+            begun = os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        if found.data.startswith(begun):
+            return True
+        _, filtered, _ = self._git("cat-file", "--filters", f"{commit}:{path}")
+        return filtered.startswith(begun)
 
     def follow(self, old: str, new: str) -> bool:
         """Bring it from ``old`` to ``new``; False, and nothing changed, when edits are in the way."""
@@ -223,7 +245,7 @@ class Checkout:
         """Tell whether `follow` would work, without changing anything."""
         return self._git("read-tree", "--dry-run", "-m", "-u", old, new)[0] == 0
 
-    def _git(self, *argv: str) -> tuple[int, bytes, str]:
+    def _git(self, *argv: str, data: bytes = b"") -> tuple[int, bytes, str]:
         # a working tree that core.worktree names may know nothing of its repository
         where = () if (self.path / ".git").exists() else ("--git-dir", str(self.repository.common_dir))
-        return run(*where, *argv, cwd=self.path, accept=(0, 1, 2, 128))
+        return run(*where, *argv, cwd=self.path, data=data, accept=(0, 1, 2, 128))

@@ -299,13 +299,10 @@ def test_an_index_that_a_persons_git_holds_stays_locked(project: Project) -> Non
 def test_what_a_killed_fast_forward_had_half_written_is_written_anew(project: Project) -> None:
     project.commit({"file": "before\n"})
     name = project.queued(script="echo it is done >file; echo new >other")
+    begin_landing(project)
     (project.root / "file").write_text("it is")
     (project.root / "other").touch()
-    blocked = project.run("merge")
-    assert blocked[:2] == (1, "")  # a person may have written that
-    assert "local changes in" in blocked.err
 
-    begin_landing(project)
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
 
     assert project.git("status", "--porcelain") == ""
@@ -313,17 +310,41 @@ def test_what_a_killed_fast_forward_had_half_written_is_written_anew(project: Pr
     assert not (project.paths.home / "landing").exists()
 
 
-def test_edits_that_came_after_a_killed_fast_forward_stay(project: Project) -> None:
+def test_edits_from_before_and_after_a_killed_fast_forward_stay(project: Project) -> None:
     project.commit({"file": "before\n"})
-    project.queued(script="echo it is done >file; echo new >other")
-    (project.root / "file").write_text("it was")
-    (project.root / "other").touch()
+    project.queued(script="echo it is done >file; echo new >other; echo more >third")
+    (project.root / "other").write_text("n")  # half of what the commit has, but older
     begin_landing(project)
+    (project.root / "file").write_text("it was")
+    (project.root / "third").write_text("mo")
 
-    assert project.run("merge")[:2] == (1, "")
+    blocked = project.run("merge")
 
+    assert blocked[:2] == (1, "")
+    assert "local changes in" in blocked.err
     assert (project.root / "file").read_text() == "it was"
-    assert (project.root / "other").read_text() == ""
+    assert (project.root / "other").read_text() == "n"
+    assert not (project.root / "third").exists()
+
+
+def test_a_fast_forward_that_fails_half_way_is_taken_back(project: Project) -> None:
+    project.commit({"before": "text\n", "gone": "text\n"})
+    name = project.queued(script="echo text >before; rm gone; echo new >a; mkdir new; echo in >new/b; ln -s a link; "
+                                 "echo after >before; echo '/z filter=mine' >.gitattributes; echo last >z")  # fmt: skip
+    for key, value in {"smudge": "false", "clean": "cat", "required": "true"}.items():
+        project.git("config", f"filter.mine.{key}", value)
+
+    for _ in range(2):
+        failed = project.run("merge")
+        assert failed[:2] == (1, "")
+        assert "external filter 'false' failed" in failed.err
+        assert project.git("status", "--porcelain") == ""
+        assert (project.root / "before").read_text() == "text\n"
+        assert (project.root / "gone").read_text() == "text\n"
+
+    project.git("config", "filter.mine.smudge", "cat")
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+    assert project.git("status", "--porcelain") == ""
 
 
 def test_a_lock_that_a_killed_git_left_on_master_is_told_and_the_landing_waits(
