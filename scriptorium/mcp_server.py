@@ -6,11 +6,13 @@ process keeps no state and knows no ticket: the bearer token of a call says whos
 judges it. It lives as long as the pipe on its stdin, so it ends with the daemon, however that ends.
 """
 
+import asyncio
 import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -91,8 +93,24 @@ PATHS = {"/mcp": coding_tools, "/mcp/manager": manager_tools, "/mcp/architect": 
 def serve(listener: socket.socket, sockets_dir: str) -> None:
     """Serve the tools on a listening socket until stdin ends."""
     threading.Thread(target=exit_at_end_of_stdin, daemon=True).start()
-    config = uvicorn.Config(build_app(sockets_dir), access_log=False, log_level="warning", ws="none")
-    uvicorn.Server(config).run(sockets=[listener])
+    app = build_app(sockets_dir)
+    config = uvicorn.Config(app, access_log=False, log_level="warning", ws="none", date_header=False)
+    _Server(config).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Sleeps until it is called or told to end; uvicorn's own looks ten times a second whether it was."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._told = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self._told.wait()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        asyncio.get_running_loop().call_soon_threadsafe(self._told.set)
 
 
 def build_app(sockets_dir: str) -> Starlette:

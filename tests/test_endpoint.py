@@ -183,6 +183,18 @@ def test_the_server_ends_with_a_killed_parent(sockets: Path) -> None:
         os.close(handle)
 
 
+def test_the_server_ends_when_it_is_told_to(endpoint: Endpoint, sockets: Path) -> None:
+    endpoint.ready()
+    assert tools_at(f"{endpoint.address}/mcp") == ["submit_pr"]
+    server = endpoint._server
+    assert server is not None
+
+    server.terminate()
+
+    server.wait(20)
+    assert tools_at(endpoint.ready()) == ["submit_pr"]
+
+
 def test_a_port_in_use_is_one_line_with_a_hint(sockets: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

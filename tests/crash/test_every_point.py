@@ -74,6 +74,20 @@ def test_killed_at_any_point_and_started_again_it_ends_as_undisturbed(workers: C
     assert len(missed) * 100 <= len(outcomes), "\n".join(missed)
 
 
+def test_killed_while_it_lands_where_nobody_has_master_checked_out_it_ends_as_undisturbed() -> None:
+    """There both refs move by one transaction, and no files."""
+    with campaign(checked_out=False) as workers:
+        points, steps = workers.points, workers.steps
+        landing = [point for point in [*moments(points, steps), *steps] if "update-ref" in point]
+
+        outcomes = list(workers.run(kill, landing))
+
+    wrong = [outcome for outcome in outcomes if outcome.wrong]
+    assert not wrong, "\n".join(map(str, wrong))
+    assert sum(outcome.reached for outcome in outcomes) > 10
+    figures.publish("landing", [("kills", len(outcomes)), ("ended otherwise than undisturbed", len(wrong))])
+
+
 def test_killed_again_while_it_recovers_it_ends_as_undisturbed(workers: Campaign) -> None:
     seed = os.environ.get("SEED") or str(random.randrange(10**6))
     chance = random.Random(seed)
