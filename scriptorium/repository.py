@@ -342,13 +342,12 @@ class Repository:
                 link = ""
             except OSError:
                 continue  # it is there, and cannot be read for now
-            if not link:
-                if not _is_being_made(directory):
-                    rmtree(directory, ignore_errors=True)  # half made, or half forgotten; git's own clean-up does so
-                continue
             place = (directory / link).parent
-            if home in place.parents and not place.exists():
-                self.git("worktree", "remove", "--force", "--force", str(place), accept=(0, 128))
+            ours = home in place.parents and not place.exists()
+            if (link and not ours) or _is_being_made(directory):
+                continue
+            if not link or self.git("worktree", "remove", "--force", "--force", str(place), accept=(0, 128))[0]:
+                rmtree(directory, ignore_errors=True)  # half made, or half forgotten; git's own clean-up does so
 
     def patches(self, old: str, new: str) -> bytes:
         """Return messages and patches of the commits of ``new`` that ``old`` does not contain; empty for none.

@@ -58,13 +58,19 @@ def _locked(git_dir: Path) -> str | None:
         return None
 
 
+def _is_empty_link(file: Path) -> bool:
+    """Tell whether a file is the first that git makes in a worktree, and that it came no further."""
+    return file.name == ".git" and file.is_file() and not file.stat().st_size
+
+
 def discard_half_made(workspace: Workspace, path: Path) -> None:
     """Remove what a killed `git worktree add` left in a place; nobody can have worked in there."""
     with suppress(OSError, GitError):
-        if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
-            path.rmdir()
-        elif _is_half_made(WorkingTree(workspace.repository, path).directory()):
+        if path.is_dir() and not path.is_symlink() and all(map(_is_empty_link, path.iterdir())):
             shutil.rmtree(path)
+        elif _is_half_made(directory := WorkingTree(workspace.repository, path).directory()):
+            shutil.rmtree(path)
+            shutil.rmtree(directory)  # an empty file in there can end any git
 
 
 def ensure(workspace: Workspace, ticket: str) -> Path:

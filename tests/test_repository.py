@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,21 @@ def test_a_checkout_that_cannot_be_read_for_now_is_not_taken_for_none(project: P
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert repository.checkouts("master") == [project.root]
+
+
+def test_a_worktree_of_ours_that_is_gone_and_that_no_git_can_read_is_forgotten(
+    project: Project, repository: Repository
+) -> None:
+    place = project.paths.ensure(project.paths.health_worktree.parent) / "health"
+    repository.add_worktree(place, start="master")
+    record = project.root / ".git" / "worktrees" / "health"
+    (record / "commondir").write_text("")  # it ends every git that goes through the worktrees
+    shutil.rmtree(place)
+
+    repository.forget_worktrees(project.paths.home)
+
+    assert not record.exists()
+    project.git("fsck")
 
 
 @pytest.mark.parametrize("link", ["missing", "empty"])

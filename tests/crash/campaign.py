@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -107,6 +109,7 @@ def kill_twice(bench: Bench, pair: str) -> Outcome:
 def kill_and_break(bench: Bench, case: str) -> Outcome:
     """Kill a flow at a point, and take it up without what mends that, ``<point> | <function>``."""
     point, _, function = case.rpartition(" | ")
+    pkgutil.resolve_name(function)  # or nothing would be taken out
     bench.flow.reset()
     reached = bench.flow.broken_off(point).status == -9 and bench.was_at(point)
     return Outcome(case, reached, tuple(bench.judge(without=function)))
@@ -122,7 +125,10 @@ def _begin(directory: str, checked_out: bool) -> None:
 
 
 def _attempt(attempt: Attempt, point: str) -> Outcome:
-    return attempt(_bench, point)
+    try:
+        return attempt(_bench, point)
+    except (OSError, AssertionError):  # of the comparison: git itself may fail
+        return Outcome(point, True, (traceback.format_exc(),))
 
 
 def _points() -> list[str]:
@@ -193,7 +199,7 @@ def kinds(steps: dict[str, str]) -> list[str]:
     """Choose of the steps one of each kind: what a git does to a place, whichever ticket it is for.
 
     Before its first step a git has changed nothing, which is the point before it. All objects are one place, and
-    so are all files of a worktree; to a place a git may do a thing twice.
+    so are all files of a worktree, of which the second is chosen as well.
     """
     found: dict[tuple[str, str, int], str] = {}
     nth: Counter[str] = Counter()
@@ -204,8 +210,9 @@ def kinds(steps: dict[str, str]) -> list[str]:
             continue
         nth[step] += 1
         words = re.sub(r" (-m|--message) .*", r" \1", before.split(" ", 1)[1].rsplit(" before ", 1)[0]).split()
-        command = " ".join(word for word in words if word == words[-1] or re.fullmatch(r"[a-z-]+", word))
-        kind = ("", step, 1) if "OBJECT" in step else (command, step, min(nth[step], 2))
+        told = " ".join(word for word in words if word == words[-1] or re.fullmatch(r"[a-z-]+", word))
+        command = re.sub(r"000\d-\w+", "NAME", told)
+        kind = ("", step, 1) if "OBJECT" in step else (command, step, min(nth[step], 2 if "FILE" in step else 1))
         found.setdefault(kind, point)
     return list(found.values())
 

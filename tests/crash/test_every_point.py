@@ -21,7 +21,7 @@ PAIRS = 30
 
 MENDERS = {
     r"worktree remove .*/tickets/\S+ before 1$": "scriptorium.worktrees:sweep",
-    r"gates/.DRAFT after 1$": "scriptorium.paths:Paths.discard_drafts",
+    r"write /root/project-HEX/.DRAFT after 1$": "scriptorium.paths:Paths.discard_drafts",
     r"os.remove .*SOCKET before 3$": "scriptorium.submission:discard_stale",
     r"/agent of fork 4 exec 1$": "scriptorium.commands.code:abandoned",
     r"fast-import .* before 3 step .* rename .*/scriptorium/plan$": "scriptorium.leftlocks:discard",
