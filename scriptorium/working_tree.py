@@ -136,10 +136,18 @@ class WorkingTree:
         failure = GitError(("merge",), status, err)
         conflicts = [] if failure.system else [change.path for change in self.changes() if change.is_unmerged]
         if undo or not conflicts:
-            self.git("merge", "--abort", accept=(0, 128))
+            self._abort_merge()
         if not conflicts:
             raise failure
         return conflicts
+
+    def _abort_merge(self) -> None:
+        """Undo a merge, if one was begun; one that is half undone would pass for its resolution, files missing."""
+        status, _, err = self.git("merge", "--abort", accept=range(129))
+        if status and (self.directory() / "MERGE_HEAD").exists():
+            failure = GitError(("merge", "--abort"), status, err)
+            failure.system = True
+            raise failure
 
     def _strange_links(self) -> list[str]:
         """Return the links to commits whose repository lies elsewhere than in ours, as git has it."""

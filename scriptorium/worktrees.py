@@ -20,6 +20,9 @@ from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
+MERGING = "scriptorium-merging"
+"""A file in the git directory of a ticket's worktree while a merge is begun for the agent."""
+
 SETUP_WAIT = 600.0
 """Seconds to wait for neighbours that make a worktree; a big repository takes 20 s for one."""
 
@@ -172,9 +175,17 @@ def settle(workspace: Workspace, ticket: str, message: str) -> str:
 
 
 def begin_merge(workspace: Workspace, ticket: str) -> list[str]:
-    """Merge master into a ticket's branch and return the conflicting paths, left in the worktree to be resolved."""
+    """Merge master into a ticket's branch and return the conflicting paths, left in the worktree to be resolved.
+
+    The worktree must be settled. Until git is done a mark says so: half of a merge would pass for the agent's work.
+    """
+    tree = working_tree(workspace, ticket)
+    mark = tree.directory() / MERGING
+    mark.touch()
     message = f"Merge branch '{workspace.master}' into {branch_of(ticket)}"
-    return working_tree(workspace, ticket).merge(workspace.master_commit(), message, undo=False)
+    conflicts = tree.merge(workspace.master_commit(), message, undo=False)
+    mark.unlink()
+    return conflicts
 
 
 def _merges(tree: WorkingTree) -> bool:
@@ -214,7 +225,7 @@ def unlock(workspace: Workspace, path: Path, branch: str = "") -> None:
 
 
 def mend(workspace: Workspace, ticket: str) -> None:
-    """Make a ticket's worktree one that git can work in: without locks, with its branch and an index that is whole.
+    """Make a ticket's worktree one that git can work in: without locks and half a merge, with its branch and index.
 
     The ticket must be locked and its leftovers ended, so that nobody of ours is at it.
     """
@@ -229,6 +240,10 @@ def mend(workspace: Workspace, ticket: str) -> None:
         log.warning("ticket '%s': the index of its worktree was broken, and is made anew", ticket)
         index.unlink(missing_ok=True)
         tree.read_index()
+    mark = tree.directory() / MERGING
+    if mark.exists():
+        put_aside(workspace, ticket, f"merging '{workspace.master}' into ticket '{ticket}' was broken off")
+        mark.unlink()
 
 
 def _is_whole(index: Path) -> bool:

@@ -11,7 +11,7 @@ from textwrap import indent
 
 import pytest
 
-from scriptorium import plan
+from scriptorium import plan, worktrees
 from scriptorium.commands.code import code
 from scriptorium.errors import ExitCode, ScriptoriumError
 from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until
@@ -375,6 +375,22 @@ def test_after_a_conflict_the_merge_is_begun_for_the_agent_who_need_only_resolve
     assert project.git("merge-base", "--is-ancestor", "master", "scriptorium/ticket-0001") == ""
     assert project.run("merge").out == f"{name}\tlanded\n"
     assert project.refs("refs/scriptorium/rescue/") == {}
+
+
+def test_a_merge_that_was_killed_as_it_began_does_not_pass_for_the_agents_work(project: Project) -> None:
+    name = project.queued("0001", "echo agent >file")
+    project.commit({"file": "person\n", "theirs": "text\n", "more": "text\n"})
+    assert project.run("merge").out == f"{name}\treopened\n"
+    assert project.run("assign").code == 0
+    (project.worktree(name) / "theirs").touch()  # git was at the first file of master's
+    (project.root / ".git" / "worktrees" / name / worktrees.MERGING).touch()
+    project.agent("echo both >file" + SUBMIT)
+
+    assert project.run("code", name)[:2] == (0, f"{name}\n")
+
+    assert project.run("merge").out == f"{name}\tlanded\n"
+    assert [project.git("show", f"master:{file}") for file in ("file", "theirs", "more")] == ["both", "text", "text"]
+    assert not (project.root / ".git" / "worktrees" / name).exists()
 
 
 def test_a_merge_that_is_resolved_to_one_side_is_concluded(project: Project) -> None:

@@ -382,6 +382,25 @@ def test_a_ticket_broken_by_hand_is_passed_over_and_holds_up_nobody(project: Pro
     assert f"tickets/in-progress/{broken}.md" in project.plan_files()
 
 
+def test_a_merge_that_cannot_be_undone_is_no_conflict_and_drops_nothing_of_master(project: Project) -> None:
+    project.commit({"file": "before\n", ".gitattributes": "file filter=mine\n"})
+    name = project.queued("0001", "echo agent >file")
+    project.commit({"file": "person\n", "theirs": "text\n"})
+    filter = write_script(project.root.parent / "filter", 'read -r line; [ "$line" != agent ] && echo "$line"')
+    project.git("config", "filter.mine.clean", "cat")
+    project.git("config", "filter.mine.smudge", str(filter))
+    project.git("config", "filter.mine.required", "true")
+
+    failed = project.run("merge")
+
+    assert failed[:2] == (1, "")
+    assert "'git merge' failed: error: external filter" in failed.err
+    assert state(project, name) == "in-progress+"
+    project.git("config", "filter.mine.smudge", "cat")
+    assert project.run("merge")[:2] == (0, f"{name}\treopened\n")
+    assert project.git("status", "--porcelain", cwd=project.worktree(name)) == ""
+
+
 def test_a_lock_file_that_a_killed_git_left_in_the_worktree_is_no_conflict(project: Project) -> None:
     name = project.queued("0001")
     (project.root / ".git" / "worktrees" / name / "index.lock").touch()

@@ -158,6 +158,9 @@ class _Coding:
         try:
             conflicts = worktrees.begin_merge(self.workspace, self.ticket.name)
         except GitError as error:
+            worktrees.mend(self.workspace, self.ticket.name)
+            if error.system:
+                raise
             log.warning("ticket '%s': %s", self.ticket.name, error.message)
             return
         if conflicts:

@@ -23,8 +23,8 @@ OPENS = ("ENOSPC", "EIO", "EROFS", "EMFILE")
 WRITES = ("ENOSPC", "EIO")
 CHANGES = ("ENOSPC", "EIO", "EROFS")
 
-OF_THE_ORDER = ("attempts:", "landings:", "master:", "moves_of_master:", "theirs: song:", "called again:")
-"""What differs when an agent has to be called once more."""
+OF_THE_ORDER = ("attempts:", "landings:", "called again:")
+"""What differs when an agent has to be called once more, or the other ticket has its turn first."""
 
 LINES_MOST = 80
 """Lines of a flow's log; undisturbed there are some thirty."""
@@ -76,8 +76,8 @@ def reached(bench: Bench, point: str) -> bool:
 
 def _judge(bench: Bench, point: str, out: str) -> list[str]:
     wrong = bench.judge()
-    if "could not be handed in" in out or not point.startswith("run#"):
-        # an agent was kept from handing in, or failed itself: its ticket is tried again, in another order
+    if re.search("could not be handed in|gets no worktree", out) or not point.startswith("run#"):
+        # an agent was kept from its work, or failed itself: its ticket is tried again, in another order
         wrong = [what for what in wrong if not what.startswith(OF_THE_ORDER)]
     return [*wrong, out[-3000:]] if wrong else []
 
