@@ -93,7 +93,8 @@ LIMIT = 1800.0
 _SYSTEM = re.compile(
     r"insufficient permission|read-only file system|no space left|out of diskspace|disk quota exceeded|file too large"
     r"|input/output error|too many open files|cannot allocate memory|out of memory"
-    r"|resource temporarily unavailable|cannot fork|cannot create (async )?thread",
+    r"|resource temporarily unavailable|cannot fork|cannot create (async )?thread"
+    r"|unable to write|couldn't set 'refs/",  # for which git does not say why
     re.I,
 )
 UNWRITABLE = re.compile(rf"permission denied|unable to create directory|{_SYSTEM.pattern}", re.I)

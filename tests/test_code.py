@@ -382,7 +382,7 @@ def test_a_merge_that_was_killed_as_it_began_does_not_pass_for_the_agents_work(p
     project.commit({"file": "person\n", "theirs": "text\n", "more": "text\n"})
     assert project.run("merge").out == f"{name}\treopened\n"
     assert project.run("assign").code == 0
-    (project.worktree(name) / "theirs").touch()  # git was at the first file of master's
+    (project.worktree(name) / "theirs").write_text("te")  # git was at the first file of master's
     (project.root / ".git" / "worktrees" / name / worktrees.MERGING).touch()
     project.agent("echo both >file" + SUBMIT)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pkgutil
+import random
 import re
 import shutil
 import subprocess
@@ -25,6 +26,18 @@ from tests.crash.points import steps_file
 
 WORKERS = (os.cpu_count() or 2) + 1
 """They wait for each other's processes a tenth of the time."""
+
+
+ALL = os.environ.get("CRASH") == "all"
+"""Whether all is tried everywhere, which takes hours."""
+
+
+def chance() -> random.Random:
+    """Return what chooses; SEED says by what number, which may be 'random'. Without it, always the same."""
+    seed = os.environ.get("SEED", "1")
+    seed = str(random.SystemRandom().randrange(10**6)) if seed == "random" else seed
+    print(f"\nSEED={seed}", flush=True)
+    return random.Random(seed)
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,13 @@ its steps, for an hour or so, and not once for each kind of step.
 
 from __future__ import annotations
 
-import os
-import random
 import re
 from collections.abc import Iterator
 
 import pytest
 
 from tests import figures
-from tests.crash.campaign import Campaign, campaign, kill, kill_and_break, kill_twice, kinds, moments
+from tests.crash.campaign import ALL, Campaign, campaign, chance, kill, kill_and_break, kill_twice, kinds, moments
 
 PAIRS = 30
 
@@ -54,7 +52,7 @@ def test_a_product_that_does_not_mend_what_a_kill_left_is_found_out(
 
 def test_killed_at_any_point_and_started_again_it_ends_as_undisturbed(workers: Campaign) -> None:
     points, steps = workers.points, workers.steps
-    chosen = list(steps) if os.environ.get("CRASH") == "all" else kinds(steps)
+    chosen = list(steps) if ALL else kinds(steps)
 
     outcomes = list(workers.run(kill, [*moments(points, steps), *chosen]))
 
@@ -89,12 +87,10 @@ def test_killed_while_it_lands_where_nobody_has_master_checked_out_it_ends_as_un
 
 
 def test_killed_again_while_it_recovers_it_ends_as_undisturbed(workers: Campaign) -> None:
-    seed = os.environ.get("SEED") or str(random.randrange(10**6))
-    chance = random.Random(seed)
-    print(f"\npairs: SEED={seed} repeats them")
+    chances = chance()
     points = [*moments(workers.points, workers.steps), *kinds(workers.steps)]
     # the first points of a recovery are those that differ from run to run
-    pairs = [f"{chance.choice(points)} | {1 + int(chance.random() ** 2 * 250)}" for _ in range(PAIRS)]
+    pairs = [f"{chances.choice(points)} | {1 + int(chances.random() ** 2 * 250)}" for _ in range(PAIRS)]
 
     outcomes = list(workers.run(kill_twice, pairs))
 

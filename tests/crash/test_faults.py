@@ -1,13 +1,12 @@
 """Calls that fail: told in a line, committed nowhere, and once they work again the flow ends as undisturbed.
 
-A call of ours fails once; of git's calls all fail from a step on. With FAULTS=all in the environment that is tried
+A call of ours fails once; of git's calls all fail from a step on. With CRASH=all in the environment that is tried
 everywhere, and not at one place of twelve that a seed chooses.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import random
 import re
 from itertools import cycle
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from scriptorium.errors import ExitCode
 from tests import figures
-from tests.crash.campaign import Bench, Outcome, campaign, kinds
+from tests.crash.campaign import ALL, Bench, Outcome, campaign, chance, kinds
 from tests.crash.points import steps_file
 
 STARTS = ("EMFILE", "EAGAIN", "ENOMEM")
@@ -45,7 +44,7 @@ def faults(points: list[str]) -> list[str]:
     return found
 
 
-TAKEN = 1 if os.environ.get("FAULTS") == "all" else 12
+TAKEN = 1 if ALL else 12
 """One fault of so many is tried; which, the seed says that is printed."""
 
 
@@ -90,18 +89,17 @@ def ill_taken(status: int, out: str) -> list[str]:
     return [*wrong, out[-3000:]] if wrong else []
 
 
-def chosen(known: list[str], seed: int) -> list[str]:
+def chosen(known: list[str], chances: random.Random) -> list[str]:
     """Return the faults that are tried of all that are known."""
-    return random.Random(seed).sample(known, len(known) // TAKEN)
+    return chances.sample(known, len(known) // TAKEN)
 
 
 def test_any_call_that_fails_is_told_and_the_flow_ends_as_undisturbed() -> None:
-    seed = random.SystemRandom().randrange(10**6)
-    print(f"seed {seed}")
+    chances = chance()
     with campaign() as workers:
         ours, gits = faults(workers.points), in_git(workers.steps)
         outcomes = []
-        for outcome in workers.run(fail, [*chosen(ours, seed), *chosen(gits, seed)]):
+        for outcome in workers.run(fail, [*chosen(ours, chances), *chosen(gits, chances)]):
             outcomes.append(outcome)
             print("F" if outcome.wrong else "." if outcome.reached else "-", end="", flush=True)
 

@@ -1,13 +1,12 @@
 """After a loss of power no ref names what is gone, and the flow ends as undisturbed.
 
-At a point everything is killed, and what was written since the start and not synced is taken away. With POWER=all
+At a point everything is killed, and what was written since the start and not synced is taken away. With CRASH=all
 in the environment that is done at each point, and not at one of sixteen that a seed chooses.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +14,9 @@ from pathlib import Path
 
 from tests import figures
 from tests.crash import power
-from tests.crash.campaign import Bench, Outcome, campaign, moments
+from tests.crash.campaign import ALL, Bench, Outcome, campaign, chance, moments
 
-TAKEN = 1 if os.environ.get("POWER") == "all" else 16
+TAKEN = 1 if ALL else 16
 
 OF_CACHES = ("moves_of_master:", "called again:", "state_directory:", "git_directory: more [], ")
 """What differs when a reflog is gone, and worktrees that have lost their place are made anew or kept beside it."""
@@ -64,11 +63,10 @@ def unsound(root: Path) -> list[str]:
 
 
 def test_after_a_loss_of_power_no_ref_names_what_is_gone_and_the_flow_ends_as_undisturbed() -> None:
-    seed = random.SystemRandom().randrange(10**6)
-    print(f"seed {seed}")
+    chances = chance()
     with campaign() as workers:
         points = moments(workers.points, workers.steps)
-        chosen = random.Random(seed).sample(points, len(points) // TAKEN)
+        chosen = chances.sample(points, len(points) // TAKEN)
         choices = [f"{('state', 'caches')[number % 2]} {point}" for number, point in enumerate(chosen)]
         outcomes = []
         for outcome in workers.run(lose_power, choices):
