@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 AGENTS := $(VENV)/agents
 WITH_AGENTS = PATH="$(CURDIR)/$(AGENTS)/node_modules/.bin:$$PATH"
 
-.PHONY: help demo test check lint types format crash-test stress-test soak integration-test integration-test-offline \
-	agents-table bench clean
+.PHONY: help demo test check lint types format crash-test stress-test soak figures \
+	integration-test integration-test-offline agents-table bench clean
 help:
 	@echo "make demo              watch a small project being built by a scripted agent"
 	@echo "make test              the tests: no network, no keys"
@@ -16,6 +16,7 @@ help:
 	@echo "make crash-test        kill it at every point, and fail every call, and see that nothing is lost"
 	@echo "make stress-test       a model of the whole against random interleavings, and everything at once"
 	@echo "make soak              a thousand tickets with random faults, or TICKETS=100"
+	@echo "make figures           all three and the fuzz tests; writes the tables of docs/reliability.md"
 	@echo "make bench             measure against bare git; writes docs/benchmarks.md"
 
 $(VENV)/installed: pyproject.toml
@@ -55,6 +56,15 @@ crash-test: $(VENV)/developing
 stress-test: $(VENV)/developing
 	$(BIN)/pytest -s tests/stress
 
+# TICKETS=100 for fewer
+soak: $(VENV)/developing
+	$(BIN)/python -m tests.stress.soak $(TICKETS)
+
+# docs/reliability.md: what all of these have counted
+figures: export FIGURES = write
+figures: crash-test stress-test soak
+	$(BIN)/pytest -n 0 tests/test_fuzz.py tests/test_fuzz_endpoint.py tests/test_neighbours_figures.py
+
 # the real agent programs, from npm, in the versions that this file names
 $(AGENTS)/installed: tests/integration/package.json
 	mkdir -p $(AGENTS)
@@ -74,10 +84,6 @@ integration-test-offline: $(VENV)/developing $(AGENTS)/installed
 # docs/agents.md: what those tests have shown
 agents-table: $(VENV)/developing $(AGENTS)/installed
 	$(WITH_AGENTS) $(BIN)/pytest -n 4 tests/integration --agents-table=write
-
-# TICKETS=100 for fewer
-soak: $(VENV)/developing
-	$(BIN)/python -m tests.stress.soak $(TICKETS)
 
 bench: $(VENV)/developing
 	$(BIN)/python -m tests.bench

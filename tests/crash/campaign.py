@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pkgutil
-import random
 import re
 import shutil
 import subprocess
@@ -30,14 +29,6 @@ WORKERS = (os.cpu_count() or 2) + 1
 
 ALL = os.environ.get("CRASH") == "all"
 """Whether all is tried everywhere, which takes hours."""
-
-
-def chance() -> random.Random:
-    """Return what chooses; SEED says by what number, which may be 'random'. Without it, always the same."""
-    seed = os.environ.get("SEED", "1")
-    seed = str(random.SystemRandom().randrange(10**6)) if seed == "random" else seed
-    print(f"\nSEED={seed}", flush=True)
-    return random.Random(seed)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests import figures
-from tests.crash.campaign import ALL, Campaign, campaign, chance, kill, kill_and_break, kill_twice, kinds, moments
+from tests.chance import chance
+from tests.crash.campaign import ALL, Campaign, campaign, kill, kill_and_break, kill_twice, kinds, moments
 
 PAIRS = 30
 

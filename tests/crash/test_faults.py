@@ -14,7 +14,8 @@ from pathlib import Path
 
 from scriptorium.errors import ExitCode
 from tests import figures
-from tests.crash.campaign import ALL, Bench, Outcome, campaign, chance, kinds
+from tests.chance import chance
+from tests.crash.campaign import ALL, Bench, Outcome, campaign, kinds
 from tests.crash.points import steps_file
 
 STARTS = ("EMFILE", "EAGAIN", "ENOMEM")

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests import figures
+from tests.chance import chance
 from tests.crash import power
-from tests.crash.campaign import ALL, Bench, Outcome, campaign, chance, moments
+from tests.crash.campaign import ALL, Bench, Outcome, campaign, moments
 
 TAKEN = 1 if ALL else 16
 

@@ -1,6 +1,6 @@
 """`make soak`: lands many tickets with random faults, and tells what grew.
 
-`python -m tests.stress.soak [TICKETS [SEED]]`. In the first fifth the daemon is killed again and again; one daemon
+`python -m tests.stress.soak [TICKETS]`. In the first fifth the daemon is killed again and again; one daemon
 lands the rest, and what it holds and leaves behind after that fifth is compared with the end. Agents do what they
 are dealt: crash, fall silent, forget to hand in, break the gate, conflict with what a person commits meanwhile, or
 leave a mess. A person commits to master all the time.
@@ -28,6 +28,7 @@ from scriptorium.ticket import State
 from scriptorium.watchdog import members
 from tests import figures
 from tests.bench.projects import name, project
+from tests.chance import chance
 from tests.stress.growth import Held, Left, Trend
 from tests.support import sealed, until
 
@@ -73,8 +74,8 @@ main.main()
 class Soak:
     """One soak: the project, its person, its daemon and what was seen of it."""
 
-    def __init__(self, scratch: Path, tickets: int, seed: int) -> None:
-        self.random = random.Random(seed)
+    def __init__(self, scratch: Path, tickets: int, chances: random.Random) -> None:
+        self.random = chances
         self.facts = scratch / "facts"
         self.facts.mkdir()
         os.environ["FACTS"] = str(self.facts)
@@ -224,7 +225,7 @@ def check_rest(soak: Soak) -> None:
 
 FLAT = {"resident": 24 * 1024, "proportional": 24 * 1024, "handles": 2, "threads": 1, "processes": 1}
 """By how much the daemon may hold more at the end: memory in KiB, for what it keeps of trees and tickets, which is
-bounded (`git.TREE_ENTRIES_MOST`, `plan.PARSED_MOST`)."""
+bounded (`repository.TREE_ENTRIES_MOST`, `plan.PARSED_MOST`)."""
 
 LOOSE_MOST = 9000
 """Loose objects that may lie about at once; git packs at 6,700, by an estimate."""
@@ -270,15 +271,15 @@ def report(soak: Soak, trends: dict[str, Trend], seconds: float) -> None:
 
 def main() -> None:
     tickets = int(sys.argv[1]) if len(sys.argv) > 1 else TICKETS
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(10**6)
-    print(f"soak: {tickets} tickets, seed {seed}", flush=True)
+    chances = chance()
+    print(f"soak: {tickets} tickets", flush=True)
     with tempfile.TemporaryDirectory(prefix="scriptorium-soak-") as directory:
         scratch = Path(directory)
         environment = sealed(os.environ, scratch / "home", scratch / "root")
         os.environ.clear()
         os.environ.update(environment)
         scrub_environment()  # so that plumbum sees it, too
-        soak, started = Soak(scratch, tickets, seed), time.monotonic()
+        soak, started = Soak(scratch, tickets, chances), time.monotonic()
         soak.killed_now_and_then(tickets // 5)
         soak.look()
         soak.undisturbed(tickets)
