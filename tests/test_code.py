@@ -620,6 +620,24 @@ def test_a_repository_inside_the_worktree_is_not_handed_in_as_an_empty_link(proj
     assert project.git("show", "scriptorium/ticket-0001:part/one") == "1"
 
 
+@pytest.mark.parametrize("name", ["scriptorium.json", "Scriptorium.json"])
+def test_a_change_of_the_configuration_is_not_handed_in(project: Project, facts: Path, name: str) -> None:
+    ticket = project.ticket("0001", state="in-progress")
+    project.agent(
+        f"echo 1 >file; echo '{{}}' >{name}; git add -A --force; git commit -qm Both\n"
+        'scriptorium submit-pr x 2>"$FACTS/said" && exit 1\n'
+        f"git rm -q --cached {name}; rm {name}; scriptorium submit-pr x"
+    )
+
+    assert project.run("code", ticket)[:2] == (0, f"{ticket}\n")
+
+    assert (facts / "said").read_text() == (
+        f"scriptorium: '{name}' says what runs outside of the sandbox, and is a person's\n"
+        "hint: take the change out, say in the summary what it should be, then hand in again\n"
+    )
+    assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "file"
+
+
 def test_a_submodule_that_a_ticket_adds_is_handed_in(project: Project, tmp_path: Path) -> None:
     part = Project(tmp_path / "part")
     name = project.ticket("0001", state="in-progress")

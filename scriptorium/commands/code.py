@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from scriptorium import agent, leaks, locks, notices, process, rescue, transitions, worktrees
+from scriptorium import agent, config, leaks, locks, notices, process, rescue, transitions, worktrees
 from scriptorium.backends import Resting
 from scriptorium.causes import UNCOUNTED, Cause
 from scriptorium.cli import Command
@@ -225,6 +226,7 @@ class _Coding:
         if not patches:
             raise ScriptoriumError("there is no change to hand in", "make the change first, then hand in again")
         self._check_secrets(patches, master)
+        self._check_config(patches, master, head)
         links = repository.changed_links(master, head)
         embedded = repository.embedded(head, links)
         if embedded:
@@ -244,6 +246,16 @@ class _Coding:
                 WorkingTree(repository, self.worktree).take_back(master)
                 hint = "take it out and hand in again; the commits are taken back, their changes lie in the worktree"
                 raise ScriptoriumError(str(leak), hint)
+
+    def _check_config(self, patches: bytes, master: str, head: str) -> None:
+        """Raise when a commit changes the configuration: it names programs that run outside of any sandbox."""
+        # by any case of its letters, as not every file system tells them apart
+        header = rb"^diff --(?:git a/|cc )(%b)(?: b/|$)" % re.escape(config.FILE.encode())
+        resolve = self.workspace.repository.resolve
+        for name in {name.decode() for name in re.findall(header, patches, re.MULTILINE | re.IGNORECASE)}:
+            if resolve(f"{head}:{name}") != resolve(f"{master}:{name}"):
+                hint = "take the change out, say in the summary what it should be, then hand in again"
+                raise ScriptoriumError(f"'{name}' says what runs outside of the sandbox, and is a person's", hint)
 
     def _conclude(self, outcome: Outcome, task: Task) -> Result:
         if self.submitted:
