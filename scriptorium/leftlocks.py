@@ -12,6 +12,9 @@ from pathlib import Path
 AGE = 5.0
 """Seconds after which a lock is left; git holds that of a ref for moments."""
 
+AGE_OF_PACKED = 60.0
+"""The same for that of all packed refs, which are written anew together; there may be a million."""
+
 _IN_THE_WAY = re.compile(r"Unable to create '(/.+\.lock)': File exists")
 
 
@@ -41,7 +44,8 @@ def _is_left(lock: Path, checkout: Path | None) -> bool:
         age = time.time() - lock.stat().st_mtime
     except OSError:
         return False
-    return age > AGE and (lock.name != "index.lock" or (checkout is not None and not _is_at_work(checkout)))
+    most = AGE_OF_PACKED if lock.name == "packed-refs.lock" else AGE
+    return age > most and (lock.name != "index.lock" or (checkout is not None and not _is_at_work(checkout)))
 
 
 def _is_at_work(checkout: Path) -> bool:

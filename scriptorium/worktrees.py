@@ -328,8 +328,9 @@ def _holds_more(tree: WorkingTree) -> bool:
 def sweep_branches(workspace: Workspace, plan: Plan) -> None:
     """Remove the branches of done tickets that lie in master and are checked out nowhere, which a crash left."""
     workspace.repository.forget_worktrees(workspace.paths.home)
-    branches = workspace.repository.common_dir / "refs" / "heads"
-    leftlocks.discard_all(branches.glob(f"{BRANCH_PREFIX}*.lock"))
+    common = workspace.repository.common_dir
+    leftlocks.discard_all((common / "refs" / "heads").glob(f"{BRANCH_PREFIX}*.lock"))
+    leftlocks.discard_all([common / "packed-refs.lock"])  # in the way of a person's, if of nobody else's
     for ref, tip in workspace.repository.refs(f"refs/heads/{BRANCH_PREFIX}*").items():
         branch = ref.removeprefix("refs/heads/")
         done = ticket_id(branch.removeprefix(BRANCH_PREFIX)) in plan.ids[State.DONE]

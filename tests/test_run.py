@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,7 @@ esac
 # `scriptorium run` with waits of a hundredth, which notes each pass over the steps in a file
 HASTY = """
 import sys
+import time
 from scriptorium import driver, main
 passes = sys.argv.pop(1)
 driver.LOOK, driver.REST, driver.PAUSE = 0.005, (0.01, 0.01), (0.01, 0.05)
@@ -876,6 +878,19 @@ def test_drafts_of_writers_that_were_killed_go_and_those_of_others_stay(project:
     assert project.run("run", "--once").code == 0
 
     assert [draft.exists() for draft in (*left, at_work)] == [False, False, True]
+
+
+@pytest.mark.parametrize(("age", "stays"), [(600, False), (30, True)])
+def test_a_lock_on_packed_refs_that_a_killed_git_left_is_taken_away_unasked(
+    project: Project, age: float, stays: bool
+) -> None:
+    lock = project.root / ".git" / "packed-refs.lock"
+    lock.touch()
+    os.utime(lock, (time.time() - age, time.time() - age))
+
+    assert project.run("run", "--once").code == 0
+
+    assert lock.exists() == stays
 
 
 @pytest.mark.parametrize("left", ["worktree and branch", "half a worktree", "git directory", "branch"])

@@ -64,7 +64,15 @@ class Bench:
         self.clean: Ending = compare.look(self.flow)
         self.calls = self.flow.calls
 
-    def was_at(self, point: str) -> bool:
+    def killed_at(self, point: str) -> bool:
+        """Begin a flow and kill it at a point; tell whether it came there."""
+        for _ in range(2):  # threads may take turns otherwise for once
+            self.flow.reset()
+            if self.flow.broken_off(point).status == -9 and self._was_at(point):
+                return True
+        return False
+
+    def _was_at(self, point: str) -> bool:
         """Tell whether a git that was killed by its number of steps was at the one that is meant."""
         file = Path(steps_file(str(self.flow.base), point.partition(" step ")[0]))
         return point not in self.steps or normal(file.read_text(), self.flow.base).endswith(f"{self.steps[point]}\n")
@@ -93,11 +101,9 @@ Attempt = Callable[[Bench, str], Outcome]
 
 def kill(bench: Bench, point: str) -> Outcome:
     """Kill a flow at a point and take it up again."""
-    for _ in range(2):  # threads may take turns otherwise for once
-        bench.flow.reset()
-        if bench.flow.broken_off(point).status == -9 and bench.was_at(point):
-            return Outcome(f"{point} {bench.steps.get(point, '')}", True, tuple(bench.judge()))
-    return Outcome(point, False)
+    if not bench.killed_at(point):
+        return Outcome(point, False)
+    return Outcome(f"{point} {bench.steps.get(point, '')}", True, tuple(bench.judge()))
 
 
 def kill_twice(bench: Bench, pair: str) -> Outcome:
@@ -114,9 +120,7 @@ def kill_and_break(bench: Bench, case: str) -> Outcome:
     """Kill a flow at a point, and take it up without what mends that, ``<point> | <function>``."""
     point, _, function = case.rpartition(" | ")
     pkgutil.resolve_name(function)  # or nothing would be taken out
-    bench.flow.reset()
-    reached = bench.flow.broken_off(point).status == -9 and bench.was_at(point)
-    return Outcome(case, reached, tuple(bench.judge(without=function)))
+    return Outcome(case, bench.killed_at(point), tuple(bench.judge(without=function)))
 
 
 _bench: Bench
