@@ -207,7 +207,8 @@ def kinds(steps: dict[str, str]) -> list[str]:
     """Choose of the steps one of each kind: what a git does to a place, whichever ticket it is for.
 
     Before its first step a git has changed nothing, which is the point before it. All objects are one place, and
-    so are all files of a worktree, of which the second is chosen as well.
+    so are all files of a worktree, of which the second is chosen as well. A lock is one whether or not it has been
+    written to, and so is a reflog.
     """
     found: dict[tuple[str, str, int], str] = {}
     nth: Counter[str] = Counter()
@@ -217,6 +218,8 @@ def kinds(steps: dict[str, str]) -> list[str]:
             nth.clear()
             continue
         nth[step] += 1
+        if re.search(r"^write .*(\.lock$|/logs/)", step):
+            continue
         words = re.sub(r" (-m|--message) .*", r" \1", before.split(" ", 1)[1].rsplit(" before ", 1)[0]).split()
         told = " ".join(word for word in words if word == words[-1] or re.fullmatch(r"[a-z-]+", word))
         command = re.sub(r"000\d-\w+", "NAME", told)
