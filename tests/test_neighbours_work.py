@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import backends, gate
+from scriptorium import backends
 from scriptorium.causes import Cause
 from scriptorium.commands.assign import assign
 from scriptorium.commands.code import Result as Out
 from scriptorium.commands.merge import Ended, Merged, merge
 from tests.neighbours import BRANCH, handed_in, in_order, kept, lands, rescued, show, tree, worked_on
-from tests.support import DATE, Project, is_alive, until
+from tests.support import Project, is_alive, until
 
 
 @pytest.fixture(autouse=True)
@@ -143,53 +143,6 @@ def test_work_that_was_put_aside_outlives_the_hardest_clean_up(project: Project)
     project.git("reflog", "expire", "--all", "--expire=now", "--expire-unreachable=now")
     project.git("gc", "--quiet", "--prune=now")
     assert kept(project, "mine") == ["of a person"]
-
-
-# -- sizes -------------------------------------------------------------------------------------------------
-
-
-def test_a_huge_file_lands_and_one_that_was_left_behind_is_kept(project: Project) -> None:
-    project.git("config", "core.bigFileThreshold", "1m")
-    project.git("config", "core.compression", "0")
-    huge = 64 * 2**20
-    name = handed_in(project, f"truncate -s {huge} huge; echo 1 >file")
-    os.truncate(project.worktree(name) / "huge", huge + 1)
-
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
-
-    in_order(project, name)
-    assert (project.root / "huge").stat().st_size == huge
-    (ref,) = rescued(project)
-    assert project.git("cat-file", "-s", f"{ref}:huge") == str(huge + 1)
-
-
-FILES = 20_000
-
-
-def many_files(project: Project, count: int) -> None:
-    """Commit so many files, by a stream, with none of them written but in a checkout."""
-    files = "".join(f"M 100644 :1 d{number % 100}/f{number}\n" for number in range(count))
-    stream = f"blob\nmark :1\ndata 2\n1\n\ncommit refs/heads/many\ncommitter P <p@example.com> {DATE}\ndata 4\nMany\n"
-    stream += f"from refs/heads/master^0\n{files}\n"
-    subprocess.run(["git", "fast-import", "--quiet"], cwd=project.root, input=stream.encode(), check=True)
-    project.git("update-ref", "HEAD", "many")
-    project.git("symbolic-ref", "HEAD", "refs/heads/elsewhere")  # a checkout of the user's costs what it costs
-
-
-def test_many_files_cost_a_ticket_little_more_than_their_checkout(project: Project) -> None:
-    many_files(project, FILES)
-    workspace = project.workspace
-    gate.remember(workspace, workspace.repository.tree_of(workspace.master_commit()), green=True)
-    began = time.monotonic()
-    project.git("worktree", "add", "--quiet", "--detach", "../floor", "many")
-    floor = time.monotonic() - began
-
-    began = time.monotonic()
-    name = lands(project, "echo 2 >d0/f0")
-    # a checkout, its removal, and some looks at what has changed
-    assert time.monotonic() - began < 10 * floor + 10
-    assert show(project, "d0/f0") == "2"
-    in_order(project, name)
 
 
 # -- directories that cannot be written --------------------------------------------------------------------

@@ -143,7 +143,8 @@ def main() -> None:
     wrong += taken_up(project)
     counted = sum("reopen" in line for line in project.plan_log())
     last = (starved.out + starved.err).strip().splitlines()[-3:]
-    print(f"{where} {want} {amount}: exit code {starved.code} in {seconds:.1f} s, {counted} attempts that came to nothing; {last}")
+    case = f"{where} {want} {amount}"
+    print(f"{case}: exit code {starved.code} in {seconds:.1f} s, {counted} attempts came to nothing; {last}")
     print("\n".join(wrong))
     sys.exit(bool(wrong))
 

@@ -89,7 +89,7 @@ LOOP = """
 until [ -e "$FACTS/stop" ]; do
     scriptorium {step} >>"$FACTS/out" 2>>"$FACTS/err"
     echo {step} $? >>"$FACTS/codes"
-    sleep 0.2
+    sleep 1
 done
 """
 

@@ -1,0 +1,56 @@
+"""Repositories as large as they come: a ticket costs little more than the checkouts that it cannot do without."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+
+from scriptorium import gate
+from scriptorium.commands.merge import Ended, Merged, merge
+from tests import figures
+from tests.neighbours import handed_in, in_order, lands, rescued, show
+from tests.support import DATE, Project
+
+FILES, HUGE = 100_000, 512 * 2**20
+
+
+def test_a_huge_file_lands_and_one_that_was_left_behind_is_kept(project: Project) -> None:
+    project.git("config", "core.bigFileThreshold", "1m")
+    name = handed_in(project, f"truncate -s {HUGE} huge; echo 1 >file")
+    os.truncate(project.worktree(name) / "huge", HUGE + 1)
+
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+
+    in_order(project, name)
+    assert (project.root / "huge").stat().st_size == HUGE
+    (ref,) = rescued(project)
+    assert project.git("cat-file", "-s", f"{ref}:huge") == str(HUGE + 1)
+
+
+def many_files(project: Project, count: int) -> None:
+    """Commit so many files, by a stream, with none of them written but in a checkout."""
+    files = "".join(f"M 100644 :1 d{number % 100}/f{number}\n" for number in range(count))
+    stream = f"blob\nmark :1\ndata 2\n1\n\ncommit refs/heads/many\ncommitter P <p@example.com> {DATE}\ndata 4\nMany\n"
+    stream += f"from refs/heads/master^0\n{files}\n"
+    subprocess.run(["git", "fast-import", "--quiet"], cwd=project.root, input=stream.encode(), check=True)
+    project.git("update-ref", "HEAD", "many")
+    project.git("symbolic-ref", "HEAD", "refs/heads/elsewhere")  # a checkout of the user's costs what it costs
+
+
+def test_many_files_cost_a_ticket_little_more_than_their_checkout(project: Project) -> None:
+    many_files(project, FILES)
+    workspace = project.workspace
+    gate.remember(workspace, workspace.repository.tree_of(workspace.master_commit()), green=True)
+    began = time.monotonic()
+    project.git("worktree", "add", "--quiet", "--detach", "../floor", "many")
+    floor = time.monotonic() - began
+
+    began = time.monotonic()
+    lands(project, "echo 2 >d0/f0")
+    ratio = (time.monotonic() - began) / floor
+
+    assert ratio < 10  # a checkout, its removal, and some looks at what has changed
+    assert show(project, "d0/f0") == "2"
+    counts = [("files", FILES), ("a ticket costs, in checkouts of them", f"{ratio:.1f}")]
+    figures.publish("sizes", [*counts, ("MiB of a file that lands", HUGE >> 20)])
