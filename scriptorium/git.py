@@ -9,8 +9,8 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Container, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from signal import SIGKILL
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
@@ -265,6 +265,37 @@ def check_version() -> str:
     _durable.clear()
     _durable.update(next(settings for first, settings in DURABLE if version >= first))
     return text
+
+
+@contextmanager
+def locked_refs(git_dir: Path, *updates: str) -> Iterator[Callable[[], None]]:
+    """Hold the locks of refs for a block, with updates that what it yields makes (git-update-ref, --stdin)."""
+    argv = ("--git-dir", str(git_dir), "update-ref", "-m", "scriptorium", "--stdin")
+    while True:
+        process = _start(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        try:
+            _tell(process, argv, "start", *updates, "prepare")
+            break
+        except GitError as error:
+            if not leftlocks.discard(error.stderr):
+                raise
+    try:
+        yield lambda: _tell(process, argv, "commit")
+    finally:
+        process.communicate()  # at the end of its input it lets go of them
+
+
+def _tell(process: Popen[bytes], argv: Sequence[str], *orders: str) -> None:
+    """Give orders to `git update-ref --stdin`, and wait until the last is done."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with suppress(BrokenPipeError):
+        process.stdin.write("".join(f"{order}\n" for order in orders).encode())
+        process.stdin.flush()
+    while (line := process.stdout.readline()) != f"{orders[-1]}: ok\n".encode():
+        if not line:
+            _, err = process.communicate()
+            raise GitError(argv, process.returncode, err.decode(errors="replace"))
 
 
 class ObjectReader:

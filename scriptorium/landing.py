@@ -83,16 +83,16 @@ def _fast_forward(workspace: Workspace, path: Path, master: str, tested: str) ->
     begun, since = _begun(workspace, path)
     replace_file(mark, f"{path}\n{tested}\n")
     try:
-        blocking = checkout.fast_forward(workspace.master, tested)
+        blocking = checkout.fast_forward(workspace.master, master, tested)
     except GitError as error:
         if not begun or not leftlocks.discard(error.stderr, path):
             if error.status >= 0:  # it has come to its end
                 checkout.undo(master, tested, mark.stat().st_ctime_ns)
                 mark.unlink()
             raise
-        blocking = checkout.fast_forward(workspace.master, tested)
+        blocking = checkout.fast_forward(workspace.master, master, tested)
     if blocking and begun and checkout.undo(master, begun, since):
-        blocking = checkout.fast_forward(workspace.master, tested)
+        blocking = checkout.fast_forward(workspace.master, master, tested)
     mark.unlink()
     return blocking
 

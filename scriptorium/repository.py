@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -154,6 +154,19 @@ class Repository:
         names = os.fsdecode(b"\0".join(name for _, name, _ in lines)).split("\0")  # at once: twice as fast
         entries = zip(names, lines, strict=False)  # of no lines, the split still makes one name
         return Tree((name, TreeEntry(mode.decode(), name, raw.hex())) for name, (mode, _, raw) in entries)
+
+    def added(self, old: str, new: str, prefix: str = "") -> Iterator[str]:
+        """Yield the paths that the tree ``new`` has and ``old``, '' for none, has not; directories with a slash."""
+        before = self.tree(old) if old else Tree()
+        for name, entry in self.tree(new).items():
+            known = before.get(name)
+            if known == entry:
+                continue
+            below = known.oid if known and known.mode == entry.mode == "40000" else ""
+            if known is None or (known.mode == "40000" and not below):
+                yield f"{prefix}{name}/" if entry.mode == "40000" else f"{prefix}{name}"
+            if entry.mode == "40000":
+                yield from self.added(below, entry.oid, f"{prefix}{name}/")
 
     def default_branch(self) -> str:
         """Return the branch that plays master: ``master``, else the remote's default, ``main``, or HEAD's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from stat import S_ISREG
 from typing import NamedTuple
 
 from scriptorium.errors import is_wanting
-from scriptorium.git import GitError, run
+from scriptorium.git import GitError, locked_refs, run
 from scriptorium.repository import Repository
 
 WITH_INDEX = ("-c", "core.fsync=committed,reference,index")
@@ -18,6 +19,10 @@ WITH_INDEX = ("-c", "core.fsync=committed,reference,index")
 
 # 'dirty': git would start itself inside of each submodule, with the configuration that it finds there
 STATUS = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty")
+
+
+# of read-tree, when it has changed nothing
+_IN_THE_WAY = re.compile(r"^error: (?:Entry|Updating|Untracked working tree file) '(.+)' (?:would|not uptodate)", re.M)
 
 
 def _link(file: Path) -> str:
@@ -199,26 +204,65 @@ class Checkout:
     repository: Repository
     path: Path
 
-    def fast_forward(self, branch: str, commit: str) -> list[str]:
-        """Move the branch that is checked out to a descendant, files and all; return those that stand in the way."""
-        # options of the branch are for merges of the user's own: --squash would move the files alone
-        plain = ("-c", f"branch.{branch}.mergeOptions=")
-        # an ignored file is the user's as any other, and git's default is to overwrite it
-        argv = ("merge", "--ff-only", "--no-overwrite-ignore", "--quiet", "--no-stat", commit)
-        status, _, err = self._git(*WITH_INDEX, *plain, *argv)
+    def fast_forward(self, branch: str, old: str, commit: str) -> list[str]:
+        """Move the branch that is checked out from ``old`` on, files and all; return those that stand in the way.
+
+        `git merge` reads the index before it locks it, and HEAD long before it moves it: what a person adds or
+        commits in between, it takes out again. Here the branch is locked first, and all is read under its lock.
+        """
+        git_dir = self._git_dir()
+        begun = [name for name in ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD") if (git_dir / name).exists()]
+        if begun:
+            raise GitError(("merge",), 128, f"fatal: '{begun[0]}' exists: a merge or pick of yours is not concluded")
+        with locked_refs(git_dir, f"update HEAD {commit} {old}") as move:
+            if self.path not in self.repository.checkouts(branch):
+                raise GitError(("merge",), 128, f"fatal: '{branch}' is not checked out any more")
+            blocking = self._in_the_way(old, commit) or self._move_files(old, commit)
+            if not blocking:
+                try:
+                    move()
+                except GitError:
+                    self.follow(commit, old)
+                    raise
+        return blocking
+
+    def _in_the_way(self, old: str, commit: str) -> list[str]:
+        """Return what lies where the commit has something new; git would overwrite what it is told to ignore."""
+        trees = map(self.repository.tree_of, (old, commit))
+        return [path.rstrip("/") for path in self.repository.added(*trees) if self._is_taken(path)]
+
+    def _is_taken(self, path: str) -> bool:
+        place = self.path / path.rstrip("/")
+        if place.is_dir() and not place.is_symlink():
+            others = ("--literal-pathspecs", "ls-files", "--others", "-z", "--", path)
+            return not path.endswith("/") and self._git(*others)[1] != b""
+        return os.path.lexists(place)
+
+    def _move_files(self, old: str, commit: str) -> list[str]:
+        argv = (*WITH_INDEX, "read-tree", "-m", "-u", old, commit)
+        status, _, err = self._git(*argv)
+        if status and _IN_THE_WAY.search(err):
+            self._git("update-index", "-q", "--refresh")  # a file that was only touched is no edit
+            status, _, err = self._git(*argv)
         if status == 0:
             return []
-        # git lists the paths indented by a tab between two sentences
-        blocking = [line.strip() for line in err.splitlines() if line.startswith("\t")]
-        if not blocking:
+        told = _IN_THE_WAY.findall(err)  # git names the first alone
+        if not told:
             raise GitError(("merge",), status, err)
-        return blocking
+        files = set(self.repository.diff_names(old, commit))
+        edited = [change.path for change in _changes(self._git(*STATUS)[1]) if change.path in files]
+        return sorted({*told, *edited})
+
+    def _git_dir(self) -> Path:
+        main = self.path == self.repository.root
+        return self.repository.common_dir if main else WorkingTree(self.repository, self.path).directory()
 
     def undo(self, old: str, commit: str, since: int) -> bool:
         """Take back what a fast-forward from ``old`` has written that was killed or failed, and tell whether it had.
 
         That is what the commit says, and was written ``since`` (nanoseconds); anything else is a person's.
         """
+        self.follow(commit, old)  # where all was written but the branch not moved
         files = set(self.repository.diff_names(old, commit))
         pending = [change.path for change in _changes(self._git(*STATUS)[1]) if change.code[1] != " "]
         written = [path for path in pending if path in files and self._is_written(path, commit, since)]

@@ -11,6 +11,7 @@ import pytest
 
 from scriptorium import landing
 from scriptorium.commands.merge import Ended, Merged, merge
+from scriptorium.working_tree import Checkout
 from tests.support import PLAN, Project, until, write_script
 
 MASTER = "refs/heads/master"
@@ -325,6 +326,53 @@ def test_edits_from_before_and_after_a_killed_fast_forward_stay(project: Project
     assert (project.root / "file").read_text() == "it was"
     assert (project.root / "other").read_text() == "n"
     assert not (project.root / "third").exists()
+
+
+def test_files_and_directories_that_change_places_land_unless_something_ignored_is_lost(project: Project) -> None:
+    project.commit({".gitignore": "*.env\n", "a/in": "1\n", "b": "1\n", "c/in": "1\n"})
+    script = "rm -r a b c; echo 2 >a; mkdir b new; echo 2 >b/in; echo 2 >c; echo 2 >new/in"
+    name = project.queued(script=script)
+    for place in ("c/mine.env", "new"):
+        (project.root / place).write_text("precious\n")
+        blocked = project.run("merge")
+        assert blocked[:2] == (1, "")
+        assert f"are in the way: '{place.partition('/')[0]}'" in blocked.err
+        assert (project.root / place).read_text() == "precious\n"
+        assert (project.root / "a" / "in").exists()
+        (project.root / place).unlink()
+    (project.root / "new").mkdir()
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert project.git("status", "--porcelain") == ""
+    assert [(project.root / file).read_text() for file in ("a", "b/in", "c", "new/in")] == ["2\n"] * 4
+
+
+ADDS = """
+cd "$1"; echo mine >persons; git add persons; git commit --quiet -m Mine
+"""
+
+
+def test_what_a_person_commits_in_the_midst_of_a_landing_stays(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """git's own fast-forward has read the index before, and writes it without what was added since."""
+    name = project.queued()
+    plain = Checkout._move_files
+    codes: list[int] = []
+
+    def interrupted(checkout: Checkout, old: str, commit: str) -> list[str]:
+        if not codes:
+            codes.append(subprocess.run(["sh", "-c", ADDS, "sh", str(project.root)], capture_output=True).returncode)
+        return plain(checkout, old, commit)
+
+    monkeypatch.setattr(Checkout, "_move_files", interrupted)
+
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+
+    assert codes == [128]  # the branch was locked
+    assert project.git("status", "--porcelain") == "A  persons"
+    assert project.git("reflog", "show", "--format=%gs", "master").splitlines()[0] == "scriptorium"
 
 
 def test_a_fast_forward_that_fails_half_way_is_taken_back(project: Project) -> None:

@@ -6,6 +6,8 @@ import os
 import subprocess
 import time
 
+import pytest
+
 from scriptorium import gate
 from scriptorium.commands.merge import Ended, Merged, merge
 from tests import figures
@@ -13,6 +15,13 @@ from tests.neighbours import handed_in, in_order, lands, rescued, show
 from tests.support import DATE, Project
 
 FILES, HUGE = 100_000, 512 * 2**20
+
+
+@pytest.fixture
+def project(project: Project) -> Project:
+    """A project with a plan branch."""
+    project.init()
+    return project
 
 
 def test_a_huge_file_lands_and_one_that_was_left_behind_is_kept(project: Project) -> None:
