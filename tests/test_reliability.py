@@ -32,6 +32,12 @@ def test_every_way_of_trying_has_a_test_that_publishes_its_figures() -> None:
     assert set(sections) == calls
 
 
+def test_every_table_has_figures_of_a_run_that_came_to_its_end() -> None:
+    tables = re.findall(r"<!-- figures: ([\w ]+) -->\n(.*?)<!-- end of figures -->", PAGE, re.DOTALL)
+    assert [name for name, table in tables if len(table.splitlines()) < 3] == []
+    assert not re.search(r"^\| (ended otherwise.*|unsound) \| (?!0 )", PAGE, re.MULTILINE)
+
+
 def test_a_table_is_made_anew_and_all_else_stays() -> None:
     page = (
         "a\n<!-- figures: x -->\n| old | 1 |\n<!-- end of figures -->\nb\n<!-- figures: y -->\n<!-- end of figures -->"
