@@ -50,6 +50,7 @@ class Bench:
         self.flow = Flow(base, library, checked_out=checked_out)
         trace, steps = base.with_name(f"{base.name}.trace"), base.with_name(f"{base.name}.steps")
         steps.mkdir()
+        self.flow.reset()  # as before each kill: copied files are no longer those that the index knows
         ended = self.flow.traced(trace, steps)
         assert ended.status == 0, ended.out
         self.points = trace.read_text().splitlines()
