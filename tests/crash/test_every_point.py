@@ -16,7 +16,7 @@ from tests import figures
 from tests.chance import chance
 from tests.crash.campaign import ALL, Campaign, campaign, kill, kill_and_break, kill_twice, kinds, moments
 
-PAIRS = 20
+PAIRS = 12
 
 TAKEN = 1 if ALL else 3
 """Of the kinds of steps of git one of so many is tried."""

@@ -1,7 +1,7 @@
 """After a loss of power no ref names what is gone, and the flow ends as undisturbed.
 
 At a point everything is killed, and what was written since the start and not synced is taken away. With CRASH=all
-in the environment that is done at each point, and not at one of sixteen that a seed chooses.
+in the environment that is done at each point, and not at one of thirty-two that a seed chooses.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.chance import chance
 from tests.crash import power
 from tests.crash.campaign import ALL, Bench, Outcome, campaign, moments
 
-TAKEN = 1 if ALL else 16
+TAKEN = 1 if ALL else 32
 
 OF_CACHES = ("moves_of_master:", "called again:", "state_directory:", "git_directory: more [], ")
 """What differs when a reflog is gone, and worktrees that have lost their place are made anew or kept beside it."""
