@@ -75,7 +75,7 @@ def test_killed_at_any_point_and_started_again_it_ends_as_undisturbed(workers: C
         ],
     )
     assert not wrong, "\n".join(map(str, wrong))
-    assert len(missed) * 100 <= len(outcomes), "\n".join(missed)
+    assert len(missed) * 30 <= len(outcomes), "\n".join(missed)
 
 
 def test_killed_while_it_lands_where_nobody_has_master_checked_out_it_ends_as_undisturbed() -> None:
