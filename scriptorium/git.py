@@ -72,10 +72,10 @@ SETTINGS = {
 }
 
 # What git says is committed has to outlast a loss of power, and by default it is not: objects and then the ref
-# that names them go to the disk before git ends. `batch` is one flush for all objects of a process.
+# that names them go to the disk before git ends. Not by `batch`, one flush for all objects of a process: where a
+# `git gc` has just removed the directory that an object is to be put in, it ends as if all were well.
 DURABLE = (
-    ((2, 37), {"core.fsync": "committed,reference", "core.fsyncMethod": "batch"}),
-    ((2, 36), {"core.fsync": "committed,reference"}),
+    ((2, 36), {"core.fsync": "committed,reference", "core.fsyncMethod": "fsync"}),
     ((0, 0), {"core.fsyncObjectFiles": "true"}),  # later versions warn of it each time
 )
 """Settings by the version of git from which on they hold."""
@@ -94,9 +94,16 @@ _SYSTEM = re.compile(
     r"insufficient permission|read-only file system|no space left|out of diskspace|disk quota exceeded|file too large"
     r"|input/output error|too many open files|cannot allocate memory|out of memory"
     r"|resource temporarily unavailable|cannot fork|cannot create (async )?thread"
-    r"|unable to write|couldn't set 'refs/",  # for which git does not say why
+    r"|unable to write|couldn't set 'refs/"  # for which git does not say why
+    r"|unable to create temporary file",
     re.I,
 )
+_GONE = "unable to create temporary file: No such file or directory"
+"""What is said where a `git gc` has just removed the empty directory that an object is to be written to."""
+
+AGAIN = 5
+"""How often that is tried."""
+
 UNWRITABLE = re.compile(rf"permission denied|unable to create directory|{_SYSTEM.pattern}", re.I)
 
 
@@ -195,12 +202,18 @@ def run(
 ) -> tuple[int, bytes, str]:
     """Run git to its end and return (exit status, stdout, stderr); a status not accepted raises GitError.
 
-    Again, where the lock of a git that was killed stands in its way: it leaves more than one.
+    Again, where the lock of a git that was killed stands in its way, which leaves more than one, or
+    where another git clears up at that moment.
     """
-    found = _run(argv, cwd, data)
-    while found[0] and leftlocks.discard(found[2]):
-        found = _run(argv, cwd, data)
+    tries = 1
+    while (found := _run(argv, cwd, data))[0] and _may_pass(found[2], tries):
+        tries += 1
     return _accepted(argv, found, accept)
+
+
+def _may_pass(stderr: str, tries: int) -> bool:
+    """Tell whether what failed is worth another try, now that what stood in its way is gone."""
+    return leftlocks.discard(stderr) or (_GONE in stderr and tries < AGAIN)
 
 
 def _run(argv: Sequence[str], cwd: Path | None, data: bytes) -> tuple[int, bytes, str]:
@@ -304,6 +317,7 @@ class ObjectReader:
     def __init__(self, git_dir: Path) -> None:
         self._git_dir = git_dir
         self._process: Any = None
+        self._packed: object = None
         self._lock = threading.Lock()
 
     def read(self, name: str) -> Object | None:
@@ -311,6 +325,7 @@ class ObjectReader:
         if "\n" in name:
             return None
         with self._lock:
+            self._forget_packed()
             for _ in range(2):  # a reader that died meanwhile is started anew, once
                 try:
                     return self._ask(name)
@@ -320,6 +335,18 @@ class ObjectReader:
                     self._end()  # half an answer is still in the pipe
                     raise
         raise ScriptoriumError("'git cat-file' ended unexpectedly")
+
+    def _forget_packed(self) -> None:
+        """End the process when refs have been packed: git looks at seconds, and takes an old list for the new one."""
+        try:
+            found = (self._git_dir / "packed-refs").stat()
+        except OSError:
+            packed = None
+        else:
+            packed = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if packed != self._packed:
+            self._packed = packed
+            self._end()
 
     def _ask(self, name: str) -> Object | None:
         if self._process is None:

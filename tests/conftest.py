@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from hypothesis import settings
 
 from scriptorium.git import scrub_environment
 from tests.support import Project, sealed
+
+pytest.register_assert_rewrite("tests.neighbours")
 
 # the same examples every time: a test that fails once in a while helps nobody
 settings.register_profile("scriptorium", derandomize=True, database=None, deadline=None, max_examples=100)
@@ -26,6 +29,15 @@ def _sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     scrub_environment()  # so that git started from within a test sees it, too
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Take back what the test has set up for its log lines, which would go to a stream that is closed by then."""
+    logger = logging.getLogger("scriptorium")
+    before = logger.handlers, logger.propagate, logger.level, logging.raiseExceptions
+    yield
+    logger.handlers, logger.propagate, logger.level, logging.raiseExceptions = before
 
 
 @pytest.fixture

@@ -49,8 +49,7 @@ def test_a_hook_of_a_linked_worktree_works_on_the_whole_repository(project: Proj
     ("version", "settings"),
     [
         ("2.34.1", {"core.fsyncObjectFiles": "true"}),
-        ("2.36.6", {"core.fsync": "committed,reference"}),
-        ("2.51.0", {"core.fsync": "committed,reference", "core.fsyncMethod": "batch"}),
+        ("2.36.6", {"core.fsync": "committed,reference", "core.fsyncMethod": "fsync"}),
     ],
 )
 def test_git_is_asked_to_sync_in_the_words_of_its_version(
@@ -102,6 +101,52 @@ def test_a_reader_that_was_killed_is_started_anew(repository: Repository) -> Non
     repository.objects._process.wait()
 
     assert repository.resolve("master") == before
+
+
+def test_refs_that_were_packed_again_within_a_second_are_read_anew(project: Project, repository: Repository) -> None:
+    commits = [project.git("commit-tree", "HEAD^{tree}", "-m", name) for name in "ab"]
+    project.git("update-ref", "refs/heads/x", commits[0])
+    project.git("pack-refs", "--all", "--prune")
+    packed = project.root / ".git" / "packed-refs"
+    for turn in range(20):
+        old, new = commits[turn % 2], commits[(turn + 1) % 2]
+        assert repository.resolve("x") == old
+        packed.write_text(packed.read_text().replace(old, new))  # in place, as git may get the file's number again
+        assert repository.resolve("x") == new
+
+
+def test_what_is_committed_is_there_though_git_could_not_put_it_in_its_place(project: Project) -> None:
+    # as when a `git gc` has just removed the directory, which cannot be timed
+    project.git("config", "core.fsyncMethod", "batch")
+    objects = project.root / ".git" / "objects"
+    blocked = [objects / f"{number:02x}" for number in range(256) if not (objects / f"{number:02x}").exists()]
+    for path in blocked:
+        path.write_text("in the way")
+    project.init()
+    for path in blocked:
+        path.unlink()
+    project.git("fsck", "--connectivity-only")
+
+
+@pytest.mark.parametrize(("failures", "passes"), [(git.AGAIN - 1, True), (git.AGAIN, False)])
+def test_a_git_that_was_hindered_by_a_clean_up_is_run_again(tmp_path: Path, failures: int, passes: bool) -> None:
+    left = tmp_path / "left"
+    left.write_text("x" * failures)
+    # a stand-in for a moment that cannot be timed: the directory of an object was empty, and is removed
+    script = f"""
+        [ -s {left} ] || exit 0
+        truncate --size=-1 {left}
+        echo 'error: unable to create temporary file: No such file or directory' >&2
+        exit 128"""
+    write_script(tmp_path / "home" / "bin" / "git", script)
+
+    if passes:
+        git.run("write-tree")
+    else:
+        with pytest.raises(GitError) as failure:
+            git.run("write-tree")
+        assert failure.value.system
+    assert left.read_text() == ""
 
 
 def test_scrubbing_leaves_identity_and_settings_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,8 +90,6 @@ def test_old_session_logs_go_but_one_that_is_in_use(project: Project) -> None:
         age(old, used)
 
         housekeeping.tidy(project.workspace)
-
-        log.start_plain()
     assert (old.exists(), used.exists()) == (False, True)
 
 

@@ -199,13 +199,9 @@ def test_the_log_of_a_gate_holds_no_secret(project: Project, monkeypatch: pytest
 
 def test_no_log_line_holds_a_secret_whoever_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", "secret-of-the-user")
-    root, stream, file = logging.getLogger("scriptorium"), io.StringIO(), tmp_path / "run.log"
-    before = root.handlers, root.propagate, root.level
-    try:
-        log.start(stream, "INFO", file)
-        logging.getLogger("scriptorium.any").info("100%% of %s, and %s", "secret-of-the-user", FORMS[0])
-    finally:
-        root.handlers, root.propagate, root.level = before
+    stream, file = io.StringIO(), tmp_path / "run.log"
+    log.start(stream, "INFO", file)
+    logging.getLogger("scriptorium.any").info("100%% of %s, and %s", "secret-of-the-user", FORMS[0])
     assert stream.getvalue().endswith("[INFO] 100% of [removed], and [removed]\n")
     assert file.read_text() == stream.getvalue()
 
