@@ -363,13 +363,14 @@ class Repository:
                 rmtree(directory, ignore_errors=True)  # half made, or half forgotten; git's own clean-up does so
 
     def patches(self, old: str, new: str) -> bytes:
-        """Return messages and patches of the commits of ``new`` that ``old`` does not contain; empty for none.
+        """Return messages, modes and patches of the commits of ``new`` that ``old`` does not contain; empty for none.
 
         Without context, and of a merge what is in none of its parents. A huge file counts as binary.
         """
         form = "--format=commit %H%n%w(0,1,1)%B"  # a message is indented, so that it is no patch
         plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-notes", "--no-show-signature")
-        shape = ("--patch", "--cc", "--unified=0", "--submodule=short", "--src-prefix=a/", "--dst-prefix=b/")
+        links = ("--submodule=short", "--ignore-submodules=none")
+        shape = ("--raw", "--patch", "--cc", "--unified=0", *links, "--src-prefix=a/", "--dst-prefix=b/")
         return self.git("-c", "core.bigFileThreshold=16m", "log", form, *plain, *shape, f"{old}..{new}")[1]
 
     def holds(self, commit: str, text: str) -> bool:

@@ -603,8 +603,14 @@ def test_a_lock_that_a_killed_git_left_in_the_worktree_fails_no_attempt(project:
     assert project.run("code")[:2] == (0, f"{name}\n")
 
 
-def test_a_repository_inside_the_worktree_is_not_handed_in_as_an_empty_link(project: Project, facts: Path) -> None:
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_repository_inside_the_worktree_is_not_handed_in_as_an_empty_link(
+    project: Project, facts: Path, hidden: bool
+) -> None:
     name = project.ticket("0001", state="in-progress")
+    if hidden:
+        project.git("config", "diff.ignoreSubmodules", "all")
+        project.commit({".gitattributes": "* -diff\n"})
     project.agent(
         "git init -q part; echo 1 >part/one; git -C part add one; git -C part commit -q -m One\n"
         'scriptorium submit-pr x 2>"$FACTS/said" && exit 1\n'

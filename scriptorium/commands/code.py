@@ -227,7 +227,7 @@ class _Coding:
             raise ScriptoriumError("there is no change to hand in", "make the change first, then hand in again")
         self._check_secrets(patches, master)
         self._check_config(patches, master, head)
-        links = repository.changed_links(master, head)
+        links = repository.changed_links(master, head) if b"160000" in patches else {}
         embedded = repository.embedded(head, links)
         if embedded:
             what = f"'{embedded[0]}' is a git repository of its own, and its files would be lost"
