@@ -1,7 +1,7 @@
 """Killed at any point and started again, the flow ends where it ends undisturbed.
 
 A point is before, while or after something that our processes do; a step is a call within a git that changes
-a file, before which that git is killed as well: each third kind of step is tried, by a seed. With CRASH=all in the
+a file, before which that git is killed as well: each sixth kind of step is tried, by a seed. With CRASH=all in the
 environment each git is killed at each of its steps, for an hour or so.
 """
 
@@ -16,9 +16,9 @@ from tests import figures
 from tests.chance import chance
 from tests.crash.campaign import ALL, Campaign, campaign, kill, kill_and_break, kill_twice, kinds, moments
 
-PAIRS = 12
+PAIRS = 8
 
-TAKEN = 1 if ALL else 3
+TAKEN = 1 if ALL else 6
 """Of the kinds of steps of git one of so many is tried."""
 
 MENDERS = {
@@ -69,7 +69,7 @@ def test_killed_at_any_point_and_started_again_it_ends_as_undisturbed(workers: C
             ("points of our own processes", len(points)),
             ("steps within git", len(steps)),
             ("kinds of them", len(kinds(steps))),
-            ("kills: at each moment of ours, and at every third kind", len(outcomes) - len(missed)),
+            ("kills: at each moment of ours, and at every sixth kind", len(outcomes) - len(missed)),
             ("points that a second try did not reach", len(missed)),
             ("ended otherwise than undisturbed", len(wrong)),
         ],
