@@ -343,6 +343,20 @@ class Repository:
         """Write the .git files of worktrees anew that have lost them."""
         self.git("worktree", "repair", accept=(0, 1))
 
+    def forgotten_heads(self, home: Path) -> dict[Path, str]:
+        """Return the worktrees below a directory that are gone, with the commits that only they know."""
+        found = {}
+        for directory in (self.common_dir / "worktrees").glob("*"):
+            try:
+                place = (directory / os.fsdecode((directory / "gitdir").read_bytes().strip())).parent
+                head = (directory / "HEAD").read_text(errors="replace").strip()
+            except OSError:
+                continue  # half made, so that nobody has worked in it
+            gone = home in place.parents and not place.exists()
+            if gone and self.resolve(head) and not self.git("for-each-ref", "--count=1", f"--contains={head}")[1]:
+                found[place] = head
+        return found
+
     def forget_worktrees(self, home: Path) -> None:
         """Forget the worktrees below a directory that are gone.
 

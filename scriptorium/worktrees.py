@@ -117,8 +117,22 @@ def _make(workspace: Workspace, path: Path, ticket: str) -> str:
     elsewhere = [checkout for checkout in workspace.repository.checkouts(branch) if checkout != path]
     if elsewhere:  # our commits would move it under them
         raise WorktreeError(ticket, f"'{branch}' is checked out in '{elsewhere[0]}'", "check out another branch there")
+    keep_heads(workspace)
     workspace.repository.add_worktree(path, branch, start)
     return kept
+
+
+def forget(workspace: Workspace) -> None:
+    """Forget our worktrees whose directories are gone, and keep the commits that only they know."""
+    keep_heads(workspace)
+    workspace.repository.forget_worktrees(workspace.paths.home)
+
+
+def keep_heads(workspace: Workspace) -> None:
+    """Keep the commits of worktrees that somebody removed by hand, as those of a detached HEAD are on no branch."""
+    for path, commit in workspace.repository.forgotten_heads(workspace.paths.home).items():
+        if path != workspace.paths.health_worktree:  # what a gate commits is nobody's work
+            rescue.keep(workspace, commit, path.name, f"'{path}' was removed, and held commits of no branch")
 
 
 def vacate(workspace: Workspace, path: Path, ticket: str, why: str) -> str:
@@ -327,7 +341,7 @@ def _holds_more(tree: WorkingTree) -> bool:
 
 def sweep_branches(workspace: Workspace, plan: Plan) -> None:
     """Remove the branches of done tickets that lie in master and are checked out nowhere, which a crash left."""
-    workspace.repository.forget_worktrees(workspace.paths.home)
+    forget(workspace)
     common = workspace.repository.common_dir
     leftlocks.discard_all((common / "refs" / "heads").glob(f"{BRANCH_PREFIX}*.lock"))
     leftlocks.discard_all([common / "packed-refs.lock"])  # in the way of a person's, if of nobody else's
@@ -360,7 +374,7 @@ def remove(workspace: Workspace, ticket: str, landed: str) -> None:
         except GitError as error:
             # files of the gate's that we may not delete, as a container leaves them; the work is in master
             left = rescue.set_aside(path, "left")
-            workspace.repository.forget_worktrees(workspace.paths.home)
+            forget(workspace)
             log.warning("%s; what is left of the worktree of ticket '%s' is in '%s'", error.message, ticket, left)
     branch = f"refs/heads/{branch_of(ticket)}"
     # one that a person looks at in a checkout of theirs stays, or they would be on a branch without commits

@@ -234,6 +234,7 @@ def streams(draw: st.DrawFn) -> tuple[str, list[bytes]]:
         altered(*events).map(lambda event: json.dumps(event).encode()),
         mutated(*(json.dumps(event).encode() for event in events)),
         st.binary(max_size=20),
+        st.just(b"[" * 100_000),
     )
     return name, draw(st.lists(line, max_size=6))
 

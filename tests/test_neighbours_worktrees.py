@@ -14,7 +14,7 @@ from scriptorium.causes import Cause
 from scriptorium.commands.assign import assign
 from scriptorium.commands.code import Result as Out
 from scriptorium.commands.code import code
-from scriptorium.commands.merge import Ended, Merged, merge
+from scriptorium.commands.merge import Ended, Merged, merge, tidy
 from scriptorium.errors import ScriptoriumError
 from scriptorium.ticket import last_failure
 from tests.neighbours import BRANCH, git_dir, handed_in, in_order, kept, lands, rescued, shell, show, waits, worked_on
@@ -234,3 +234,20 @@ def test_a_branch_that_a_person_has_checked_out_is_not_moved_under_them(project:
     assert code(project.workspace, name).result is Out.SUBMITTED
     assert merge(project.workspace) == Merged(name, Ended.LANDED)
     in_order(project, name)
+
+
+@pytest.mark.parametrize("merges", [True, False])
+def test_commits_on_no_branch_outlive_a_worktree_that_was_deleted(project: Project, merges: bool) -> None:
+    name = handed_in(project)
+    work = project.worktree(name)
+    project.git("checkout", "--quiet", "--detach", cwd=work)
+    (work / "mine").write_text("of a person\n")
+    project.git("add", "mine", cwd=work)
+    project.git("commit", "--quiet", "--message", "Mine", cwd=work)
+    shutil.rmtree(work)
+
+    if merges:
+        assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    else:
+        tidy(project.workspace)
+    assert kept(project, "mine") == ["of a person"]

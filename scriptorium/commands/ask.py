@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from scriptorium import agent, locks, process, rescue
+from scriptorium import agent, locks, process, rescue, worktrees
 from scriptorium.cli import Command
 from scriptorium.commands.manager import known_tickets
 from scriptorium.errors import ExitCode, ScriptoriumError
@@ -115,7 +115,7 @@ def _remove(workspace: Workspace, path: Path) -> None:
     except (GitError, NotADirectoryError, FileNotFoundError):
         with suppress(FileNotFoundError):  # a neighbour may have removed it meanwhile
             rescue.set_aside(path)
-        repository.forget_worktrees(workspace.paths.home)
+        worktrees.forget(workspace)
 
 
 main = Ask.launch

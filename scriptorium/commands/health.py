@@ -6,7 +6,7 @@ import logging
 import math
 from dataclasses import dataclass
 
-from scriptorium import gate, locks, process, rescue
+from scriptorium import gate, locks, process, rescue, worktrees
 from scriptorium.cli import Command
 from scriptorium.errors import ExitCode
 from scriptorium.gate import Colour
@@ -92,7 +92,7 @@ def _discard(workspace: Workspace) -> None:
     if path.exists():
         left = rescue.set_aside(path, "left")
         log.warning("the gate left files that cannot be deleted: they are in '%s'", left)
-    workspace.repository.forget_worktrees(workspace.paths.home)
+    worktrees.forget(workspace)
 
 
 main = Health.launch
