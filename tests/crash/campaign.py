@@ -27,6 +27,9 @@ WORKERS = (os.cpu_count() or 2) + 1
 """They wait for each other's processes a tenth of the time."""
 
 
+TRIES = 3
+"""How often a flow is begun to come to a point: its threads may take turns otherwise for once."""
+
 ALL = os.environ.get("CRASH") == "all"
 """Whether all is tried everywhere, which takes hours."""
 
@@ -67,7 +70,7 @@ class Bench:
 
     def killed_at(self, point: str) -> bool:
         """Begin a flow and kill it at a point; tell whether it came there."""
-        for _ in range(2):  # threads may take turns otherwise for once
+        for _ in range(TRIES):
             self.flow.reset()
             if self.flow.broken_off(point).status == -9 and self._was_at(point):
                 return True

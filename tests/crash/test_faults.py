@@ -15,7 +15,7 @@ from pathlib import Path
 from scriptorium.errors import ExitCode
 from tests import figures
 from tests.chance import chance
-from tests.crash.campaign import ALL, Bench, Outcome, campaign, kinds
+from tests.crash.campaign import ALL, TRIES, Bench, Outcome, campaign, kinds
 from tests.crash.points import steps_file
 
 STARTS = ("EMFILE", "EAGAIN", "ENOMEM")
@@ -57,7 +57,7 @@ def in_git(steps: dict[str, str]) -> list[str]:
 def fail(bench: Bench, fault: str) -> Outcome:
     """Let a call fail, see how the flow takes it, and take it up again."""
     name, _, point = fault.partition(" ")
-    for _ in range(2):  # threads may take turns otherwise for once
+    for _ in range(TRIES):
         bench.flow.reset()
         ended = bench.flow.broken_off(point, str(getattr(errno, name)))
         if reached(bench, point):

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests import figures
 from tests.chance import chance
 from tests.crash import power
-from tests.crash.campaign import ALL, Bench, Outcome, campaign, moments
+from tests.crash.campaign import ALL, TRIES, Bench, Outcome, campaign, moments
 
 TAKEN = 1 if ALL else 32
 
@@ -39,18 +39,24 @@ def told(bench: Bench) -> Iterator[Path]:
 def lose_power(bench: Bench, choice: str) -> Outcome:
     """Take a flow's power away at a point, and take it up again."""
     what, _, point = choice.partition(" ")
+    tries = (_lost_at(bench, point, state=what == "state") for _ in range(TRIES))
+    lost = next((lost for lost in tries if lost is not None), None)
+    if lost is None:
+        return Outcome(choice, False)
+    wrong = unsound(bench.flow.project.root)
+    if not wrong:
+        wrong = [one for one in bench.judge() if not one.startswith(OF_CACHES)]
+    return Outcome(choice, True, (*wrong, f"lost: {lost}") if wrong else ())
+
+
+def _lost_at(bench: Bench, point: str, *, state: bool) -> list[str] | None:
+    """Begin a flow, take its power away at a point, and return what that has taken; None when it did not come there."""
     flow = bench.flow
     flow.reset()
     before = {power.stamp(file) for file in power.files(flow.project.root)}
     with told(bench) as file:
         ended = flow.broken_off(point)
-    if ended.status != -9:
-        return Outcome(choice, False)
-    lost = power.lose(flow, before, file.read_text(), state=what == "state")
-    wrong = unsound(flow.project.root)
-    if not wrong:
-        wrong = [one for one in bench.judge() if not one.startswith(OF_CACHES)]
-    return Outcome(choice, True, (*wrong, f"lost: {lost}") if wrong else ())
+    return power.lose(flow, before, file.read_text(), state=state) if ended.status == -9 else None
 
 
 def unsound(root: Path) -> list[str]:

@@ -59,13 +59,25 @@ static int is_there(const char *path)
 	return lstat(path, &found) == 0;
 }
 
+/* git tries to make an object first, and then the directory for it, which other objects may have brought */
+static int has_place(const char *path)
+{
+	char directory[4096];
+	snprintf(directory, sizeof directory, "%s", path);
+	char *end = strrchr(directory, '/');
+	if (!end)
+		return 1;
+	*end = 0;
+	return is_there(directory);
+}
+
 int open64(const char *path, int flags, ...)
 {
 	va_list rest;
 	va_start(rest, flags);
 	mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;
 	va_end(rest);
-	if (flags & (O_CREAT | O_TRUNC) && strcmp(path, "/dev/null") && step("open", path))
+	if (flags & (O_CREAT | O_TRUNC) && strcmp(path, "/dev/null") && has_place(path) && step("open", path))
 		return -1;
 	return REAL(open64)(path, flags, mode);
 }
