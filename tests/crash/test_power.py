@@ -1,7 +1,7 @@
 """After a loss of power no ref names what is gone, and the flow ends as undisturbed.
 
 At a point everything is killed, and what was written since the start and not synced is taken away. With CRASH=all
-in the environment that is done at each point, and not at one of thirty-two that a seed chooses.
+in the environment that is done at each point, and not at one of twenty-four that a seed chooses.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from tests import figures
 from tests.chance import chance
 from tests.crash import power
-from tests.crash.campaign import ALL, TRIES, Bench, Outcome, campaign, moments
+from tests.crash.campaign import ALL, TRIES, Bench, Campaign, Outcome, moments
 
-TAKEN = 1 if ALL else 32
+TAKEN = 1 if ALL else 24
 
 OF_CACHES = ("moves_of_master:", "called again:", "state_directory:", "git_directory: more [], ")
 """What differs when a reflog is gone, and worktrees that have lost their place are made anew or kept beside it."""
@@ -69,16 +69,12 @@ def unsound(root: Path) -> list[str]:
     return found
 
 
-def test_after_a_loss_of_power_no_ref_names_what_is_gone_and_the_flow_ends_as_undisturbed() -> None:
+def test_after_a_loss_of_power_no_ref_names_what_is_gone_and_the_flow_ends_as_undisturbed(workers: Campaign) -> None:
     chances = chance()
-    with campaign() as workers:
-        points = moments(workers.points, workers.steps)
-        chosen = chances.sample(points, len(points) // TAKEN)
-        choices = [f"{('state', 'caches')[number % 2]} {point}" for number, point in enumerate(chosen)]
-        outcomes = []
-        for outcome in workers.run(lose_power, choices):
-            outcomes.append(outcome)
-            print("F" if outcome.wrong else "." if outcome.reached else "-", end="", flush=True)
+    points = moments(workers.points, workers.steps)
+    chosen = chances.sample(points, len(points) // TAKEN)
+    choices = [f"{('state', 'caches')[number % 2]} {point}" for number, point in enumerate(chosen)]
+    outcomes = list(workers.run(lose_power, choices))
 
     wrong = [outcome for outcome in outcomes if outcome.wrong]
     lost = sum(outcome.reached for outcome in outcomes)
