@@ -66,7 +66,7 @@ figures: export FIGURES = write
 figures: crash-test stress-test soak
 	$(BIN)/pytest -n 0 tests/test_fuzz.py tests/test_fuzz_endpoint.py tests/test_neighbours_figures.py
 
-# the real agent programs, from npm, in the versions that this file names
+# the real agent programs and husky, from npm, in the versions that this file names
 $(AGENTS)/installed: tests/integration/package.json
 	mkdir -p $(AGENTS)
 	cp $< $(AGENTS)/
