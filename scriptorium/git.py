@@ -94,7 +94,7 @@ _SYSTEM = re.compile(
     r"insufficient permission|read-only file system|no space left|out of diskspace|disk quota exceeded|file too large"
     r"|input/output error|too many open files|cannot allocate memory|out of memory"
     r"|resource temporarily unavailable|cannot fork|cannot create (async )?thread"
-    r"|unable to write|couldn't set 'refs/"  # for which git does not say why
+    r"|unable to write|couldn't set '"  # for which git does not say why
     r"|unable to create temporary file",
     re.I,
 )

@@ -149,6 +149,21 @@ def test_a_git_that_was_hindered_by_a_clean_up_is_run_again(tmp_path: Path, fail
     assert left.read_text() == ""
 
 
+SAID = {
+    "fatal: update_ref failed for ref 'ORIG_HEAD': couldn't set 'ORIG_HEAD'": True,
+    "error: couldn't set 'refs/heads/master'": True,
+    "fatal: Unable to create '/x/index.lock': No space left on device": True,
+    "fatal: refusing to merge unrelated histories": False,
+    "CONFLICT (content): Merge conflict in file": False,
+}
+"""What git has been seen to say, and whether it is the system that has failed it."""
+
+
+@pytest.mark.parametrize(("said", "system"), SAID.items())
+def test_what_the_system_refuses_is_told_from_what_is_wrong(said: str, system: bool) -> None:
+    assert GitError(("merge",), 128, said).system is system
+
+
 def test_scrubbing_leaves_identity_and_settings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_DIR", "elsewhere")
     monkeypatch.setenv("GIT_AUTHOR_NAME", "Someone")
