@@ -136,7 +136,9 @@ def _checkout(workspace: Workspace, plan: Plan) -> Path:
                 rescue.spare(workspace, path, commit, plan.commit)
             tree.reset_detached(plan.commit)
             return path
-        except (GitError, NotADirectoryError):
+        except (GitError, NotADirectoryError) as error:
+            if isinstance(error, GitError) and error.system:
+                raise  # it is sound, and waits for room
             rescue.set_aside(path)
     workspace.paths.ensure(path.parent)
     with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=600):

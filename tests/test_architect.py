@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -138,6 +140,20 @@ def test_repository_that_the_agent_made_is_kept_with_all_its_history(project: Pr
     assert (result.code, result.out) == (0, "core\n")
     [aside] = project.paths.plan_worktree.parent.glob("plan.found-*")
     assert project.git("log", "--format=%s", cwd=aside / "own") == "One"
+
+
+def test_checkout_that_cannot_be_written_for_now_is_used_again_and_not_moved_aside(project: Project) -> None:
+    assert project.run("architect").code == 0
+    project.commit_plan({"spec.md": "# Tool, better\n"})
+
+    limited = f"ulimit -f 0; exec {sys.executable} -m scriptorium architect"  # no file may get longer than it is
+    done = subprocess.run(["/bin/sh", "-c", limited], cwd=project.root, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout, runs(project)) == (1, "", 1)
+    assert done.stderr.startswith("scriptorium: 'git update-ref' failed: "), done.stderr
+    assert project.run("architect").code == 0
+    assert runs(project) == 2
+    assert [path.name for path in project.paths.plan_worktree.parent.glob("plan*")] == ["plan"]
 
 
 def test_plan_of_the_original_is_taken_over_without_an_agent(project: Project) -> None:

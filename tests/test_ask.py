@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,6 +135,21 @@ def test_checkout_that_the_agent_broke_is_moved_aside(project: Project) -> None:
     project.agent("echo Yes.")
     assert project.run("ask", "Again?") == (0, "Yes.\n", "")
     assert left.exists()
+
+
+def test_checkout_that_cannot_be_read_for_now_stays_and_is_cleared_by_the_next(project: Project) -> None:
+    project.agent("head -c 51200 /dev/urandom >notes; echo Done.")
+    limited = f"ulimit -f 100; exec {sys.executable} -m scriptorium ask Why?"  # git makes of notes what is longer
+    done = subprocess.run(["/bin/sh", "-c", limited], cwd=project.root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "Done.\n"), done.stderr
+    assert "stays until the next question" in done.stderr
+    (left,) = project.paths.ask_directory("x").parent.iterdir()
+    assert [path.name for path in left.iterdir()] == ["source"]
+
+    project.agent("echo Yes.")
+    assert project.run("ask", "Again?")[:2] == (0, "Yes.\n")
+    assert len(project.git("cat-file", "-s", f"{kept(project)}:notes")) == 5
+    assert list(project.paths.ask_directory("x").parent.iterdir()) == []
 
 
 def test_ctrl_c_ends_the_agent_and_removes_the_checkout(project: Project, facts: Path) -> None:

@@ -103,6 +103,7 @@ def _clear(workspace: Workspace, directory: Path) -> None:
 def _remove(workspace: Workspace, path: Path) -> None:
     """Remove a worktree, and keep what was written there; one that git cannot read any more is moved aside."""
     repository, tree = workspace.repository, WorkingTree(workspace.repository, path)
+    worktrees.unlock(workspace, path)
     try:
         _, head = tree.head()
         tips = (workspace.master_commit(), workspace.plan.snapshot().commit)
@@ -112,7 +113,10 @@ def _remove(workspace: Workspace, path: Path) -> None:
             rescue.keep(workspace, commit, "question", "the agent wrote files, and was only to answer")
             rescue.spare(workspace, path, commit)
         repository.remove_worktree(path)
-    except (GitError, NotADirectoryError, FileNotFoundError):
+    except (GitError, NotADirectoryError, FileNotFoundError) as error:
+        if isinstance(error, GitError) and error.system:
+            log.warning("%s; '%s' stays until the next question", error.message, path)
+            return
         with suppress(FileNotFoundError):  # a neighbour may have removed it meanwhile
             rescue.set_aside(path)
         worktrees.forget(workspace)
