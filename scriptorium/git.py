@@ -290,7 +290,7 @@ def locked_refs(git_dir: Path, *updates: str) -> Iterator[Callable[[], None]]:
             _tell(process, argv, "start", *updates, "prepare")
             break
         except GitError as error:
-            if not leftlocks.discard(error.stderr):
+            if not leftlocks.outwait(error.stderr):
                 raise
     try:
         yield lambda: _tell(process, argv, "commit")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -9,13 +11,15 @@ from pathlib import Path
 from scriptorium import leftlocks, process
 from scriptorium.git import GitError
 from scriptorium.harness.runner import last_trailers
-from scriptorium.paths import replace_file
 from scriptorium.plan import REF, TRIES, Change, Plan, pause
 from scriptorium.repository import RefUpdate
 from scriptorium.ticket import State, Ticket
 from scriptorium.transitions import complete
-from scriptorium.working_tree import Checkout
+from scriptorium.working_tree import INDEX_LOCKED, Checkout
 from scriptorium.workspace import Workspace
+
+MARK = "scriptorium-landing"
+"""A file in the git directory while a fast-forward is under way: the checkout, and the commit that it is to be at."""
 
 
 class Landed(StrEnum):
@@ -43,7 +47,6 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
     Elsewhere both refs move in one transaction.
     """
     if tested == master:  # a crash, or a person, landed it before
-        workspace.paths.landing.unlink(missing_ok=True)
         return _complete(workspace, ticket, tested)
     rebase = workspace.repository.rebase_of(workspace.master)
     if rebase:
@@ -79,33 +82,62 @@ def _fast_forward(workspace: Workspace, path: Path, master: str, tested: str) ->
 
     That is noted down first: a fast-forward that was killed leaves a lock, and files that look like a person's edits.
     """
-    checkout, mark = Checkout(workspace.repository, path), workspace.paths.landing
-    begun, since = _begun(workspace, path)
-    replace_file(mark, f"{path}\n{tested}\n")
+    checkout, mark = Checkout(workspace.repository, path), _mark(workspace)
+    _note(mark, f"{path}\n{tested}\n")
     try:
         blocking = checkout.fast_forward(workspace.master, master, tested)
     except GitError as error:
-        if not begun or not leftlocks.discard(error.stderr, path):
-            if error.status >= 0:  # it has come to its end
-                checkout.undo(master, tested, mark.stat().st_ctime_ns)
+        if error.status >= 0:  # it has come to its end
+            with suppress(GitError):  # else it is taken back the next time
+                if not INDEX_LOCKED.search(error.stderr):  # then it has not begun
+                    checkout.undo(master, tested, mark.stat().st_ctime_ns)
                 mark.unlink()
-            raise
-        blocking = checkout.fast_forward(workspace.master, master, tested)
-    if blocking and begun and checkout.undo(master, begun, since):
-        blocking = checkout.fast_forward(workspace.master, master, tested)
+        raise
     mark.unlink()
     return blocking
 
 
-def _begun(workspace: Workspace, path: Path) -> tuple[str, int]:
-    """Return to what commit a fast-forward of a checkout was killed, or '', and when it had begun, in nanoseconds."""
-    mark = workspace.paths.landing
+def recover(workspace: Workspace) -> None:
+    """Take back what a fast-forward that was killed has left in the user's checkout; the merge lane must be held.
+
+    Before anything else, as the item that was landing then may have another end now.
+    """
+    mark, master = _mark(workspace), workspace.master_commit()
     try:
         where, commit = mark.read_text(errors="surrogateescape").rsplit("\n", 2)[:2]
-    except (FileNotFoundError, ValueError):
-        return "", 0
-    known = where == str(path) and workspace.repository.resolve(commit)
-    return (commit, mark.stat().st_ctime_ns) if known else ("", 0)
+        since = mark.stat().st_ctime_ns
+    except FileNotFoundError:
+        return
+    except ValueError:
+        where = commit = ""
+    if not workspace.repository.resolve(commit) or workspace.repository.is_ancestor(commit, master):
+        mark.unlink()  # it was not begun, or came to its end
+        return
+    path = Path(where)
+    if path not in workspace.repository.checkouts(workspace.master):
+        return  # until it is back on its branch
+    checkout = Checkout(workspace.repository, path)
+    try:
+        checkout.undo(master, commit, since)
+    except GitError as error:
+        if not leftlocks.outwait(error.stderr, path):
+            raise
+        checkout.undo(master, commit, since)
+    mark.unlink()
+
+
+def _mark(workspace: Workspace) -> Path:
+    return workspace.repository.common_dir / MARK
+
+
+def _note(mark: Path, text: str) -> None:
+    """Write down a landing so that it outlasts a loss of power, as the index does that it is about."""
+    draft = mark.with_suffix(".new")  # always the same, as only one lands at a time
+    with draft.open("w", errors="surrogateescape") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(mark)
 
 
 def _change(workspace: Workspace, ticket: Ticket, plan: Plan, tested: str) -> Change:

@@ -32,6 +32,17 @@ def discard(stderr: str, checkout: Path | None = None) -> bool:
     return True
 
 
+def outwait(stderr: str, checkout: Path | None = None) -> bool:
+    """Wait until the lock that stood in the way of a git is gone, or left and removed; tell whether it is gone."""
+    found = _IN_THE_WAY.search(stderr)
+    end = time.monotonic() + AGE + 1
+    while found and os.path.lexists(found[1]) and not discard(stderr, checkout):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return found is not None
+
+
 def discard_all(locks: Iterable[Path]) -> None:
     """Remove those of some locks of refs that are left, such as nothing may ever want again."""
     for lock in locks:

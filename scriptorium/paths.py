@@ -131,11 +131,6 @@ class Paths:
         return self.home / "typed"
 
     @property
-    def landing(self) -> Path:
-        """The checkout and the commit of a fast-forward that is under way, or was killed."""
-        return self.home / "landing"
-
-    @property
     def hook_log(self) -> Path:
         """Output of the steps that git hooks start; the hooks know that it lies two levels below the root."""
         return self.home / "hooks.log"

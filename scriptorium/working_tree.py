@@ -24,6 +24,8 @@ STATUS = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all"
 # of read-tree, when it has changed nothing
 _IN_THE_WAY = re.compile(r"^error: (?:Entry|Updating|Untracked working tree file) '(.+)' (?:would|not uptodate)", re.M)
 
+INDEX_LOCKED = re.compile(r"Unable to create '.*index\.lock': File exists")
+
 
 def _link(file: Path) -> str:
     """Return what a .git file names; ValueError when it is none. A pipe in its place must not be waited for."""
@@ -242,7 +244,7 @@ class Checkout:
         argv = (*WITH_INDEX, "read-tree", "-m", "-u", old, commit)
         status, _, err = self._git(*argv)
         if status and _IN_THE_WAY.search(err):
-            self._git("update-index", "-q", "--refresh")  # a file that was only touched is no edit
+            self._git(*WITH_INDEX, "update-index", "-q", "--refresh")  # a file that was only touched is no edit
             status, _, err = self._git(*argv)
         if status == 0:
             return []
@@ -260,9 +262,13 @@ class Checkout:
     def undo(self, old: str, commit: str, since: int) -> bool:
         """Take back what a fast-forward from ``old`` has written that was killed or failed, and tell whether it had.
 
-        That is what the commit says, and was written ``since`` (nanoseconds); anything else is a person's.
+        That is what the commit says, and was written ``since`` (nanoseconds); anything else is a person's. Raises
+        GitError while the index is locked.
         """
-        self.follow(commit, old)  # where all was written but the branch not moved
+        # where all was written but the branch not moved; edits that are in the way stay
+        status, _, err = self._git(*WITH_INDEX, "read-tree", "-m", "-u", commit, old)
+        if status and INDEX_LOCKED.search(err):
+            raise GitError(("read-tree",), status, err)
         files = set(self.repository.diff_names(old, commit))
         pending = [change.path for change in _changes(self._git(*STATUS)[1]) if change.code[1] != " "]
         written = [path for path in pending if path in files and self._is_written(path, commit, since)]

@@ -251,8 +251,7 @@ def test_a_locked_index_is_told_and_the_tested_ticket_lands_later(project: Proje
 def begin_landing(project: Project) -> None:
     """Leave the note that a landing begins with, as one that was killed does."""
     tested = project.git("rev-parse", "scriptorium/ticket-0001")
-    project.workspace.paths.ensure(project.paths.home)
-    (project.paths.home / "landing").write_text(f"{project.root}\n{tested}\n")
+    (project.root / ".git" / landing.MARK).write_text(f"{project.root}\n{tested}\n")
 
 
 def test_locks_that_a_killed_git_left_do_not_keep_a_ticket_from_landing(project: Project) -> None:
@@ -308,7 +307,46 @@ def test_what_a_killed_fast_forward_had_half_written_is_written_anew(project: Pr
 
     assert project.git("status", "--porcelain") == ""
     assert (project.root / "file").read_text() == "it is done\n"
-    assert not (project.paths.home / "landing").exists()
+    assert not (project.root / ".git" / landing.MARK).exists()
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_killed_fast_forward_is_taken_back_whatever_becomes_of_its_ticket(project: Project, half: bool) -> None:
+    """Even where the state directory is gone, as /tmp is after a reboot."""
+    project.commit({"file": "before\n"})
+    name = project.queued(script="echo it is done >file; echo new >other")
+    begin_landing(project)
+    if half:
+        (project.root / "file").write_text("it is")
+        (project.root / "other").touch()
+    else:  # all is written but the branch, which is moved last
+        project.git("read-tree", "-m", "-u", "master", "scriptorium/ticket-0001")
+    shutil.rmtree(project.root.parent / "root")
+    project.commit_plan({path: None for path in project.plan_files() if name in path})
+    project.ticket("0002")
+    assert project.run("assign").code == 0
+    project.agent("echo 2 >second; scriptorium submit-pr x")
+    assert project.run("code").code == 0
+
+    assert project.run("merge")[:2] == (0, "0002-thing\tlanded\n")
+
+    assert project.git("status", "--porcelain") == ""
+    assert (project.root / "file").read_text() == "before\n"
+    assert not (project.root / "other").exists()
+
+
+def test_a_killed_fast_forward_is_taken_back_as_soon_as_its_lock_is_left(project: Project) -> None:
+    """A run that is started again at once waits so long, and does not end as if a person stood in its way."""
+    project.commit({"file": "before\n"})
+    name = project.queued(script="echo it is done >file")
+    begin_landing(project)
+    (project.root / "file").write_text("it is")
+    git = project.root / ".git"
+    for lock in ("index.lock", "HEAD.lock", "refs/heads/master.lock"):
+        (git / lock).touch()
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+    assert project.git("status", "--porcelain") == ""
 
 
 def test_edits_from_before_and_after_a_killed_fast_forward_stay(project: Project) -> None:

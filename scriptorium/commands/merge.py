@@ -15,7 +15,7 @@ from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
 from scriptorium.gate import Colour
 from scriptorium.git import GitError
 from scriptorium.harness.runner import last_trailers
-from scriptorium.landing import Landed, land
+from scriptorium.landing import Landed, land, recover
 from scriptorium.plan import REF, Change, Plan
 from scriptorium.records import emit, tickets
 from scriptorium.ticket import QueueItem, State, Ticket, TicketError
@@ -91,6 +91,7 @@ def merge(workspace: Workspace) -> Merged | None:
         return None
     directory = workspace.paths.ensure(workspace.paths.lock("merge").parent)
     with locks.hold(directory / "merge.lock", "merge"):
+        recover(workspace)
         worktrees.sweep(workspace, workspace.plan.snapshot())
         found = health(workspace)
         waiting = False
@@ -123,6 +124,7 @@ def tidy(workspace: Workspace) -> None:
     directory = workspace.paths.ensure(workspace.paths.lock("merge").parent)
     try:
         with locks.hold(directory / "merge.lock", "merge"):
+            recover(workspace)
             worktrees.sweep(workspace, workspace.plan.snapshot())
             worktrees.sweep_branches(workspace, workspace.plan.snapshot())
     except ScriptoriumError as error:
