@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from scriptorium import leftlocks, process
@@ -19,7 +20,7 @@ from scriptorium.working_tree import INDEX_LOCKED, Checkout
 from scriptorium.workspace import Workspace
 
 MARK = "scriptorium-landing"
-"""A file in the git directory while a fast-forward is under way: the checkout, and the commit that it is to be at."""
+"""A file in the git directory while a fast-forward is under way: the checkout, the commit it was at, and the next."""
 
 
 class Landed(StrEnum):
@@ -71,30 +72,39 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
         why = f"local changes in '{checkouts[0]}' are in the way: {files}"
         return Landing(Landed.BLOCKED, why, "commit or stash them")
     if workspace.master_commit() != tested:
+        _mark(workspace).unlink()
         return Landing(Landed.MOVED)  # the checkout changed its branch at this very moment
-    for other in checkouts[1:]:
-        Checkout(workspace.repository, other).follow(master, tested)
+    _follow(workspace, checkouts[0], master, tested)
     return _complete(workspace, ticket, tested)
 
 
 def _fast_forward(workspace: Workspace, path: Path, master: str, tested: str) -> list[str]:
     """Move a checkout to the tested commit and return what stands in the way.
 
-    That is noted down first: a fast-forward that was killed leaves a lock, and files that look like a person's edits.
+    It is noted down as it begins: one that was killed leaves a lock, and files that look like a person's edits.
     """
     checkout, mark = Checkout(workspace.repository, path), _mark(workspace)
-    _note(mark, f"{path}\n{tested}\n")
+    begin = partial(_note, mark, f"{path}\n{master}\n{tested}\n")
     try:
-        blocking = checkout.fast_forward(workspace.master, master, tested)
+        blocking = checkout.fast_forward(workspace.master, master, tested, begin)
     except GitError as error:
-        if error.status >= 0:  # it has come to its end
+        if mark.exists() and error.status >= 0:  # it has come to its end
             with suppress(GitError):  # else it is taken back the next time
-                if not INDEX_LOCKED.search(error.stderr):  # then it has not begun
+                if not INDEX_LOCKED.search(error.stderr):  # then no file was written
                     checkout.undo(master, tested, mark.stat().st_ctime_ns)
                 mark.unlink()
         raise
-    mark.unlink()
+    if blocking:
+        mark.unlink(missing_ok=True)
     return blocking
+
+
+def _follow(workspace: Workspace, first: Path, old: str, tested: str) -> None:
+    """Take along the checkouts of master beside the one that it was moved in, which ends the landing's note."""
+    for other in workspace.repository.checkouts(workspace.master):
+        if other != first:
+            Checkout(workspace.repository, other).follow(old, tested)
+    _mark(workspace).unlink()
 
 
 def recover(workspace: Workspace) -> None:
@@ -102,28 +112,31 @@ def recover(workspace: Workspace) -> None:
 
     Before anything else, as the item that was landing then may have another end now.
     """
-    mark, master = _mark(workspace), workspace.master_commit()
+    mark, repository = _mark(workspace), workspace.repository
     try:
-        where, commit = mark.read_text(errors="surrogateescape").rsplit("\n", 2)[:2]
+        where, old, commit = mark.read_text(errors="surrogateescape").rsplit("\n", 3)[:3]
         since = mark.stat().st_ctime_ns
     except FileNotFoundError:
         return
     except ValueError:
-        where = commit = ""
-    if not workspace.repository.resolve(commit) or workspace.repository.is_ancestor(commit, master):
-        mark.unlink()  # it was not begun, or came to its end
-        return
-    path = Path(where)
-    if path not in workspace.repository.checkouts(workspace.master):
-        return  # until it is back on its branch
-    checkout = Checkout(workspace.repository, path)
+        where = old = commit = ""
+    master, path = workspace.master_commit(), Path(where)
+    if not (repository.resolve(old) and repository.resolve(commit)):
+        mark.unlink()  # nobody's
+    elif repository.is_ancestor(commit, master):
+        _follow(workspace, path, old, commit)
+    elif path in repository.checkouts(workspace.master):  # else when it is back on its branch
+        _undo(Checkout(repository, path), master, commit, since)
+        mark.unlink()
+
+
+def _undo(checkout: Checkout, master: str, commit: str, since: int) -> None:
     try:
         checkout.undo(master, commit, since)
     except GitError as error:
-        if not leftlocks.outwait(error.stderr, path):
+        if not leftlocks.outwait(error.stderr, checkout.path):
             raise
         checkout.undo(master, commit, since)
-    mark.unlink()
 
 
 def _mark(workspace: Workspace) -> Path:
@@ -158,6 +171,8 @@ def _together(workspace: Workspace, ticket: Ticket, master: str, tested: str) ->
             of_plan = workspace.plan.prepare(plan, _change(workspace, ticket, plan, tested))
             if workspace.repository.update_refs(RefUpdate(workspace.master_ref, tested, master), of_plan):
                 workspace.plan.follow(plan.commit, of_plan.new)
+                for path in workspace.repository.checkouts(workspace.master):  # made since that was looked at
+                    Checkout(workspace.repository, path).follow(master, tested)
                 return Landing(Landed.LANDED)
             if workspace.master_commit() != master:
                 return Landing(Landed.MOVED)

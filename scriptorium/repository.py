@@ -33,6 +33,23 @@ class TreeEntry(NamedTuple):
     name: str
     oid: str
 
+    @property
+    def is_directory(self) -> bool:
+        return self.mode == "40000"
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a commit of another repository: a submodule, or one that lies in this by chance."""
+        return self.mode == "160000"
+
+
+class Difference(NamedTuple):
+    """A path at which two trees differ, and what each has there."""
+
+    path: str
+    old: TreeEntry | None
+    new: TreeEntry | None
+
 
 class Tree(dict[str, TreeEntry]):
     """The entries of one tree by name, in git's order; never changed once read."""
@@ -155,18 +172,18 @@ class Repository:
         entries = zip(names, lines, strict=False)  # of no lines, the split still makes one name
         return Tree((name, TreeEntry(mode.decode(), name, raw.hex())) for name, (mode, _, raw) in entries)
 
-    def added(self, old: str, new: str, prefix: str = "") -> Iterator[str]:
-        """Yield the paths that the tree ``new`` has and ``old``, '' for none, has not; directories with a slash."""
+    def differences(self, old: str, new: str, prefix: str = "") -> Iterator[Difference]:
+        """Yield where two trees, '' for none, differ: directories before what is in them, and without a process."""
         before = self.tree(old) if old else Tree()
-        for name, entry in self.tree(new).items():
-            known = before.get(name)
+        after = self.tree(new) if new else Tree()
+        for name in {**before, **after}:
+            known, entry = before.get(name), after.get(name)
             if known == entry:
                 continue
-            below = known.oid if known and known.mode == entry.mode == "40000" else ""
-            if known is None or (known.mode == "40000" and not below):
-                yield f"{prefix}{name}/" if entry.mode == "40000" else f"{prefix}{name}"
-            if entry.mode == "40000":
-                yield from self.added(below, entry.oid, f"{prefix}{name}/")
+            yield Difference(f"{prefix}{name}", known, entry)
+            first, second = (found.oid if found and found.is_directory else "" for found in (known, entry))
+            if first or second:
+                yield from self.differences(first, second, f"{prefix}{name}/")
 
     def default_branch(self) -> str:
         """Return the branch that plays master: ``master``, else the remote's default, ``main``, or HEAD's."""
@@ -188,6 +205,15 @@ class Repository:
         if not self.resolve(f"refs/heads/{head}"):
             raise ScriptoriumError(f"'{self.root}' has no commits", "make a first commit, then try again")
         return head
+
+    def branch_behind(self, branch: str) -> str:
+        """Return the branch that a branch stands for, as `git symbolic-ref` makes one; most stand for themselves."""
+        try:
+            text = (self.common_dir / "refs" / "heads" / branch).read_text(errors="surrogateescape")
+        except OSError:
+            return branch
+        prefix = "ref: refs/heads/"
+        return text.removeprefix(prefix).strip() if text.startswith(prefix) else branch
 
     def hooks_path(self, start: Path) -> tuple[str, str]:
         """Return (configuration level, value) of the core.hooksPath that counts in a directory; empty when unset."""
@@ -412,6 +438,6 @@ class Repository:
         return [path for path in links if path not in named]
 
     def diff_names(self, old: str, new: str) -> list[str]:
-        """Return the paths that differ between two commits."""
-        out = self.git("diff-tree", "-r", "-z", "--name-only", old, new)[1]
-        return [os.fsdecode(item) for item in out.split(b"\0") if item]
+        """Return the files that differ between two commits."""
+        found = self.differences(self.tree_of(old), self.tree_of(new))
+        return [path for path, *entries in found if any(entry and not entry.is_directory for entry in entries)]

@@ -45,7 +45,7 @@ class Workspace:
     @cached_property
     def master(self) -> str:
         """The branch that work lands on."""
-        return self.config.branch or self.repository.default_branch()
+        return self.repository.branch_behind(self.config.branch or self.repository.default_branch())
 
     @cached_property
     def has_author(self) -> bool:

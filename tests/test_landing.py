@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from scriptorium import landing
 from scriptorium.commands.merge import Ended, Merged, merge
+from scriptorium.plan import Change, Plan, PlanStore
+from scriptorium.repository import RefUpdate
 from scriptorium.working_tree import Checkout
 from tests.support import PLAN, Project, until, write_script
 
@@ -250,8 +254,8 @@ def test_a_locked_index_is_told_and_the_tested_ticket_lands_later(project: Proje
 
 def begin_landing(project: Project) -> None:
     """Leave the note that a landing begins with, as one that was killed does."""
-    tested = project.git("rev-parse", "scriptorium/ticket-0001")
-    (project.root / ".git" / landing.MARK).write_text(f"{project.root}\n{tested}\n")
+    master, tested = project.git("rev-parse", "master", "scriptorium/ticket-0001").split()
+    (project.root / ".git" / landing.MARK).write_text(f"{project.root}\n{master}\n{tested}\n")
 
 
 def test_locks_that_a_killed_git_left_do_not_keep_a_ticket_from_landing(project: Project) -> None:
@@ -364,6 +368,143 @@ def test_edits_from_before_and_after_a_killed_fast_forward_stay(project: Project
     assert (project.root / "file").read_text() == "it was"
     assert (project.root / "other").read_text() == "n"
     assert not (project.root / "third").exists()
+
+
+def test_a_second_kill_just_after_the_first_leaves_nothing_behind(project: Project) -> None:
+    project.commit({"file": "before\n"})
+    name = project.queued(script="echo it is done >file; echo new >other")
+    begin_landing(project)
+    (project.root / "file").write_text("it is done\n")
+    (project.root / "other").touch()
+    killed(project, "Checkout.fast_forward", "merge")
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+    assert project.git("status", "--porcelain") == ""
+
+
+def killed(project: Project, place: str, *argv: str) -> None:
+    """Run a command that is killed as it comes to a function of `working_tree`."""
+    lines = ["import os, signal, sys", "from scriptorium import main, working_tree"]
+    lines.append(f"working_tree.{place} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)")
+    lines += [f"sys.argv = ['scriptorium', *{argv!r}]", "main.main()"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=project.root, check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+# -- what is a person's, and git does not heed ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("refuses", ["nothing", "index.lock", "MERGE_HEAD"])
+def test_a_file_that_the_person_has_removed_does_not_come_back(project: Project, refuses: str) -> None:
+    project.commit({"old": "1\n", "other": "1\n"})
+    name = project.queued(script="echo 2 >old; echo 2 >other")
+    (project.root / "old").unlink()
+    if refuses != "nothing":
+        (project.root / ".git" / refuses).write_text(project.git("rev-parse", "HEAD") + "\n")
+
+    waiting = project.run("merge")
+
+    assert waiting[:2] == (1, "")
+    assert f"ticket '{name}' waits: " in waiting.err
+    assert not (project.root / "old").exists()
+    assert (project.root / "other").read_text() == "1\n"
+    if refuses == "nothing":
+        assert "are in the way: 'old'" in waiting.err
+        project.git("checkout", "old")
+        assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+
+def test_an_ignored_file_in_a_second_checkout_is_in_the_way(project: Project, tmp_path: Path) -> None:
+    project.commit({".gitignore": "*.env\n"})
+    project.git("worktree", "add", "--quiet", "--force", str(tmp_path / "second"), "master")
+    (tmp_path / "second" / "my.env").write_text("precious\n")
+    name = project.queued(script="echo 1 >my.env; git add -f my.env; git commit -qm x")
+
+    blocked = project.run("merge")
+
+    assert blocked[:2] == (1, "")
+    assert f"local changes in '{tmp_path / 'second'}' are in the way" in blocked.err
+    assert (tmp_path / "second" / "my.env").read_text() == "precious\n"
+    (tmp_path / "second" / "my.env").unlink()
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+    assert (tmp_path / "second" / "my.env").read_text() == "1\n"
+
+
+def test_a_link_in_place_of_a_directory_is_in_the_way(project: Project, tmp_path: Path) -> None:
+    project.commit({"data/keep": "1\n"})
+    project.queued(script="echo 1 >data/new")
+    (project.root / "data").rename(tmp_path / "disk")
+    (project.root / "data").symlink_to(tmp_path / "disk")
+    with (project.root / ".git" / "info" / "exclude").open("a") as file:
+        file.write("data\n")
+
+    blocked = project.run("merge")
+
+    assert blocked[:2] == (1, "")
+    assert "are in the way: 'data'" in blocked.err
+    assert (project.root / "data").readlink() == tmp_path / "disk"
+
+
+def test_an_ignored_file_in_a_checkout_of_the_plan_stays_and_is_told(project: Project, tmp_path: Path) -> None:
+    project.git("worktree", "add", "--quiet", str(tmp_path / "plan"), PLAN)
+    with (project.root / ".git" / "info" / "exclude").open("a") as file:
+        file.write("0001-thing.md\n")
+    project.ticket("0001")
+    project.git("reset", "--quiet", "--hard", cwd=tmp_path / "plan")
+    mine = tmp_path / "plan" / "tickets" / "in-progress" / "0001-thing.md"
+    mine.write_text("precious\n")
+
+    assigned = project.run("assign")
+
+    assert assigned.code == 0
+    assert f"the files in '{tmp_path / 'plan'}' are behind" in assigned.err
+    assert mine.read_text() == "precious\n"
+
+
+# -- other checkouts --------------------------------------------------------------------------------------
+
+
+def test_a_second_checkout_follows_though_the_landing_was_killed_in_between(project: Project, tmp_path: Path) -> None:
+    project.git("worktree", "add", "--quiet", "--force", str(tmp_path / "second"), "master")
+    name = project.queued()
+    killed(project, "Checkout.follow", "merge")
+    assert (project.root / "file").exists()
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert project.git("status", "--porcelain", cwd=tmp_path / "second") == ""
+    assert (tmp_path / "second" / "file").exists()
+    assert not (project.root / ".git" / landing.MARK).exists()
+
+
+def test_a_checkout_that_is_made_while_refs_are_moved_follows(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = project.queued()
+    project.git("checkout", "--quiet", "-b", "mine")
+    plain = PlanStore.prepare
+
+    def prepare(store: PlanStore, base: Plan, change: Change) -> RefUpdate:
+        project.git("checkout", "--quiet", "master")
+        return plain(store, base, change)
+
+    monkeypatch.setattr(PlanStore, "prepare", prepare)
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert project.git("status", "--porcelain") == ""
+    assert (project.root / "file").exists()
+
+
+def test_where_master_stands_for_another_branch_the_checkout_of_that_follows(tmp_path: Path) -> None:
+    project = Project(tmp_path / "main", branch="main")
+    project.init()
+    project.git("symbolic-ref", "refs/heads/master", "refs/heads/main")
+    name = project.queued()
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert project.git("symbolic-ref", "refs/heads/master") == "refs/heads/main"
+    assert project.git("status", "--porcelain") == ""
+    assert (project.root / "file").exists()
 
 
 def test_files_and_directories_that_change_places_land_unless_something_ignored_is_lost(project: Project) -> None:

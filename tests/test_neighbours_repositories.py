@@ -288,6 +288,45 @@ def test_a_gate_that_needs_submodules_gets_them_where_it_asks_for_them(project: 
     assert project.git("status", "--porcelain") == ""
 
 
+BECOMES = ["echo 1 >part", "ln -s x part", "mkdir part; echo 1 >part/other", "mkdir -p part/file; echo 1 >part/file/x"]
+
+
+@pytest.mark.parametrize("becomes", BECOMES)
+@pytest.mark.parametrize("own", [True, False], ids=["its own .git", "absorbed"])
+def test_a_submodule_whose_place_a_ticket_takes_stays_with_all_that_is_in_it(
+    project: Project, tmp_path: Path, own: bool, becomes: str
+) -> None:
+    part = Project(tmp_path / "part")
+    part.commit({"file": "1\n"})
+    if own:
+        project.git("clone", "--quiet", str(part.root), "part")
+    project.git(*FILE.split(), "submodule", "--quiet", "add", str(part.root), "part")
+    project.git("commit", "--quiet", "--message", "Add a submodule")
+    handed_in(project, f"git rm -q -f part; {becomes}")
+    if own:
+        (project.root / "part" / "file").write_text("committed by the person\n")
+        project.git("commit", "--quiet", "--all", "--message", "Mine", cwd=project.root / "part")
+    (project.root / "part" / "mine").write_text("of the person\n")
+
+    merge(project.workspace)
+
+    assert (project.root / "part" / ".git").exists()
+    assert (project.root / "part" / "mine").read_text() == "of the person\n"
+
+
+def test_a_directory_with_a_submodule_that_a_file_is_to_take_the_place_of_is_in_the_way(
+    project: Project, tmp_path: Path
+) -> None:
+    part = Project(tmp_path / "part")
+    part.commit({"file": "1\n"})
+    project.git(*FILE.split(), "submodule", "--quiet", "add", str(part.root), "d/part")
+    project.git("commit", "--quiet", "--message", "Add a submodule")
+    name = handed_in(project, "git rm -qr d/part; rm -rf d; echo 1 >d")
+
+    assert waits(project, name).waits_for == f"local changes in '{project.root}' are in the way: 'd'"
+    assert (project.root / "d" / "part" / "file").read_text() == "1\n"
+
+
 def test_a_repository_made_in_a_worktree_is_kept_with_its_commits(project: Project) -> None:
     nested = "git init -q nested; echo 1 >nested/file; git -C nested add file; git -C nested commit -qm One"
     name = handed_in(project, "echo 1 >file")

@@ -208,9 +208,13 @@ def test_a_fast_forward_takes_files_along_and_names_those_in_its_way(project: Pr
     new = project.commit({"added": "new\n", "Makefile": "test:\n"})
     project.git("reset", "--quiet", "--hard", old)
     (project.root / "added").write_text("mine\n")
-    assert checkout.fast_forward("master", old, new) == ["added"]
+    begun = project.root.parent / "begun"
+    assert checkout.fast_forward("master", old, new, begun.touch) == ["added"]
     assert (project.root / "added").read_text() == "mine\n"
 
+    assert not begun.exists()
+
     (project.root / "added").unlink()
-    assert checkout.fast_forward("master", old, new) == []
+    assert checkout.fast_forward("master", old, new, begun.touch) == []
+    assert begun.exists()
     assert (project.root / "added").read_text() == "new\n"
