@@ -45,6 +45,8 @@ ACTIVE = "queue/merge/active.md"
 PENDING = "queue/merge/pending"
 PLANNED = "planned"
 LAST_ID = "last-id"
+MARK = "scriptorium-plan"
+"""A file in the git directory of a checkout of the plan: the commit that it was last brought to."""
 ZERO = "0" * 40
 
 _STEERING = re.compile(r"[\0-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udc7f\udd00-\udfff]")
@@ -326,6 +328,7 @@ class PlanStore:
     def commit(self, base: Plan, change: Change) -> Plan | None:
         """Write a change on top of a snapshot; None when the branch has moved on since."""
         self._check(base, change)
+        self._note_checkouts(base)
         stream = _stream(REF, base.commit, change) + b"get-mark :1\ndone\n"
         commit = self.repository.fast_import(stream)
         if commit is None:
@@ -336,6 +339,7 @@ class PlanStore:
     def prepare(self, base: Plan, change: Change) -> RefUpdate:
         """Write a change as a commit that no ref names yet, for a transaction with other refs."""
         self._check(base, change)
+        self._note_checkouts(base)
         return RefUpdate(REF, self._write(base.commit, change), base.commit)
 
     def _write(self, parent: str, change: Change) -> str:
@@ -394,15 +398,38 @@ class PlanStore:
 
     def follow(self, old: str, new: str) -> None:
         """Take along a checkout of the plan branch, which would otherwise show our change reversed."""
-        for checkout in self.repository.checkouts(BRANCH):
-            if not Checkout(self.repository, checkout).follow(old, new):
+        for path in self.repository.checkouts(BRANCH):
+            if not self._take_along(Checkout(self.repository, path), old, new):
                 import logging
 
                 logging.getLogger(__name__).warning(
                     "the files in '%s' are behind '%s', as edits are in the way; hint: copy your edits elsewhere, "
                     "then 'git reset --hard' there; a commit from there would undo what has happened since",
-                    checkout, BRANCH,
+                    path, BRANCH,
                 )  # fmt: skip
+
+    def catch_up(self) -> None:
+        """Take along what a command that was killed has left behind."""
+        if self.repository.checkouts(BRANCH):
+            newest = self.snapshot().commit
+            self.follow(newest, newest)
+
+    def _note_checkouts(self, base: Plan) -> None:
+        """Note where each checkout is before the branch moves on, in case this is killed before that follows."""
+        for path in self.repository.checkouts(BRANCH):
+            mark = Checkout(self.repository, path).git_directory() / MARK
+            if not mark.exists():
+                mark.write_text(f"{base.commit}\n")
+
+    def _take_along(self, checkout: Checkout, old: str, new: str) -> bool:
+        mark = checkout.git_directory() / MARK
+        known = mark.read_text(errors="replace").strip() if mark.exists() else old
+        if known != old and self.repository.resolve(known):
+            checkout.follow(known, old)  # moves nothing where a person has moved it since
+        done = checkout.follow(old, new)
+        if done:
+            mark.write_text(f"{new}\n")
+        return done
 
     @staticmethod
     def _check(base: Plan, change: Change) -> None:

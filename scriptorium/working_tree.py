@@ -213,7 +213,7 @@ class Checkout:
         `git merge` reads the index before it locks it, and HEAD long before it moves it: what a person adds or
         commits in between, it takes out again. Here the branch is locked first, and all is read under its lock.
         """
-        git_dir = self._git_dir()
+        git_dir = self.git_directory()
         begun = [name for name in ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD") if (git_dir / name).exists()]
         if begun:
             raise GitError(("merge",), 128, f"fatal: '{begun[0]}' exists: a merge or pick of yours is not concluded")
@@ -290,7 +290,8 @@ class Checkout:
         edited = [change.path for change in _changes(self._git(*STATUS)[1]) if change.path in files]
         return sorted({*told, *edited})
 
-    def _git_dir(self) -> Path:
+    def git_directory(self) -> Path:
+        """Return the git directory of this working tree alone."""
         main = self.path == self.repository.root
         return self.repository.common_dir if main else WorkingTree(self.repository, self.path).directory()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -302,6 +303,32 @@ def test_a_checkout_of_the_plan_follows(project: Project, store: PlanStore, tmp_
     assert (checkout / "areas" / "core.md").read_text() == "# Core\n"
     assert not (checkout / "decisions").exists()
     assert project.git("status", "--porcelain", cwd=checkout) == ""
+
+
+@pytest.mark.parametrize("then", ["assign", "run"])
+def test_a_checkout_of_the_plan_follows_a_command_that_was_killed(project: Project, tmp_path: Path, then: str) -> None:
+    """Or what a person commits there next would undo what the command has done."""
+    project.init()
+    project.agent("true")
+    project.ticket("0001")
+    plan = tmp_path / "plan"
+    project.git("worktree", "add", "--quiet", str(plan), PLAN)
+    code = "import os, signal, sys; from scriptorium import main, plan; sys.argv = ['scriptorium', 'assign']\n"
+    code += "plan.PlanStore.follow = lambda *_: os.kill(os.getpid(), signal.SIGKILL); main.main()"
+    assert subprocess.run([sys.executable, "-c", code], cwd=project.root, check=False).returncode == -signal.SIGKILL
+    assert project.git("status", "--porcelain", cwd=plan) != ""
+
+    if then == "assign":
+        project.ticket("0002")  # by a person who commits elsewhere, which moves no files here
+        assert project.run("assign").code == 0
+    else:
+        assert project.run("run", "--once").code == 0
+
+    assert not (plan / "tickets" / "open" / "0001-thing.md").exists()
+    (plan / "notes").write_text("1\n")
+    project.git("add", "notes", cwd=plan)
+    project.git("commit", "--quiet", "--message", "Note", cwd=plan)
+    assert "tickets/in-progress/0001-thing.md" in project.plan_files()
 
 
 def test_edits_in_a_checkout_of_the_plan_are_kept(

@@ -123,6 +123,7 @@ def tidy(workspace: Workspace) -> None:
     """Clear away what a crash between a landing and its clean-up left, unless another merge is under way."""
     directory = workspace.paths.ensure(workspace.paths.lock("merge").parent)
     try:
+        workspace.plan.catch_up()
         with locks.hold(directory / "merge.lock", "merge"):
             recover(workspace)
             worktrees.sweep(workspace, workspace.plan.snapshot())
