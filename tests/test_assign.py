@@ -257,6 +257,18 @@ def test_two_who_want_the_same_worktree_share_it(project: Project, monkeypatch: 
     )
 
 
+def test_a_worktree_in_which_a_neighbour_has_begun_to_work_is_left_alone(project: Project) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.agent("exit 1")
+    project.run("code", name)
+    assert tickets(project, "open") == [name]
+    project.git("checkout", "--quiet", "--detach", cwd=project.worktree(name))  # as an agent does to rebase
+    with locks.hold(project.paths.ticket_lock(name), name):
+        assert assign(project) == [name, str(project.worktree(name))]
+    assert project.git("branch", "--show-current", cwd=project.worktree(name)) == ""
+    assert project.refs("refs/scriptorium/rescue/") == {}
+
+
 def test_a_state_root_behind_a_link_is_as_good_as_any(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

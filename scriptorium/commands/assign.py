@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scriptorium import disk, transitions, worktrees
+from scriptorium import disk, locks, transitions, worktrees
 from scriptorium.cli import Command
 from scriptorium.commands.health import known_health
 from scriptorium.errors import ExitCode, ScriptoriumError
@@ -64,7 +64,11 @@ def assign(workspace: Workspace, *, repairs_only: bool = False) -> tuple[str, Pa
 
     if workspace.plan.transact(decide) is None:
         return None
-    return chosen, worktrees.ensure(workspace, chosen)
+    lock = workspace.paths.ensure(workspace.paths.ticket_lock(chosen).parent) / f"{chosen}.lock"
+    if locks.is_held(lock):  # a neighbour has taken it up at once, and its agent may be in the midst of a rebase
+        return chosen, workspace.paths.ticket_worktree(chosen)
+    with locks.hold(lock, chosen):
+        return chosen, worktrees.ensure(workspace, chosen)
 
 
 def ready(plan: Plan) -> list[Ticket]:
