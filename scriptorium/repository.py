@@ -61,6 +61,15 @@ class Tree(dict[str, TreeEntry]):
         return tuple(sorted(name[:-3] for name in files if name.endswith(".md")))
 
 
+class Commit(NamedTuple):
+    """A commit as git stores it; ``committer`` is name, address and time."""
+
+    oid: str
+    parents: tuple[str, ...]
+    committer: str
+    message: str
+
+
 class RefUpdate(NamedTuple):
     """A compare-and-swap of one ref; ``new`` empty deletes it, ``old`` all zeros creates it."""
 
@@ -152,6 +161,15 @@ class Repository:
         if found is None or found.kind != "commit":
             raise ScriptoriumError(f"'{commit}' is not a commit")
         return found.data[5 : found.data.index(b"\n")].decode()
+
+    def history(self, commit: str) -> Iterator[Commit]:
+        """Yield a commit and its first parents, the newest first."""
+        while found := self.objects.read(commit) if commit else None:
+            head, _, message = found.data.decode(errors="surrogateescape").partition("\n\n")
+            parents = tuple(re.findall(r"^parent (\w+)$", head, re.MULTILINE))
+            committer = re.search(r"^committer (.*)$", head, re.MULTILINE)
+            yield Commit(found.oid, parents, committer[1] if committer else "", message)
+            commit = parents[0] if parents else ""
 
     def tree(self, oid: str) -> Tree:
         """Return the entries of one tree by name, in git's order."""

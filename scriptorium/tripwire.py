@@ -154,15 +154,12 @@ def _moved(workspace: Workspace, before: Sight, after: Sight) -> list[str]:
 
 def _since(repository: Repository, old: str, new: str) -> list[tuple[str, str]] | None:
     """Return id and message of the commits after ``old``, the newest first; None when ``new`` does not descend."""
-    found = []
-    while new != old:
-        commit = repository.objects.read(new) if new else None
-        parent = re.search(rb"^parent (\w+)$", commit.data.partition(b"\n\n")[0], re.MULTILINE) if commit else None
-        if commit is None or parent is None:
-            return None
-        found.append((new, commit.data.partition(b"\n\n")[2].decode(errors="replace")))
-        new = parent[1].decode()
-    return found
+    found: list[tuple[str, str]] = []
+    for commit in repository.history(new):
+        if commit.oid == old:
+            return found
+        found.append((commit.oid, commit.message))
+    return None
 
 
 def _is_landed(workspace: Workspace, master: str, commits: list[tuple[str, str]], after: Sight) -> bool:

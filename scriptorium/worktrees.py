@@ -307,6 +307,19 @@ def put_aside(workspace: Workspace, ticket: str, why: str, commit: str = "") -> 
     return kept
 
 
+def take_back(workspace: Workspace, ticket: str, why: str, commit: str) -> None:
+    """Take a ticket's branch back to a commit, its worktree as well; the rest is kept by a rescue ref."""
+    branch = branch_of(ticket)
+    if is_sound(workspace, workspace.paths.ticket_worktree(ticket), branch):
+        mend(workspace, ticket)
+        put_aside(workspace, ticket, why, commit)
+        return
+    ref = f"refs/heads/{branch}"
+    tip = workspace.repository.resolve(ref)
+    rescue.keep(workspace, tip, ticket, why)
+    workspace.repository.update_refs(RefUpdate(ref, commit, tip))
+
+
 def _spare_untracked(tree: WorkingTree) -> list[Change]:
     """Move repositories out that lie in a worktree and in no commit, and return the other changes.
 

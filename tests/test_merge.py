@@ -336,10 +336,95 @@ def test_a_queue_item_of_a_ticket_that_is_not_in_progress_is_dropped(project: Pr
     assert project.git("rev-parse", "master", BRANCH).splitlines()[0] == master
 
 
-def test_a_branch_that_has_lost_what_was_submitted_is_not_taken_for_done(project: Project) -> None:
+def submits_and_is_killed(project: Project, facts: Path, before: str, after: str) -> str:
+    """Kill the run of an agent that has handed in and goes on; return the ticket's name."""
+    name = project.ticket("0001", state="in-progress")
+    project.agent(f'{before}; scriptorium submit-pr x; {after}; touch "$FACTS/ready"; exec sleep 60')
+    coding = project.start("code", name)
+    until((facts / "ready").exists)
+    coding.kill()
+    coding.wait()
+    return name
+
+
+def test_commits_made_after_the_submit_do_not_land_though_the_run_was_killed(project: Project, facts: Path) -> None:
+    name = submits_and_is_killed(project, facts, "echo 1 >file", "echo 2 >late; git add late; git commit -qm Late")
+
+    result = project.run("merge")
+
+    assert result[:2] == (0, f"{name}\tlanded\n")
+    (rescue,) = project.refs("refs/scriptorium/rescue/")
+    why = f"'scriptorium/ticket-0001' has moved since ticket '{name}' was handed in"
+    assert f"scriptorium: {why}: kept as '{rescue}'\n" in result.err
+    assert project.git("show", f"{rescue}:late") == "2"
+    assert project.git("ls-tree", "--name-only", "master") == "Makefile\nfile"
+
+
+def test_what_was_submitted_lands_though_the_branch_was_moved_back_since(project: Project, facts: Path) -> None:
+    commits = "echo 1 >a; git add a; git commit -qm A; echo 2 >b; git add b; git commit -qm B"
+    name = submits_and_is_killed(project, facts, commits, "git reset -q --hard HEAD~1")
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert project.git("ls-tree", "--name-only", "master") == "Makefile\na\nb"
+
+
+def test_a_branch_that_was_reset_to_master_gets_back_what_was_submitted(project: Project) -> None:
+    name = project.queued()
+    project.git("reset", "--quiet", "--hard", "master", cwd=project.worktree(name))
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert project.git("show", "master:file") == name
+
+
+def test_commits_that_a_person_adds_to_a_queued_ticket_are_kept_and_do_not_land(project: Project) -> None:
+    name = project.queued()
+    (project.worktree(name) / "mine").write_text("mine\n")
+    project.git("add", "mine", cwd=project.worktree(name))
+    project.git("commit", "-qm", "Mine", cwd=project.worktree(name))
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    (rescue,) = project.refs("refs/scriptorium/rescue/")
+    assert project.git("show", f"{rescue}:mine") == "mine"
+    assert "mine" not in project.git("ls-tree", "--name-only", "master").split()
+
+
+def test_a_ticket_that_a_person_queues_again_by_hand_lands_as_they_left_it(project: Project) -> None:
+    name = project.queued()
+    item = {path: text for path, text in project.plan_files().items() if path.startswith("queue/merge/pending/0")}
+    project.commit({"file": "person\n"})
+    assert project.run("merge").out == f"{name}\treopened\n"
+    project.git("merge", "-q", "-X", "ours", "-m", "Resolved", "master", cwd=project.worktree(name))
+    text = project.plan_files()[f"tickets/open/{name}.md"]
+    project.commit_plan({f"tickets/open/{name}.md": None, f"tickets/in-progress/{name}.md": text, **item})
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert project.git("log", "-1", "--format=%s") == "Resolved"
+
+
+def test_a_landing_that_is_blocked_keeps_its_merge_of_master_for_the_next_try(project: Project) -> None:
+    name = project.queued()
+    project.git("commit", "--quiet", "--allow-empty", "-m", "Move on")
+    (project.root / "file").write_text("in the way\n")
+    assert project.run("merge").code == 1
+    tip = project.git("rev-parse", BRANCH)
+    assert project.git("log", "-1", "--format=%P", tip).count(" ") == 1
+
+    (project.root / "file").unlink()
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert project.git("rev-parse", "master") == tip
+    assert project.refs("refs/scriptorium/") == {}
+
+
+def test_a_submitted_commit_that_is_nowhere_any_more_is_not_taken_for_done(project: Project) -> None:
     name = project.queued()
     submitted = project.git("rev-parse", BRANCH)
     project.git("reset", "--quiet", "--hard", "master", cwd=project.worktree(name))
+    (project.root / ".git" / "objects" / submitted[:2] / submitted[2:]).unlink()
 
     assert project.run("merge")[:2] == (0, f"{name}\treopened\n")
 
@@ -348,7 +433,6 @@ def test_a_branch_that_has_lost_what_was_submitted_is_not_taken_for_done(project
         "## Attempt 1 failed: lost\n\n`scriptorium/ticket-0001` no longer holds what was submitted\n\n"
         f"  ```\n  {submitted}\n  ```\n"
     )
-    assert list(project.refs("refs/scriptorium/rescue/").values()) == [submitted]
 
 
 def test_two_merges_at_once_land_every_item_once(project: Project, facts: Path) -> None:

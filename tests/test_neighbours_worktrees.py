@@ -10,14 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.causes import Cause
 from scriptorium.commands.assign import assign
 from scriptorium.commands.code import Result as Out
 from scriptorium.commands.code import code
 from scriptorium.commands.merge import Ended, Merged, merge, tidy
 from scriptorium.errors import ScriptoriumError
-from scriptorium.ticket import last_failure
-from tests.neighbours import BRANCH, git_dir, handed_in, in_order, kept, lands, rescued, shell, show, waits, worked_on
+from tests.neighbours import BRANCH, git_dir, handed_in, in_order, kept, lands, shell, show, waits, worked_on
 from tests.support import Project
 
 
@@ -97,20 +95,16 @@ def test_a_branch_that_is_deleted_while_the_agent_works_is_back_before_its_work_
     in_order(project, name)
 
 
-def test_a_branch_that_went_with_its_worktree_is_not_taken_for_landed_and_what_it_held_is_kept(
-    project: Project,
-) -> None:
+def test_a_branch_that_went_with_its_worktree_is_back_at_what_was_handed_in(project: Project) -> None:
     name = handed_in(project, "echo 1 >first")
     shutil.rmtree(project.worktree(name))
     project.git("worktree", "prune")
     project.git("branch", "--quiet", "-D", "scriptorium/ticket-0001")
 
-    assert merge(project.workspace) == Merged(name, Ended.REOPENED)
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
 
-    assert last_failure(project.plan_files()[f"tickets/open/{name}.md"]) == Cause.LOST
-    (ref,) = rescued(project)
-    assert show(project, "first", ref) == "1"
-    lands(project, "echo 2 >second")
+    in_order(project, name)
+    assert show(project, "first") == "1"
 
 
 def test_a_worktree_that_a_person_has_locked_stays_when_its_ticket_has_landed(

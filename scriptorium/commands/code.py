@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from scriptorium import agent, config, leaks, locks, notices, process, rescue, transitions, worktrees
+from scriptorium import agent, config, leaks, locks, notices, process, transitions, worktrees
 from scriptorium.backends import Resting
 from scriptorium.causes import UNCOUNTED, Cause
 from scriptorium.cli import Command
@@ -22,7 +22,6 @@ from scriptorium.plan import Change, Plan
 from scriptorium.prompts import prompt
 from scriptorium.records import emit, tickets
 from scriptorium.redact import Secrets, redact
-from scriptorium.repository import RefUpdate
 from scriptorium.ticket import State, last_failure
 from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
@@ -277,17 +276,10 @@ class _Coding:
 
     def _hold_to_submitted(self) -> None:
         """Take the branch back to what was handed in: commits made since were not looked at, and are kept aside."""
-        workspace, name, branch = self.workspace, self.ticket.name, self.ticket.branch
-        tip = workspace.repository.resolve(f"refs/heads/{branch}")
-        if not tip or tip == self.submitted:
-            return
-        why = f"ticket '{name}' got commits after it was handed in"
-        if worktrees.is_sound(workspace, self.worktree, branch):
-            worktrees.mend(workspace, name)
-            worktrees.put_aside(workspace, name, why, self.submitted)
-        else:
-            rescue.keep(workspace, tip, name, why)
-            workspace.repository.update_refs(RefUpdate(f"refs/heads/{branch}", self.submitted, tip))
+        tip = self.workspace.repository.resolve(f"refs/heads/{self.ticket.branch}")
+        if tip and tip != self.submitted:
+            why = f"ticket '{self.ticket.name}' got commits after it was handed in"
+            worktrees.take_back(self.workspace, self.ticket.name, why, self.submitted)
 
     def _settle(self, message: str) -> str:
         """Commit what lies in the worktree; return where it is kept, or '', when that cannot be done."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn
@@ -13,7 +14,7 @@ from scriptorium.cli import Command
 from scriptorium.commands.health import MasterHealth, health
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
 from scriptorium.gate import Colour
-from scriptorium.git import GitError
+from scriptorium.git import IDENTITY, GitError
 from scriptorium.harness.runner import last_trailers
 from scriptorium.landing import Landed, land, recover
 from scriptorium.plan import REF, Change, Plan
@@ -181,10 +182,14 @@ class _Lane:
         master = workspace.master_commit()
         worktree = worktrees.ensure(workspace, ticket.name)
         process.end_leftovers(f"SCRIPTORIUM_WORKTREE={worktree}")
+        submitted = self._submitted(ticket)
+        if submitted and not workspace.repository.resolve(submitted):
+            return self._reopen(ticket, Cause.LOST, f"`{ticket.branch}` no longer holds what was submitted", submitted)
         try:
+            if submitted:
+                self._hold_to(ticket, submitted, master)
             worktrees.clear(workspace, ticket.name)
-            message = f"Merge branch '{workspace.master}' into {ticket.branch}"
-            conflicts = WorkingTree(workspace.repository, worktree).merge(master, message)
+            conflicts = WorkingTree(workspace.repository, worktree).merge(master, self._message(ticket))
         except GitError as error:
             if error.system:
                 raise  # a full disk is not the ticket's failure
@@ -193,22 +198,45 @@ class _Lane:
             names = ", ".join(f"`{name}`" for name in conflicts)
             return self._reopen(ticket, Cause.CONFLICT, f"Merging `{workspace.master}` conflicts in {names}", "")
         tested = workspace.repository.resolve(f"refs/heads/{ticket.branch}")
-        if tested == master and (lost := self._lost(ticket, master)):
-            return self._reopen(ticket, Cause.LOST, f"`{ticket.branch}` no longer holds what was submitted", lost)
         failed = self._test(ticket, tested)
         return failed or self._land(ticket, master, tested)
 
-    def _lost(self, ticket: Ticket, master: str) -> str:
-        """Return the submitted commit if neither the branch nor master has it; there is then nothing to land."""
-        pattern = f"--grep=scriptorium: enqueue ticket {ticket.name}"
-        trailer = "--format=%(trailers:key=Head,valueonly)"
+    def _submitted(self, ticket: Ticket) -> str:
+        """Return the commit that was handed in, '' where a person has queued the ticket by hand."""
+        verb = re.compile(rf"scriptorium: (\w+) ticket {re.escape(ticket.name)}\n")
+        for commit in self.workspace.repository.history(REF):
+            if found := verb.match(commit.message):
+                head = re.search(r"^Head: ([0-9a-f]{40,64})$", commit.message, re.MULTILINE)
+                return head[1] if head and found[1] == "enqueue" else ""
+        return ""
+
+    def _hold_to(self, ticket: Ticket, submitted: str, master: str) -> None:
+        """Take the branch back to what was handed in, as nobody has looked at what else is there.
+
+        A run of the agent that comes to its end does so itself; this one was killed, or a person was at it since.
+        """
         repository = self.workspace.repository
-        head = repository.log("-1", "--fixed-strings", pattern, trailer, REF).strip()
-        if not head or ((found := repository.resolve(head)) and repository.is_ancestor(found, master)):
-            return ""
-        if found:
-            rescue.keep(self.workspace, found, ticket.name, f"ticket '{ticket.name}' lost what it had submitted")
-        return head
+        tip = repository.resolve(f"refs/heads/{ticket.branch}")
+        if tip == submitted or self._is_merged_again(ticket, tip, submitted):
+            return
+        if repository.is_ancestor(submitted, tip) and repository.is_ancestor(tip, master):
+            return  # it has landed, and this was killed before it could say so
+        why = f"'{ticket.branch}' has moved since ticket '{ticket.name}' was handed in"
+        worktrees.take_back(self.workspace, ticket.name, why, submitted)
+
+    def _is_merged_again(self, ticket: Ticket, tip: str, submitted: str) -> bool:
+        """Tell whether a tip is what was handed in with nothing on top but our merges of master."""
+        committer = "{} <{}> ".format(*IDENTITY)
+        for commit in self.workspace.repository.history(tip):
+            if commit.oid == submitted:
+                return True
+            ours = commit.committer.startswith(committer) and commit.message.rstrip("\n") == self._message(ticket)
+            if not ours or len(commit.parents) != 2:
+                break
+        return False
+
+    def _message(self, ticket: Ticket) -> str:
+        return f"Merge branch '{self.workspace.master}' into {ticket.branch}"
 
     def _test(self, ticket: Ticket, tested: str) -> Merged | None:
         workspace = self.workspace
