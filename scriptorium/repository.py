@@ -387,19 +387,24 @@ class Repository:
         """Write the .git files of worktrees anew that have lost them."""
         self.git("worktree", "repair", accept=(0, 1))
 
-    def forgotten_heads(self, home: Path) -> dict[Path, str]:
-        """Return the worktrees below a directory that are gone, with the commits that only they know."""
-        found = {}
+    def forgotten(self, home: Path) -> Iterator[tuple[Path, Path]]:
+        """Yield the worktrees below a directory that are gone: where they were, and what git keeps of them."""
         for directory in (self.common_dir / "worktrees").glob("*"):
             try:
                 place = (directory / os.fsdecode((directory / "gitdir").read_bytes().strip())).parent
-                head = (directory / "HEAD").read_text(errors="replace").strip()
             except OSError:
                 continue  # half made, so that nobody has worked in it
-            gone = home in place.parents and not place.exists()
-            if gone and self.resolve(head) and not self.git("for-each-ref", "--count=1", f"--contains={head}")[1]:
-                found[place] = head
-        return found
+            if home in place.parents and not place.exists():
+                yield place, directory
+
+    def nameless_head(self, git_dir: Path) -> str:
+        """Return the commit at which a worktree's HEAD is detached, '' where a ref contains it or there is none."""
+        try:
+            head = (git_dir / "HEAD").read_text(errors="replace").strip()
+        except OSError:
+            return ""
+        known = not self.resolve(head) or self.git("for-each-ref", "--count=1", f"--contains={head}")[1]
+        return "" if known else head
 
     def forget_worktrees(self, home: Path) -> None:
         """Forget the worktrees below a directory that are gone.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 MERGING = "scriptorium-merging"
 """A file in the git directory of a ticket's worktree while a merge is begun for the agent."""
+
+AUTOSTASHES = ("MERGE_AUTOSTASH", "rebase-merge/autostash", "rebase-apply/autostash")
+"""Where git notes the commit of what it puts by meanwhile (merge.autoStash, rebase.autoStash)."""
 
 SETUP_WAIT = 600.0
 """Seconds to wait for neighbours that make a worktree; a big repository takes 20 s for one."""
@@ -130,9 +134,28 @@ def forget(workspace: Workspace) -> None:
 
 def keep_heads(workspace: Workspace) -> None:
     """Keep the commits of worktrees that somebody removed by hand, as those of a detached HEAD are on no branch."""
-    for path, commit in workspace.repository.forgotten_heads(workspace.paths.home).items():
-        if path != workspace.paths.health_worktree:  # what a gate commits is nobody's work
+    for path, git_dir in workspace.repository.forgotten(workspace.paths.home):
+        if path == workspace.paths.health_worktree:
+            continue  # what a gate commits is nobody's work
+        keep_autostash(workspace, git_dir, path.name)
+        if commit := workspace.repository.nameless_head(git_dir):
             rescue.keep(workspace, commit, path.name, f"'{path}' was removed, and held commits of no branch")
+
+
+def keep_autostash(workspace: Workspace, git_dir: Path, ticket: str) -> None:
+    """Keep what git has put by for the time of a merge or rebase in a worktree.
+
+    It goes with the worktree's git directory, and where that merge is undone or concluded, it is put into the files,
+    or into the stash, which is the user's.
+    """
+    for name in AUTOSTASHES:
+        try:
+            commit = (git_dir / name).read_text(errors="replace").strip()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if re.fullmatch(r"[0-9a-f]{40,64}", commit) and workspace.repository.resolve(commit):
+            rescue.keep(workspace, commit, ticket, f"in the worktree of ticket '{ticket}' git had put changes by")
+        (git_dir / name).unlink()
 
 
 def vacate(workspace: Workspace, path: Path, ticket: str, why: str) -> str:
@@ -142,6 +165,7 @@ def vacate(workspace: Workspace, path: Path, ticket: str, why: str) -> str:
     tree = WorkingTree(workspace.repository, path)
     try:
         _, head = tree.head()
+        keep_autostash(workspace, tree.directory(), ticket)
         commit = tree.snapshot(_spare_untracked(tree), head, f"Work found in the worktree of ticket {ticket}")
         kept = rescue.keep(workspace, commit, ticket, why)
         rescue.spare(workspace, path, commit)
@@ -179,6 +203,7 @@ def settle(workspace: Workspace, ticket: str, message: str) -> str:
     revive(workspace, ticket)  # or the commit would begin a history of its own
     # a merge that was resolved to our side changes no file, and is to be concluded all the same
     tree = working_tree(workspace, ticket)
+    keep_autostash(workspace, tree.directory(), ticket)
     changes = tree.changes()
     if changes or _merges(tree):
         marked = [change.path for change in changes if change.is_unmerged and _has_markers(path / change.path)]
@@ -249,6 +274,7 @@ def mend(workspace: Workspace, ticket: str) -> None:
         return  # found so by who works in it
     revive(workspace, ticket)
     tree = working_tree(workspace, ticket)
+    keep_autostash(workspace, tree.directory(), ticket)
     index = tree.directory() / "index"
     if not _is_whole(index):
         log.warning("ticket '%s': the index of its worktree was broken, and is made anew", ticket)

@@ -322,6 +322,46 @@ def test_commits_on_a_detached_head_are_kept_and_the_next_attempt_is_on_the_bran
     assert project.git("show", "scriptorium/ticket-0001:file") == "found"
 
 
+@pytest.mark.parametrize("end", ["exit 1", "scriptorium submit-pr x", 'touch "$FACTS/ready"; exec sleep 60'])
+@pytest.mark.parametrize("command", ["rebase", "merge"])
+def test_what_git_puts_by_in_a_ticket_is_kept_and_never_in_the_users_stash(
+    project: Project, facts: Path, command: str, end: str
+) -> None:
+    project.git("config", f"{command}.autoStash", "true")
+    project.commit({"a": "1\n", "b": "1\n"})
+    name = project.ticket("0001", state="in-progress")
+    project.agent(
+        "echo 2 >a; git commit -qam Mine; cd $SCRIPTORIUM_REPO; echo 3 >a; git commit -qam Theirs;"
+        f"cd $SCRIPTORIUM_WORKTREE; echo precious >b; git {command} master || true; echo both >a; git add a; {end}"
+    )
+    coding = project.start("code", name)
+    if "sleep" in end:
+        until((facts / "ready").exists)
+        coding.kill()
+    coding.wait()
+    project.agent("echo both >a; scriptorium submit-pr x")
+    project.run("assign")
+    project.run("code", name)
+    project.run("merge")
+
+    assert "precious" in [project.git("show", f"{ref}:b") for ref in project.refs("refs/scriptorium/rescue/")]
+    assert project.git("stash", "list") == ""
+
+
+def test_what_git_puts_by_outlives_a_worktree_that_was_deleted(project: Project) -> None:
+    project.git("config", "rebase.autoStash", "true")
+    project.commit({"a": "1\n", "b": "1\n"})
+    name = project.ticket("0001", state="in-progress")
+    project.agent(
+        "echo 2 >a; git commit -qam Mine; cd $SCRIPTORIUM_REPO; echo 3 >a; git commit -qam Theirs; cd -;"
+        "echo precious >b; git rebase master || true; rm -rf $SCRIPTORIUM_WORKTREE"
+    )
+
+    project.run("code", name)
+
+    assert "precious" in [project.git("show", f"{ref}:b") for ref in project.refs("refs/scriptorium/rescue/")]
+
+
 def test_a_submit_from_a_detached_head_is_refused_with_a_hint(project: Project, facts: Path) -> None:
     name = project.ticket("0001", state="in-progress")
     project.agent("echo x >file; git checkout -q --detach; scriptorium submit-pr x 2>$FACTS/reply")
