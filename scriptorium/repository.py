@@ -95,6 +95,11 @@ def _is_being_made(directory: Path) -> bool:
         return False
 
 
+def _is_gone(place: Path, home: Path) -> bool:
+    """Tell whether a worktree below a directory is not there any more; git names places by what links lead to."""
+    return not place.exists() and not {home, home.resolve()}.isdisjoint(place.parents)
+
+
 @dataclass
 class Repository:
     """A repository with a working tree, from wherever in it the command was started."""
@@ -394,7 +399,7 @@ class Repository:
                 place = (directory / os.fsdecode((directory / "gitdir").read_bytes().strip())).parent
             except OSError:
                 continue  # half made, so that nobody has worked in it
-            if home in place.parents and not place.exists():
+            if _is_gone(place, home):
                 yield place, directory
 
     def nameless_head(self, git_dir: Path) -> str:
@@ -419,8 +424,7 @@ class Repository:
             except OSError:
                 continue  # it is there, and cannot be read for now
             place = (directory / link).parent
-            ours = home in place.parents and not place.exists()
-            if (link and not ours) or _is_being_made(directory):
+            if (link and not _is_gone(place, home)) or _is_being_made(directory):
                 continue
             if not link or self.git("worktree", "remove", "--force", "--force", str(place), accept=(0, 128))[0]:
                 rmtree(directory, ignore_errors=True)  # half made, or half forgotten; git's own clean-up does so

@@ -135,7 +135,7 @@ def forget(workspace: Workspace) -> None:
 def keep_heads(workspace: Workspace) -> None:
     """Keep the commits of worktrees that somebody removed by hand, as those of a detached HEAD are on no branch."""
     for path, git_dir in workspace.repository.forgotten(workspace.paths.home):
-        if path == workspace.paths.health_worktree:
+        if path.parts[-2:] == workspace.paths.health_worktree.parts[-2:]:
             continue  # what a gate commits is nobody's work
         keep_autostash(workspace, git_dir, path.name)
         if commit := workspace.repository.nameless_head(git_dir):

@@ -230,8 +230,13 @@ def test_a_branch_that_a_person_has_checked_out_is_not_moved_under_them(project:
     in_order(project, name)
 
 
+@pytest.mark.parametrize("root", ["root", "link/root"])
 @pytest.mark.parametrize("merges", [True, False])
-def test_commits_on_no_branch_outlive_a_worktree_that_was_deleted(project: Project, merges: bool) -> None:
+def test_commits_on_no_branch_outlive_a_worktree_that_was_deleted(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, merges: bool, root: str
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.setenv("SCRIPTORIUM_ROOT", str(tmp_path / root))
     name = handed_in(project)
     work = project.worktree(name)
     project.git("checkout", "--quiet", "--detach", cwd=work)
