@@ -81,6 +81,12 @@ def branch_of(name: str) -> str:
     return BRANCH_PREFIX + ticket_id(name)
 
 
+def is_of_ticket(branch: str) -> bool:
+    """Tell whether a branch is one of ours; a person's may be called like it, with more words."""
+    id = branch.removeprefix(BRANCH_PREFIX)
+    return id not in ("", branch) and id == ticket_id(id)
+
+
 def slug(title: str) -> str:
     """Return a short file name part for a title."""
     words = re.findall(r"[^\W_]+", title.lower())

@@ -15,7 +15,7 @@ from scriptorium.errors import ScriptoriumError, is_wanting
 from scriptorium.git import GitError
 from scriptorium.plan import ZERO, Plan
 from scriptorium.repository import RefUpdate
-from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, ticket_id
+from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, is_of_ticket
 from scriptorium.working_tree import Change, WorkingTree
 from scriptorium.workspace import Workspace
 
@@ -386,7 +386,7 @@ def sweep_branches(workspace: Workspace, plan: Plan) -> None:
     leftlocks.discard_all([common / "packed-refs.lock"])  # in the way of a person's, if of nobody else's
     for ref, tip in workspace.repository.refs(f"refs/heads/{BRANCH_PREFIX}*").items():
         branch = ref.removeprefix("refs/heads/")
-        done = ticket_id(branch.removeprefix(BRANCH_PREFIX)) in plan.ids[State.DONE]
+        done = is_of_ticket(branch) and branch.removeprefix(BRANCH_PREFIX) in plan.ids[State.DONE]
         free = done and not workspace.repository.checkouts(branch)
         if free and workspace.repository.is_ancestor(tip, workspace.master_commit()):
             with suppress(GitError):  # a lock on the packed refs holds nobody up

@@ -11,6 +11,7 @@ from scriptorium import locks
 from scriptorium.commands.clean import Action, Kind, decide
 from scriptorium.rescue import PREFIX
 from scriptorium.ticket import State
+from scriptorium.worktrees import sweep_branches
 from tests.support import Project
 
 
@@ -134,6 +135,18 @@ def test_a_branch_that_a_person_looks_at_stays(project: Project) -> None:
     why = f"it is checked out in '{project.root}'"
     assert result == (0, f"keep\tbranch\tscriptorium/ticket-0001\t{why}\n", "")
     assert project.git("rev-parse", "--abbrev-ref", "HEAD") == "scriptorium/ticket-0001"
+
+
+@pytest.mark.parametrize("name", ["scriptorium/ticket-0001-followup", "scriptorium/ticket-1"])
+def test_a_branch_of_a_person_that_is_called_like_a_done_ticket_stays(project: Project, name: str) -> None:
+    project.ticket("0001", state="done")
+    project.git("branch", name)
+    sweep_branches(project.workspace, project.workspace.plan.snapshot())
+    assert project.run("clean", "--force") == (0, "", "")
+    assert f"refs/heads/{name}" in project.refs()
+
+    project.git("update-ref", f"refs/heads/{name}", project.git("commit-tree", "master^{tree}", "-m", "New"))
+    assert project.run("fsck").code == 0
 
 
 def test_a_broken_worktree_of_a_finished_ticket_is_set_aside_and_named(project: Project) -> None:

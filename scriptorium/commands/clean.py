@@ -14,7 +14,7 @@ from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.plan import Plan
 from scriptorium.records import emit
 from scriptorium.repository import RefUpdate
-from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, ticket_id
+from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, is_of_ticket, ticket_id
 from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
 
@@ -82,7 +82,9 @@ def examine(workspace: Workspace, plan: Plan) -> Iterator[Leftover]:
         if not rescue.ASIDE.search(path.name):
             yield _of_ticket(workspace, plan, Kind.WORKTREE, path.name)
     for ref in workspace.repository.refs(f"refs/heads/{BRANCH_PREFIX}*"):
-        yield _of_ticket(workspace, plan, Kind.BRANCH, ref.removeprefix("refs/heads/"))
+        branch = ref.removeprefix("refs/heads/")
+        if is_of_ticket(branch):
+            yield _of_ticket(workspace, plan, Kind.BRANCH, branch)
     for kept in rescue.everything(workspace):
         if kept.path:
             why = f"look into it, then 'scriptorium rescue drop {kept.name}'"

@@ -10,7 +10,7 @@ from scriptorium.commands.assign import open_problems, unreadable
 from scriptorium.errors import ExitCode
 from scriptorium.history import Finding, Level, Place, check_history, read_history
 from scriptorium.plan import ACTIVE, PENDING, Plan
-from scriptorium.ticket import BRANCH_PREFIX, State, parse_item, ticket_id
+from scriptorium.ticket import BRANCH_PREFIX, State, is_of_ticket, parse_item, ticket_id
 from scriptorium.workspace import Workspace
 
 
@@ -96,7 +96,7 @@ def _not_in_progress(plan: Plan, path: str, ticket: str) -> list[Finding]:
 def check_branches(plan: Plan, unmerged: list[str], master: str) -> list[Finding]:
     """Return the branches of done tickets that hold commits which master lacks. Pure."""
     done = plan.ids[State.DONE]
-    wrong = [branch for branch in unmerged if ticket_id(branch.removeprefix(BRANCH_PREFIX)) in done]
+    wrong = [branch for branch in unmerged if is_of_ticket(branch) and branch.removeprefix(BRANCH_PREFIX) in done]
     return [Finding(Level.ERROR, name, f"its ticket is 'done', and it is not in '{master}'") for name in wrong]
 
 
