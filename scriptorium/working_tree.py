@@ -80,7 +80,8 @@ class WorkingTree:
             back = directory / os.fsdecode((directory / "gitdir").read_bytes()).strip()
             # links on the way count as what they lead to, as for git: on macOS /tmp is one
             ours = directory.parent.samefile(self.repository.common_dir / "worktrees")
-            if ours and back.samefile(self.path / ".git"):
+            # one in place of the worktree itself would lead to somebody else's
+            if ours and not self.path.is_symlink() and back.samefile(self.path / ".git"):
                 return directory
         except (OSError, ValueError, RuntimeError) as error:  # a RuntimeError is a circle of links
             if isinstance(error, OSError) and is_wanting(error):

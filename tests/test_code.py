@@ -362,6 +362,21 @@ def test_what_git_puts_by_outlives_a_worktree_that_was_deleted(project: Project)
     assert "precious" in [project.git("show", f"{ref}:b") for ref in project.refs("refs/scriptorium/rescue/")]
 
 
+def test_a_link_that_an_agent_puts_in_place_of_its_worktree_is_moved_aside(project: Project, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    project.git("worktree", "add", "-q", "-b", "mine", str(mine))
+    (mine / "notes").write_text("precious\n")
+    name = project.ticket("0001", state="in-progress")
+    project.agent(f'cd /; rm -rf "$SCRIPTORIUM_WORKTREE"; ln -s {mine} "$SCRIPTORIUM_WORKTREE"')
+    assert project.run("code", name).code == 1
+
+    assert project.git("status", "--porcelain", cwd=mine) == "?? notes"
+    assert project.git("log", "--format=%s", "master..mine") == ""
+    project.agent("echo x >file" + SUBMIT)
+    assert project.run("assign").code == 0
+    assert project.run("code", name)[:2] == (0, f"{name}\n")
+
+
 def test_a_submit_from_a_detached_head_is_refused_with_a_hint(project: Project, facts: Path) -> None:
     name = project.ticket("0001", state="in-progress")
     project.agent("echo x >file; git checkout -q --detach; scriptorium submit-pr x 2>$FACTS/reply")

@@ -166,6 +166,20 @@ def test_a_git_file_that_an_agent_has_replaced_is_refused_and_leads_nowhere(
     assert (project.root / "precious").read_text() == "not in any commit"
 
 
+def test_a_link_in_place_of_a_worktree_is_refused_and_leads_nowhere(
+    project: Project, repository: Repository, worktree: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(worktree)
+    (worktree / "precious").write_text("not in any commit")
+    for name, call in CALLS.items():
+        if name == "unpushed":
+            continue  # it looks at what lies in a worktree
+        with pytest.raises(GitError, match="is not a worktree of"):
+            call(WorkingTree(repository, link), project.git("rev-parse", "HEAD"))
+    assert project.git("status", "--porcelain", cwd=worktree) == "?? precious"
+
+
 def test_git_that_waits_for_a_pipe_is_ended(
     repository: Repository, worktree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
