@@ -190,11 +190,12 @@ class Unresolved(ScriptoriumError):
     """A worktree holds a merge that nobody has finished."""
 
 
-def settle(workspace: Workspace, ticket: str, message: str) -> str:
+def settle(workspace: Workspace, ticket: str, message: str, *, resolved: bool = False) -> str:
     """Commit whatever a run left uncommitted to the ticket's branch and return the branch's tip.
 
-    Raises GitError when the worktree is broken, or its HEAD is not on the ticket's branch, and
-    `Unresolved` while a merge in it has conflicts.
+    An agent that hands in says by it that its conflicts are ``resolved``, where no markers tell otherwise. Raises
+    GitError when the worktree is broken, or its HEAD is not on the ticket's branch, and `Unresolved` while a merge
+    in it has conflicts.
     """
     path = workspace.paths.ticket_worktree(ticket)
     branch = branch_of(ticket)
@@ -206,9 +207,10 @@ def settle(workspace: Workspace, ticket: str, message: str) -> str:
     keep_autostash(workspace, tree.directory(), ticket)
     changes = tree.changes()
     if changes or _merges(tree):
-        marked = [change.path for change in changes if change.is_unmerged and _has_markers(path / change.path)]
-        if marked:
-            raise Unresolved(f"'{marked[0]}' still holds conflict markers", "resolve it, then hand in again")
+        unmerged = [change.path for change in changes if change.is_unmerged]
+        left = [name for name in unmerged if not resolved or _has_markers(path / name)]
+        if left:
+            raise Unresolved(f"'{left[0]}' still holds conflict markers", "resolve it, then hand in again")
         tree.commit(changes, message)
     return workspace.repository.resolve(f"refs/heads/{branch}")
 
@@ -234,8 +236,8 @@ def _merges(tree: WorkingTree) -> bool:
 def _has_markers(file: Path) -> bool:
     if file.is_symlink() or not file.is_file():
         return False  # removed, which resolves it, or nothing that could hold any
-    lines = file.read_bytes().splitlines()
-    return any(line.startswith((b"<<<<<<< ", b">>>>>>> ")) for line in lines)
+    # seven of them, or as many as the attribute conflict-marker-size says
+    return bool(re.search(rb"^(<{7,}|>{7,}) ", file.read_bytes(), re.MULTILINE))
 
 
 def clear(workspace: Workspace, ticket: str) -> None:

@@ -478,6 +478,36 @@ def test_a_merge_left_with_conflicts_is_kept_and_undone(project: Project) -> Non
     assert project.git("show", "scriptorium/ticket-0001:file") == "mine"
 
 
+def test_conflicts_without_markers_are_not_taken_for_resolved_when_an_attempt_fails(project: Project) -> None:
+    project.commit({"binary": "\0base\n", "gone": "1\n"})
+    name = project.queued("0001", "printf '\\0ticket\\n' >binary; echo 2 >gone")
+    project.git("rm", "--quiet", "gone")
+    project.commit({"binary": "\0person\n"})
+    assert project.run("merge").out == f"{name}\treopened\n"
+    project.agent("exit 1")
+    project.run("assign")
+
+    result = project.run("code", name)
+
+    (rescue,) = project.refs("refs/scriptorium/rescue/")
+    assert f"scriptorium: ticket '{name}' left a merge with conflicts: kept as '{rescue}'\n" in result.err
+    assert project.git("log", "-1", "--format=%s", "scriptorium/ticket-0001") == name
+    assert project.git("status", "--porcelain", cwd=project.worktree(name)) == ""
+
+
+def test_conflict_markers_of_any_size_are_not_handed_in(project: Project, facts: Path) -> None:
+    project.commit({"doc": "1\n", ".gitattributes": "doc conflict-marker-size=32\n"})
+    name = project.queued("0001", "echo ticket >doc")
+    project.commit({"doc": "person\n"})
+    assert project.run("merge").out == f"{name}\treopened\n"
+    project.agent('echo 1 >x; scriptorium submit-pr x 2>"$FACTS/refused"')
+    project.run("assign")
+
+    assert project.run("code", name).out == ""
+
+    assert (facts / "refused").read_text().startswith("scriptorium: 'doc' still holds conflict markers\n")
+
+
 # -- signals and crashes ------------------------------------------------------------------------------
 
 

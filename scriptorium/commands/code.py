@@ -199,7 +199,8 @@ class _Coding:
             return f"ticket {self.ticket.name} is handed in already; there is nothing left to do"
         summary = self._redact(" ".join(summary.split()))[:2000] or self.ticket.title
         try:
-            head = worktrees.settle(self.workspace, self.ticket.name, f"{self.ticket.title}\n\n{summary}")
+            message = f"{self.ticket.title}\n\n{summary}"
+            head = worktrees.settle(self.workspace, self.ticket.name, message, resolved=True)
         except GitError as error:
             if error.system:
                 raise
