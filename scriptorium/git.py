@@ -71,6 +71,9 @@ SETTINGS = {
     "log.showSignature": "false",
 }
 
+PLAIN_HEAD = {"core.preferSymlinkRefs": "false"}
+"""HEAD as a link cannot be read where its branch is not there, or leads elsewhere from a worktree."""
+
 # What git says is committed has to outlast a loss of power, and by default it is not: objects and then the ref
 # that names them go to the disk before git ends. Not by `batch`, one flush for all objects of a process: where a
 # `git gc` has just removed the directory that an object is to be put in, it ends as if all were well.
@@ -167,7 +170,7 @@ def scrub_environment() -> None:
 
 def _environment() -> dict[str, str]:
     name, email = IDENTITY
-    settings = SETTINGS | _durable
+    settings = SETTINGS | PLAIN_HEAD | _durable
     environment = {
         "LC_ALL": "C",
         "GIT_TERMINAL_PROMPT": "0",
@@ -189,8 +192,11 @@ def _by_environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def for_agents() -> dict[str, str]:
-    """Return what an agent's own git has to know: what it commits is to be as durable as the ref that we move to it."""
-    return _by_environment(_durable)
+    """Return what an agent's own git has to know: what it commits is to be as durable as the ref that we move to it.
+
+    And its HEAD is to be a file, or the worktree is broken as soon as it checks a branch out.
+    """
+    return _by_environment(PLAIN_HEAD | _durable)
 
 
 def _missing() -> ScriptoriumError:

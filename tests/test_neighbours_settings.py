@@ -46,7 +46,8 @@ SETTINGS = {
     ),
     "refs and remotes": (
         "branch.autoSetupMerge=always branch.autoSetupRebase=always checkout.defaultRemote=nowhere "
-        "core.logAllRefUpdates=false core.warnAmbiguousRefs=false protocol.allow=never push.default=nothing "
+        "core.logAllRefUpdates=false core.preferSymlinkRefs=true core.warnAmbiguousRefs=false protocol.allow=never "
+        "push.default=nothing "
         "receive.denyCurrentBranch=refuse safe.bareRepository=explicit submodule.recurse=true "
         "transfer.hideRefs=refs/heads uploadpack.hideRefs=refs/ url./nowhere.insteadOf=/ worktree.guessRemote=true"
     ),
