@@ -53,6 +53,7 @@ MAKE_VARIABLES = frozenset({"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"}
 SETTINGS = {
     "core.hooksPath": os.devnull,
     "core.fsmonitor": "false",
+    "core.ignoreStat": "false",
     "core.quotePath": "false",
     "commit.gpgSign": "false",
     "merge.verifySignatures": "false",

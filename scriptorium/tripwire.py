@@ -12,7 +12,6 @@ import hashlib
 import logging
 import os
 import re
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from scriptorium.gate import Colour
 from scriptorium.plan import REF, Plan
 from scriptorium.repository import Repository
 from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, ticket_path
+from scriptorium.working_tree import staged
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -116,21 +116,12 @@ def _digest(data: bytes) -> str:
 def _staged(data: bytes, raw: int) -> bytes:
     """Return what an index says of its files, their times left out: every `git status` may refresh those.
 
-    ``raw`` is the length of an object id in bytes. A version that is read otherwise is returned whole.
+    One that cannot be read is returned whole.
     """
     try:
-        version, count = struct.unpack(">4xII", data[:12])
-        if version not in (2, 3):
-            return data
-        said, start = [], 12
-        for _ in range(count):
-            flags = start + 40 + raw
-            end = data.index(0, flags + (4 if data[flags] & 0x40 else 2))
-            said.append(data[start + 24 : start + 28] + data[start + 40 : end])  # mode; id, flags and name
-            start += (end - start) // 8 * 8 + 8
-    except (struct.error, ValueError, IndexError):
+        return b"\0".join(mode + said for mode, said in staged(data, raw))
+    except ValueError:
         return data
-    return b"\0".join(said)
 
 
 def _moved(workspace: Workspace, before: Sight, after: Sight) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Container, Iterable, Mapping
+import struct
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -19,7 +20,6 @@ WITH_INDEX = ("-c", "core.fsync=committed,reference,index")
 
 # 'dirty': git would start itself inside of each submodule, with the configuration that it finds there
 STATUS = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty")
-
 
 # of read-tree, when it has changed nothing
 _IN_THE_WAY = re.compile(r"^error: (?:Entry|Updating|Untracked working tree file) '(.+)' (?:would|not uptodate)", re.M)
@@ -37,6 +37,38 @@ def _link(file: Path) -> str:
     if not text.startswith("gitdir: "):
         raise ValueError(f"'{file}' names no git directory")
     return text.removeprefix("gitdir: ").strip()
+
+
+def staged(index: bytes, raw: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield what an index says of each file: its mode; its id of ``raw`` bytes, flags and name (gitformat-index).
+
+    Raises ValueError for what is none, or of a version that nobody knows yet.
+    """
+    try:
+        version, count = struct.unpack(">4xII", index[:12])
+        if version not in (2, 3, 4):
+            raise ValueError(f"an index of version {version}")
+        start = 12
+        for _ in range(count):
+            flags = start + 40 + raw
+            name = flags + (4 if index[flags] & 0x40 else 2)
+            if version == 4:  # a number is before it: how much of the name before to leave out
+                while index[name] & 0x80:
+                    name += 1
+                name += 1
+            end = index.index(0, name)
+            yield index[start + 24 : start + 28], index[start + 40 : end]
+            start = end + 1 if version == 4 else start + (end - start) // 8 * 8 + 8
+    except (struct.error, IndexError) as error:
+        raise ValueError("no index, or a part of one") from error
+
+
+def _hides(index: bytes, raw: int) -> bool:
+    """Tell whether an index has files whose edits git is not to see: taken for unchanged, or skipped."""
+    try:
+        return any(said[raw] & 0x80 or (said[raw] & 0x40 and said[raw + 2] & 0x40) for _, said in staged(index, raw))
+    except ValueError:
+        return True
 
 
 class Change(NamedTuple):
@@ -102,6 +134,22 @@ class WorkingTree:
     def changes(self) -> list[Change]:
         """Return what differs from HEAD, ignored files left out."""
         return _changes(self.git(*STATUS)[1])
+
+    def unhide(self) -> None:
+        """Take the flags away that hide edits from us, set by an agent or by its git (core.ignoreStat).
+
+        What is skipped and not there is left out of the worktree, as in a sparse checkout, and was not removed.
+        """
+        index, raw = self.directory() / "index", len(self.repository.resolve("HEAD")) // 2 or 20
+        if not index.exists() or not _hides(index.read_bytes(), raw):
+            return
+        lines = self.git("ls-files", "-v", "-z")[1].split(b"\0")
+        assumed = [line[2:] for line in lines if line[:1].islower()]
+        skipped = [line[2:] for line in lines if line[:1] in (b"S", b"s")]
+        there = [name for name in skipped if os.path.lexists(self.path / os.fsdecode(name))]
+        for option, names in (("--no-assume-unchanged", assumed), ("--no-skip-worktree", there)):
+            if names:
+                self.git("update-index", option, "-z", "--stdin", data=b"\0".join(names) + b"\0")
 
     def read_index(self) -> None:
         """Make the index that of HEAD; the files stay as they are."""

@@ -166,6 +166,7 @@ def vacate(workspace: Workspace, path: Path, ticket: str, why: str) -> str:
     try:
         _, head = tree.head()
         keep_autostash(workspace, tree.directory(), ticket)
+        tree.unhide()
         commit = tree.snapshot(_spare_untracked(tree), head, f"Work found in the worktree of ticket {ticket}")
         kept = rescue.keep(workspace, commit, ticket, why)
         rescue.spare(workspace, path, commit)
@@ -205,6 +206,7 @@ def settle(workspace: Workspace, ticket: str, message: str, *, resolved: bool = 
     # a merge that was resolved to our side changes no file, and is to be concluded all the same
     tree = working_tree(workspace, ticket)
     keep_autostash(workspace, tree.directory(), ticket)
+    tree.unhide()
     changes = tree.changes()
     if changes or _merges(tree):
         unmerged = [change.path for change in changes if change.is_unmerged]
@@ -248,6 +250,7 @@ def clear(workspace: Workspace, ticket: str) -> None:
     """
     tree = working_tree(workspace, ticket)
     mend(workspace, ticket)
+    tree.unhide()
     # a merge that was killed may have changed no file, and git begins none beside it
     if tree.changes() or _merges(tree):
         put_aside(workspace, ticket, f"the worktree of ticket '{ticket}' held changes that were not handed in")

@@ -25,8 +25,8 @@ SETTINGS = {
     ),
     "files": (
         "core.attributesFile=/nowhere core.autocrlf=input core.bigFileThreshold=1 core.checkStat=minimal "
-        "core.excludesFile=/nowhere core.fileMode=false core.safecrlf=true core.symlinks=false core.trustctime=false "
-        "checkout.workers=4 checkout.thresholdForParallelism=1 clean.requireForce=true"
+        "core.excludesFile=/nowhere core.fileMode=false core.ignoreStat=true core.safecrlf=true core.symlinks=false "
+        "core.trustctime=false checkout.workers=4 checkout.thresholdForParallelism=1 clean.requireForce=true"
     ),
     "line ends": "core.autocrlf=true core.eol=crlf core.safecrlf=true",
     "the index": (

@@ -42,6 +42,32 @@ def test_what_a_gate_writes_into_the_tree_does_not_land(project: Project) -> Non
     in_order(project, second)
 
 
+HIDES = {
+    "assume-unchanged": "git update-index --assume-unchanged lib",
+    "skip-worktree": "git update-index --skip-worktree lib",
+    "both": "git update-index --skip-worktree lib; git update-index --assume-unchanged lib",
+    "version 4": "git update-index --index-version 4 --assume-unchanged lib",
+    "split": "git update-index --split-index; git update-index --skip-worktree lib",
+    "core.ignoreStat": "git config core.ignoreStat true; touch lib; git reset -q --hard",
+}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("how", HIDES)
+def test_an_edit_that_git_is_told_to_overlook_is_handed_in_or_kept(project: Project, how: str, when: str) -> None:
+    project.commit({"lib": "bad\n", "a/b": "1\n", "z": "1\n"})
+    project.gate("grep -q good lib || ! test -e new")
+    hidden = f"{HIDES[how]}; echo good >lib"
+    script = f"echo 1 >new; {hidden if when == 'before' else ':'}; scriptorium submit-pr done"
+    name, result = worked_on(project, script if when == "before" else f"{script}; {hidden}")
+    assert result is Out.SUBMITTED
+
+    landed = merge(project.workspace)
+
+    assert landed == Merged(name, Ended.LANDED if when == "before" else Ended.REOPENED)
+    assert (show(project, "lib"), kept(project, "lib")) == (("good", []) if when == "before" else ("bad", ["good"]))
+
+
 @pytest.mark.parametrize("end", ["exit 0", "exit 1"])
 def test_a_gate_that_removes_its_own_worktree_loses_nothing(project: Project, end: str) -> None:
     assert project.run("health").code == 0

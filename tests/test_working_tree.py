@@ -11,7 +11,7 @@ import pytest
 from scriptorium import git
 from scriptorium.git import GitError
 from scriptorium.repository import Repository
-from scriptorium.working_tree import Checkout, WorkingTree
+from scriptorium.working_tree import Checkout, WorkingTree, staged
 from tests.support import Project, write_script
 
 
@@ -164,6 +164,25 @@ def test_a_git_file_that_an_agent_has_replaced_is_refused_and_leads_nowhere(
             call(WorkingTree(repository, worktree), project.git("rev-parse", "HEAD"))
         assert not trap.with_name("sprung").exists(), name
     assert (project.root / "precious").read_text() == "not in any commit"
+
+
+@pytest.mark.parametrize("version", [2, 3, 4])
+def test_an_index_of_any_version_is_read_as_git_reads_it(project: Project, version: int) -> None:
+    project.commit({f"{'d' * length}/{'x' * length}": "" for length in range(1, 200)})
+    if version == 3:
+        (project.root / "new").touch()
+        project.git("add", "--intent-to-add", "new")
+    project.git("update-index", "--index-version", str(version))
+    index = (project.root / ".git" / "index").read_bytes()
+    assert index[7] == version
+
+    found = [(int.from_bytes(mode), said[:20].hex()) for mode, said in staged(index, 20)]
+
+    lines = [line.split() for line in project.git("ls-files", "--stage").splitlines()]
+    assert found == [(int(line[0], 8), line[1]) for line in lines]
+    for junk in (b"", index[:200], index[:4] + bytes(8) + index[12:]):
+        with pytest.raises(ValueError, match="index"):
+            list(staged(junk, 20))
 
 
 def test_a_link_in_place_of_a_worktree_is_refused_and_leads_nowhere(
