@@ -128,7 +128,7 @@ class GitError(ScriptoriumError):
     """git exited with a status that was not expected."""
 
     def __init__(self, argv: Sequence[str], status: int, stderr: str) -> None:
-        lines = [line for line in stderr.strip().splitlines() if not line.startswith("hint:")]
+        lines = [line for line in stderr.strip().split("\n") if line and not line.startswith("hint:")]
         # "fatal:" and "error:" lines say what is wrong, wherever they stand
         telling = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines
         # a name by chance would make the same failure a new one each time
@@ -274,6 +274,11 @@ def _accepted(argv: Sequence[str], found: tuple[int, bytes, str], accept: Contai
     return found
 
 
+def lines_of(out: bytes) -> list[str]:
+    """Return the lines that git printed; what else ends a line of text, such as U+2028, may be part of a name."""
+    return os.fsdecode(out).split("\n")[:-1]
+
+
 def check_version() -> str:
     """Return git's version, or raise when it is older than needed."""
     text = query("version")[1].decode().strip()
@@ -359,7 +364,7 @@ class ObjectReader:
         if self._process is None:
             argv = ("--git-dir", str(self._git_dir), "cat-file", "--batch")
             self._process = _start(argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
-        self._process.stdin.write(name.encode() + b"\n")
+        self._process.stdin.write(os.fsencode(name) + b"\n")
         self._process.stdin.flush()
         header = self._process.stdout.readline()
         if not header:

@@ -66,6 +66,6 @@ def _is_at_work(checkout: Path) -> bool:
     top = str(checkout.resolve())
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if (process / "comm").read_text().startswith("git") and str((process / "cwd").readlink()) == top:
+            if (process / "comm").read_bytes().startswith(b"git") and str((process / "cwd").readlink()) == top:
                 return True
     return False

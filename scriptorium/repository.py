@@ -17,7 +17,7 @@ from time import time
 from typing import Any, NamedTuple
 
 from scriptorium.errors import ExitCode, ScriptoriumError, is_wanting
-from scriptorium.git import UNWRITABLE, GitError, ObjectReader, check_version, query, run
+from scriptorium.git import UNWRITABLE, GitError, ObjectReader, check_version, lines_of, query, run
 
 MAKING = 60.0
 """Seconds after which a worktree that still has no place was left so by a git that was killed."""
@@ -127,7 +127,7 @@ class Repository:
             "-C", str(start), "rev-parse", "--path-format=absolute", "--is-bare-repository", "--git-common-dir",
             "--git-dir", "--show-toplevel", accept=(0, 128),
         )  # fmt: skip
-        lines = out.decode(errors="surrogateescape").splitlines()
+        lines = lines_of(out)
         if lines[:1] == ["true"]:
             raise ScriptoriumError(f"'{start}' is a bare repository", "run scriptorium in a clone of it")
         if status and len(lines) >= 2:
@@ -147,7 +147,7 @@ class Repository:
         if common.name == ".git":
             return common.parent
         out = run("--git-dir", str(common), "worktree", "list", "--porcelain")[1]
-        return Path(out.decode(errors="surrogateescape").splitlines()[0].removeprefix("worktree "))
+        return Path(lines_of(out)[0].removeprefix("worktree "))
 
     def git(self, *argv: str, data: bytes = b"", accept: Container[int] = (0,)) -> tuple[int, bytes, str]:
         """Run git on the repository itself, in no worktree."""
@@ -195,6 +195,16 @@ class Repository:
         entries = zip(names, lines, strict=False)  # of no lines, the split still makes one name
         return Tree((name, TreeEntry(mode.decode(), name, raw.hex())) for name, (mode, _, raw) in entries)
 
+    def blob(self, commit: str, path: str) -> str:
+        """Return the id of the file that a commit has at a path, or ''; the path may hold any byte."""
+        *directories, name = path.split("/")
+        tree = self.tree(self.tree_of(commit))
+        for directory in directories:
+            entry = tree.get(directory)
+            tree = self.tree(entry.oid) if entry and entry.is_directory else Tree()
+        entry = tree.get(name)
+        return entry.oid if entry and not (entry.is_directory or entry.is_link) else ""
+
     def differences(self, old: str, new: str, prefix: str = "") -> Iterator[Difference]:
         """Yield where two trees, '' for none, differ: directories before what is in them, and without a process."""
         before = self.tree(old) if old else Tree()
@@ -214,10 +224,10 @@ class Repository:
             return "master"
         git_dir = ("--git-dir", str(self.common_dir))
         _, out, _ = query(*git_dir, "for-each-ref", "--format=%(symref:lstrip=3)", "refs/remotes/*/HEAD")
-        for name in (*out.decode().split(), "main"):
-            if self.resolve(f"refs/heads/{name}"):
+        for name in (*lines_of(out), "main"):
+            if name and self.resolve(f"refs/heads/{name}"):
                 return name
-        head = query(*git_dir, "symbolic-ref", "--quiet", "--short", "HEAD", accept=(0, 1))[1].decode().strip()
+        head = next(iter(lines_of(query(*git_dir, "symbolic-ref", "--quiet", "--short", "HEAD", accept=(0, 1))[1])), "")
         # a branch of ours that is checked out to be looked at is none that work lands on
         if (not head or head.startswith("scriptorium/")) and self.resolve("HEAD"):
             raise ScriptoriumError(
@@ -257,7 +267,7 @@ class Repository:
             else f"delete {u.ref} {u.old}"
             for u in updates
         ]
-        stream = "\n".join(["start", *lines, "commit", ""]).encode()
+        stream = os.fsencode("\n".join(["start", *lines, "commit", ""]))
         # the reason lands in the reflog, where people look for what moved their branch
         status, _, err = run(
             "--git-dir", str(self.common_dir), "update-ref", "-m", "scriptorium", "--stdin",
@@ -304,13 +314,13 @@ class Repository:
 
     def refs(self, prefix: str) -> dict[str, str]:
         """Return the refs below a prefix with their object ids."""
-        out = self.git("for-each-ref", "--format=%(objectname) %(refname)", prefix)[1].decode()
-        return {ref: oid for oid, ref in (line.split(" ", 1) for line in out.splitlines())}
+        out = self.git("for-each-ref", "--format=%(objectname) %(refname)", prefix)[1]
+        return {ref: oid for oid, ref in (line.split(" ", 1) for line in lines_of(out))}
 
     def branches_not_in(self, commit: str, prefix: str) -> list[str]:
         """Return the branches with a prefix that hold commits which ``commit`` does not contain."""
         out = self.git("for-each-ref", "--format=%(refname:lstrip=2)", f"--no-merged={commit}", f"refs/heads/{prefix}*")
-        return out[1].decode(errors="surrogateescape").split()
+        return lines_of(out[1])
 
     # -- worktrees ------------------------------------------------------------------------------------
 
@@ -320,7 +330,7 @@ class Repository:
         Read from the HEAD files (gitrepository-layout), because this is asked at every transition
         and a process each would double the cost; a reftable repository is asked by process.
         """
-        wanted = f"ref: refs/heads/{branch}"
+        wanted = os.fsencode(f"ref: refs/heads/{branch}")
         # a bare repository has worktrees, but none of its own
         heads = [] if self.root == self.common_dir else [(self.common_dir / "HEAD", self.root)]
         for directory in (self.common_dir / "worktrees").glob("*"):
@@ -335,12 +345,12 @@ class Repository:
         found = []
         for head, path in heads:
             try:
-                text = head.read_text().strip()
+                text = head.read_bytes().strip()
             except OSError as error:
                 if is_wanting(error):
                     raise
                 continue
-            if text == "ref: refs/heads/.invalid":
+            if text == b"ref: refs/heads/.invalid":
                 return [w.path for w in self.worktrees() if w.branch == branch]
             if text == wanted and path.is_dir():
                 found.append(path)
@@ -351,21 +361,21 @@ class Repository:
         for directory in (self.common_dir, *(self.common_dir / "worktrees").glob("*")):
             for kind in ("rebase-merge", "rebase-apply"):
                 try:
-                    name = (directory / kind / "head-name").read_text().strip()
+                    name = (directory / kind / "head-name").read_bytes().strip()
                 except OSError as error:
                     if is_wanting(error):
                         raise
                     continue
-                if name == f"refs/heads/{branch}":
+                if name == os.fsencode(f"refs/heads/{branch}"):
                     return directory
         return None
 
     def worktrees(self) -> list[Worktree]:
         """Return all worktrees, the main one first."""
-        out = self.git("worktree", "list", "--porcelain")[1].decode(errors="surrogateescape")
+        out = os.fsdecode(self.git("worktree", "list", "--porcelain")[1])
         found = []
-        for block in out.strip().split("\n\n"):
-            facts = dict(line.partition(" ")[::2] for line in block.splitlines())
+        for block in out.strip("\n").split("\n\n"):
+            facts = dict(line.partition(" ")[::2] for line in block.split("\n"))
             branch = facts.get("branch", "").removeprefix("refs/heads/")
             found.append(Worktree(Path(facts["worktree"]), facts.get("HEAD", ""), branch))
         return found

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium.errors import ScriptoriumError
+from scriptorium.git import lines_of
 from scriptorium.plan import ZERO
 from scriptorium.repository import RefUpdate
 from scriptorium.ticket import slug
@@ -78,8 +79,7 @@ def spare(workspace: Workspace, worktree: Path, commit: str, becomes: str = "") 
 def everything(workspace: Workspace) -> list[Kept]:
     """Return all that is kept: the commits by name, then the directories that were set aside."""
     form = "--format=%(objectname)%00%(refname)%00%(contents:subject)"
-    lines = workspace.repository.git("for-each-ref", form, PREFIX)[1].decode(errors="replace").splitlines()
-    commits = [line.split("\0") for line in lines]
+    commits = [line.split("\0") for line in lines_of(workspace.repository.git("for-each-ref", form, PREFIX)[1])]
     top = workspace.paths.plan_worktree.parent
     places = (*top.glob("*"), *top.glob("tickets/*"), *top.glob("ask/*/*"))  # no deeper: there are whole worktrees
     directories = sorted(path for path in places if ASIDE.search(path.name))

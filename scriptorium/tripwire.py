@@ -20,6 +20,7 @@ from pathlib import Path
 from scriptorium import gate, worktrees
 from scriptorium.errors import ScriptoriumError, is_wanting, told
 from scriptorium.gate import Colour
+from scriptorium.git import lines_of
 from scriptorium.plan import REF, Plan
 from scriptorium.repository import Repository
 from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, ticket_path
@@ -77,14 +78,14 @@ def look(repository: Repository) -> Sight:
 
 def refs_in_files(common: Path) -> dict[str, str]:
     """Return HEAD and all refs as their files have them: an object id, or the ref that one stands for."""
-    found = {"HEAD": _read(common / "HEAD").decode(errors="replace").removeprefix("ref: ").strip()}
+    found = {"HEAD": _read(common / "HEAD").decode(errors="surrogateescape").removeprefix("ref: ").strip()}
     for directory, _, names in os.walk(common / "refs"):
         for name in names:
             file = Path(directory, name)
             if text := _read(file).decode(errors="replace").removeprefix("ref: ").strip():
                 found[os.path.relpath(file, common)] = text
     # after the loose ones, or a ref that is packed meanwhile would be in neither
-    for line in _read(common / "packed-refs").decode(errors="surrogateescape").splitlines():
+    for line in _read(common / "packed-refs").decode(errors="surrogateescape").split("\n"):
         oid, _, ref = line.partition(" ")
         if ref and oid[:1] not in "#^":
             found.setdefault(ref, oid)
@@ -94,8 +95,7 @@ def refs_in_files(common: Path) -> dict[str, str]:
 def refs_by_git(repository: Repository) -> dict[str, str]:
     """Return the same by asking git; a detached HEAD is '', wherever it is."""
     out = repository.git("for-each-ref", "--format=%(HEAD) %(objectname) %(refname) %(symref)")[1]
-    lines = [os.fsdecode(line) for line in out.splitlines()]
-    facts = [(line[0], *line[2:].split(" ")) for line in lines]
+    facts = [(line[0], *line[2:].split(" ")) for line in lines_of(out)]
     head = next((ref for mark, _, ref, _ in facts if mark == "*"), "")
     return {"HEAD": head, **{ref: symref or oid for _, oid, ref, symref in facts}}
 

@@ -12,7 +12,7 @@ from stat import S_ISREG
 from typing import NamedTuple
 
 from scriptorium.errors import is_wanting
-from scriptorium.git import GitError, locked_refs, run
+from scriptorium.git import GitError, lines_of, locked_refs, run
 from scriptorium.repository import Repository, TreeEntry
 
 WITH_INDEX = ("-c", "core.fsync=committed,reference,index")
@@ -22,7 +22,9 @@ WITH_INDEX = ("-c", "core.fsync=committed,reference,index")
 STATUS = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty")
 
 # of read-tree, when it has changed nothing
-_IN_THE_WAY = re.compile(r"^error: (?:Entry|Updating|Untracked working tree file) '(.+)' (?:would|not uptodate)", re.M)
+_IN_THE_WAY = re.compile(
+    r"^error: (?:Entry|Updating|Untracked working tree file) '(.+?)' (?:would|not uptodate)", re.M | re.S
+)
 
 INDEX_LOCKED = re.compile(r"Unable to create '.*index\.lock': File exists")
 
@@ -127,7 +129,7 @@ class WorkingTree:
 
     def head(self) -> tuple[str, str]:
         """Return (branch or '', commit); raises GitError when the worktree is broken."""
-        out = self.git("rev-parse", "HEAD", "--symbolic-full-name", "HEAD")[1].decode().split()
+        out = lines_of(self.git("rev-parse", "HEAD", "--symbolic-full-name", "HEAD")[1])
         branch = out[1].removeprefix("refs/heads/") if out[1].startswith("refs/heads/") else ""
         return branch, out[0]
 
@@ -359,14 +361,14 @@ class Checkout:
         written = [path for path in pending if path in files and self._is_written(path, commit, since)]
         for path in written:
             (self.path / path).unlink(missing_ok=True)
-        before = b"".join(os.fsencode(path) + b"\0" for path in written if self.repository.resolve(f"{old}:{path}"))
+        before = b"".join(os.fsencode(path) + b"\0" for path in written if self.repository.blob(old, path))
         if before:  # from the index, which a fast-forward writes when all files are there
             self._git("checkout-index", "--quiet", "-z", "--stdin", data=before)
         return bool(written)
 
     def _is_written(self, path: str, commit: str, since: int) -> bool:
         """Tell whether a file is what git was writing of a commit, be it half; one that is gone was to be written."""
-        file, found = self.path / path, self.repository.objects.read(f"{commit}:{path}")
+        file, found = self.path / path, self.repository.objects.read(self.repository.blob(commit, path))
         try:
             if file.lstat().st_ctime_ns < since or found is None:
                 return False

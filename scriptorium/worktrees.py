@@ -43,9 +43,9 @@ def is_sound(workspace: Workspace, path: Path, branch: str) -> bool:
     """
     try:
         git_dir = WorkingTree(workspace.repository, path).directory()
-        head = (git_dir / "HEAD").read_text().strip()
+        head = (git_dir / "HEAD").read_bytes().strip()
         whole = (git_dir / "commondir").exists() and not _is_half_made(git_dir)
-        return whole and head == f"ref: refs/heads/{branch}"
+        return whole and head == os.fsencode(f"ref: refs/heads/{branch}")
     except (GitError, OSError) as error:
         if isinstance(error, OSError) and is_wanting(error):
             raise
@@ -320,7 +320,7 @@ def revive(workspace: Workspace, ticket: str) -> None:
 def _last_commit(git_dir: Path) -> str:
     """Return the newest commit in the log of a worktree's HEAD, or ''."""
     try:
-        lines = (git_dir / "logs" / "HEAD").read_text(errors="replace").splitlines()
+        lines = (git_dir / "logs" / "HEAD").read_text(errors="replace").split("\n")
     except FileNotFoundError:
         return ""
     words = [word for line in reversed(lines) for word in line.split()[1::-1]]

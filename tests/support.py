@@ -102,7 +102,7 @@ def busy_pids(facts: Path) -> list[int]:
 
 def write_script(path: Path, text: str) -> Path:
     """Write an executable shell script that stops at its first failure."""
-    path.write_text(f"#!/bin/sh\nset -e\n{text}\n")
+    path.write_text(f"#!/bin/sh\nset -e\n{text}\n", errors="surrogateescape")
     path.chmod(0o755)
     return path
 

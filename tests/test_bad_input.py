@@ -122,6 +122,18 @@ def test_detached_head_without_a_branch_that_could_be_master(tmp_path: Path) -> 
     assert project.run("health").out == f"green {project.git('rev-parse', 'trunk')}\n"
 
 
+def test_branch_that_is_no_text(project: Project) -> None:
+    project.init()
+    name = project.ticket("0001")
+    project.git("checkout", "--quiet", "-b", "caf\udce9")
+    assert project.run("assign").code == 0
+    project.agent("echo 1 >made; git checkout --quiet -b \"$(printf 'caf\\351-mine')\"")
+    assert project.run("code").code == 1
+    project.agent("echo 1 >made; scriptorium submit-pr x")
+    assert project.run("assign").code == 0
+    assert project.run("code").out == f"{name}\n"
+
+
 def test_branch_that_does_not_exist(project: Project) -> None:
     project.init()
     project.configure(branch="develop")

@@ -90,7 +90,9 @@ def test_objects_are_read_by_any_name_and_missing_ones_are_none(project: Project
     found = repository.objects.read("master:Makefile")
     assert found is not None
     assert (found.kind, found.data) == ("blob", b"test:\n\t@true\n")
-    for name in ("master:gone", "nothing", "", "two\nlines", "0" * 40):
+    project.commit({"caf\udce9": "text"})
+    assert repository.objects.read("master:caf\udce9") is not None
+    for name in ("master:gone", "nothing", "", "two\nlines", "\udce9", "0" * 40):
         assert repository.objects.read(name) is None
     assert repository.resolve("master") == project.git("rev-parse", "master")
 

@@ -314,6 +314,38 @@ def test_what_a_killed_fast_forward_had_half_written_is_written_anew(project: Pr
     assert not (project.root / ".git" / landing.MARK).exists()
 
 
+@pytest.mark.parametrize("path", ["caf\udce9", "a\nb", "in/a\nb"])
+def test_what_was_half_written_is_found_by_any_name(project: Project, path: str) -> None:
+    project.commit({path: "before\n"})
+    name = project.queued(script=f"echo it is done >'{path}'")
+    begin_landing(project)
+    (project.root / path).write_text("it is")
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert project.git("status", "--porcelain") == ""
+    assert (project.root / path).read_text() == "it is done\n"
+
+
+def test_an_edit_in_the_way_is_told_by_any_name(project: Project) -> None:
+    project.commit({"a\nb": "before\n"})
+    project.queued(script="echo it is done >'a\nb'")
+    (project.root / "a\nb").write_text("precious\n")
+
+    result = project.run("merge")
+
+    assert result[:2] == (1, "")
+    assert f"local changes in '{project.root}' are in the way: 'a" in result.err
+    assert (project.root / "a\nb").read_text() == "precious\n"
+
+
+def test_a_note_of_a_landing_that_is_torn_counts_as_none(project: Project) -> None:
+    name = project.queued()
+    (project.root / ".git" / landing.MARK).write_bytes(os.fsencode(project.root) + b"\n\xff\xfe\n")
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+
 @pytest.mark.parametrize("half", [False, True])
 def test_a_killed_fast_forward_is_taken_back_whatever_becomes_of_its_ticket(project: Project, half: bool) -> None:
     """Even where the state directory is gone, as /tmp is after a reboot."""

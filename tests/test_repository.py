@@ -78,6 +78,15 @@ def test_a_tree_is_read_with_any_name(project: Project, repository: Repository) 
     assert entries["größe.md"] == TreeEntry("100644", "größe.md", repository.resolve(f"{PLAN}:größe.md"))
 
 
+def test_a_file_is_found_by_any_name(project: Project, repository: Repository) -> None:
+    project.commit_plan({"line\nbreak": "1", "caf\udce9/in\u2028it": "2"})
+    commit, text = repository.resolve(PLAN), repository.resolve(f"{PLAN}:caf\udce9/in\u2028it")
+
+    assert repository.blob(commit, "caf\udce9/in\u2028it") == text != ""
+    assert repository.blob(commit, "line\nbreak") not in ("", text)
+    assert {repository.blob(commit, path) for path in ("gone", "gone/in", "caf\udce9", "line\nbreak/in")} == {""}
+
+
 def test_what_is_no_commit_and_no_tree_is_an_error(repository: Repository) -> None:
     blob = repository.resolve("master:Makefile")
     with pytest.raises(ScriptoriumError, match="is not a commit"):
@@ -129,6 +138,18 @@ def test_refs_move_together_or_not_at_all(project: Project, repository: Reposito
     assert repository.resolve("refs/heads/a") == ""
 
 
+def test_refs_of_any_name_are_told_and_moved(project: Project, repository: Repository) -> None:
+    branches = ["x/a\u2028b", "x/a\x85b", "x/caf\udce9"]
+    for branch in branches:
+        project.git("branch", branch)
+    tip = project.git("rev-parse", "master")
+
+    assert repository.refs("refs/heads/x/") == {f"refs/heads/{branch}": tip for branch in branches}
+    assert repository.branches_not_in(repository.resolve(project.commit({"x": "1"})), "x/") == []
+    assert repository.update_refs(*(RefUpdate(f"refs/heads/{branch}", "", tip) for branch in branches))
+    assert repository.refs("refs/heads/x/") == {}
+
+
 def test_a_stream_that_git_refuses_leaves_no_crash_report(project: Project, repository: Repository) -> None:
     with pytest.raises(GitError, match="'git fast-import' failed: fatal: "):
         repository.fast_import(b"what is this\n")
@@ -143,6 +164,19 @@ def test_checkouts_of_a_branch_are_found_wherever_they_are(
 
     repository.add_worktree(tmp_path / "linked", "work", "master")
     assert repository.checkouts("work") == [tmp_path / "linked"]
+
+
+def test_checkouts_are_found_beside_branches_and_heads_that_are_no_text(
+    project: Project, repository: Repository, tmp_path: Path
+) -> None:
+    project.git("worktree", "add", "--quiet", "-b", "caf\udce9", str(tmp_path / "linked"))
+    torn = project.root / ".git" / "worktrees" / "torn"
+    torn.mkdir()
+    (torn / "HEAD").write_bytes(b"\xff")
+    (torn / "gitdir").write_text("/nowhere/.git\n")
+
+    assert repository.checkouts("master") == [project.root]
+    assert repository.checkouts("caf\udce9") == [tmp_path / "linked"]
 
 
 def test_a_checkout_is_found_by_a_relative_path(project: Project, tmp_path: Path, repository: Repository) -> None:

@@ -47,6 +47,13 @@ def test_what_is_kept_is_listed_with_commit_and_subject(project: Project, kept: 
     assert row == {"name": kept, "commit": commit, "subject": "left by a gate", "path": ""}
 
 
+def test_a_subject_with_a_line_separator_is_one_line(project: Project) -> None:
+    commit = project.git("commit-tree", "HEAD^{tree}", "-m", "one\u2028two \x1b[1m")
+    name = rescue.keep(project.workspace, commit, "x", "somebody left it").removeprefix(PREFIX)
+
+    assert project.run("rescue", "list").out.splitlines()[1:] == [f"{name}\t{commit[:12]}\tone two "]
+
+
 def test_restored_work_is_on_a_branch_and_nothing_else_moves(project: Project, kept: str) -> None:
     before, status = project.refs(), project.git("status", "--porcelain", "--branch")
     commit = before[PREFIX + kept]

@@ -7,6 +7,7 @@ import shutil
 
 from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.output import line
 from scriptorium.plan import ZERO
 from scriptorium.records import emit
 from scriptorium.repository import RefUpdate
@@ -56,7 +57,7 @@ def show(kept: list[Kept], *, as_json: bool) -> None:
     else:
         emit("NAME", "WHAT", "SUBJECT")
         for found in kept:
-            emit(found.name, found.commit[:12] or str(found.path), found.subject)
+            emit(found.name, found.commit[:12] or str(found.path), line(found.subject))
 
 
 def find(kept: list[Kept], names: tuple[str, ...]) -> list[Kept]:
