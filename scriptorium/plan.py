@@ -34,7 +34,17 @@ from functools import cached_property
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import IDENTITY
 from scriptorium.repository import RefUpdate, Repository, Tree
-from scriptorium.ticket import ID_IN_LIST, QueueItem, State, Ticket, parse_item, parse_ticket, ticket_id, ticket_path
+from scriptorium.ticket import (
+    ID_IN_LIST,
+    QueueItem,
+    State,
+    Ticket,
+    area_problem,
+    parse_item,
+    parse_ticket,
+    ticket_id,
+    ticket_path,
+)
 from scriptorium.working_tree import Checkout
 
 BRANCH = "scriptorium/plan"
@@ -188,12 +198,12 @@ class Plan:
     @property
     def areas(self) -> dict[str, str]:
         """The areas with the ids of their content."""
-        return {name: self.blob(f"areas/{name}.md") for name in self.names("areas")}
+        return {name: self.blob(f"areas/{name}.md") for name in self.names("areas") if not area_problem(name)}
 
     @property
     def planned(self) -> dict[str, str]:
         """What was last planned from: path to content id, for ``spec.md`` and each area."""
-        lines = self.read(PLANNED).decode(errors="replace").splitlines()
+        lines = self.read(PLANNED).decode(errors="surrogateescape").split("\n")
         return {path: oid for oid, _, path in (line.partition(" ") for line in lines if path_ok(line))}
 
     def with_planned(self, changes: Mapping[str, str]) -> bytes:

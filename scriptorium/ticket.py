@@ -31,7 +31,7 @@ BRANCH_PREFIX = "scriptorium/ticket-"
 _ID = r"(\d{1,18})(?:-|$)"  # more digits are no number that anybody has given out
 ID_IN_LIST = r"(?:^|\0)(\d{1,18})(?=-|\0|$)"
 
-_UNFIT = re.compile(r"[\0-\x1f\x7f-\x9f\ud800-\udc7f\udd00-\udfff]")
+_UNFIT = re.compile(r"[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udc7f\udd00-\udfff]")
 """What no name may hold; bytes that are no text come as half characters in between."""
 
 TITLE_MOST = 300
@@ -75,6 +75,11 @@ def name_problem(name: str) -> str:
     if not name or name.startswith(".") or "/" in name:
         return "its name is none that a file should have"
     return "its name is too long" if len(os.fsencode(name)) > NAME_MOST else ""
+
+
+def area_problem(name: str) -> str:
+    """Return why a name cannot be that of an area, '' when it can; it stands in the front matter of tickets."""
+    return name_problem(name) or ("its name is no text" if re.search(r"[\udc80-\udcff]", name) else "")
 
 
 def branch_of(name: str) -> str:

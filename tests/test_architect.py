@@ -90,6 +90,17 @@ def test_edits_outside_areas_are_refused_but_kept(project: Project) -> None:
     assert project.git("show", f"{kept}:tickets/open/0001-x.md") == "x"
 
 
+@pytest.mark.parametrize("name", ["caf\udce9", "a\u2028b", "a\nb"])
+def test_area_whose_name_no_ticket_can_hold_is_refused_but_kept(project: Project, name: str) -> None:
+    project.agent(f"echo '# Core' > areas/core.md; echo mine > 'areas/{name}.md'")
+
+    result = project.run("architect")
+
+    assert (result.code, result.out) == (0, "core\n")
+    (kept,) = project.refs("refs/scriptorium/rescue/")
+    assert project.git("show", f"{kept}:areas/{name}.md") == "mine"
+
+
 def test_area_edited_by_a_person_meanwhile_stays_theirs(project: Project) -> None:
     stream = (
         f"commit refs/heads/{PLAN}\\ncommitter Person <p@example.com> 1700000000 +0000\\ndata 0\\n"

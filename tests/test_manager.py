@@ -114,6 +114,17 @@ def test_dependencies_in_the_original_s_form_are_resolved_as_well(project: Proje
     assert tickets["0004-third"] == text.format("0002")
 
 
+@pytest.mark.parametrize("name", ["caf\udce9", "a\u2028b", "a\nb"])
+def test_area_whose_name_no_ticket_can_hold_is_left_out_and_told_by_fsck(project: Project, name: str) -> None:
+    project.commit_plan({f"areas/{name}.md": "# Odd\n"})
+    project.agent(COUNTS + "test ! -e ../again; touch ../again")
+
+    assert project.run("manager").code == 0
+
+    assert runs(project) == ["core"]
+    assert "is no area: its name " in project.run("fsck").out
+
+
 @pytest.mark.parametrize("text", ["# Do it\n", "---\npriority: 3\n---\n# Do it\n", "---\narea:\n---\n# Do it\n"])
 def test_area_is_filled_in(project: Project, text: str) -> None:
     writes(project, it=text)

@@ -16,7 +16,7 @@ from scriptorium.plan import PLANNED, Change, Plan
 from scriptorium.prompts import prompt
 from scriptorium.records import emit
 from scriptorium.submission import Tools
-from scriptorium.ticket import State, Ticket, TicketError, name_problem
+from scriptorium.ticket import State, Ticket, TicketError, area_problem
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def architect(workspace: Workspace, endpoint: Endpoint | None = None) -> list[st
 
 def _may_write(path: str) -> bool:
     found = re.fullmatch(r"areas/([^/.][^/]*)\.md", path, re.DOTALL)
-    return found is not None and not name_problem(found[1])
+    return found is not None and not area_problem(found[1])
 
 
 def _tools(_base: Plan, worktree: Path) -> Tools:

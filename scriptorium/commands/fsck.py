@@ -10,7 +10,7 @@ from scriptorium.commands.assign import open_problems, unreadable
 from scriptorium.errors import ExitCode
 from scriptorium.history import Finding, Level, Place, check_history, read_history
 from scriptorium.plan import ACTIVE, PENDING, Plan
-from scriptorium.ticket import BRANCH_PREFIX, State, is_of_ticket, parse_item, ticket_id
+from scriptorium.ticket import BRANCH_PREFIX, State, area_problem, is_of_ticket, parse_item, ticket_id
 from scriptorium.workspace import Workspace
 
 
@@ -39,6 +39,7 @@ def fsck(workspace: Workspace) -> list[Finding]:
     unmerged = workspace.repository.branches_not_in(workspace.master_commit(), BRANCH_PREFIX)
     return [
         *check_tickets(plan),
+        *check_areas(plan),
         *check_queue(plan),
         *check_branches(plan, unmerged, workspace.master),
         *check_history(read_history(workspace.repository, plan.commit)),
@@ -60,6 +61,12 @@ def check_tickets(plan: Plan) -> list[Finding]:
             findings.append(Finding(Level.ERROR, found[-1].name, f"its id is in more than one place: {where}"))
     problems = [*open_problems(plan), *unreadable(plan, State.IN_PROGRESS), *unreadable(plan, State.STUCK)]
     return findings + [Finding(Level.ERROR, problem.ticket, problem.why) for problem in problems]
+
+
+def check_areas(plan: Plan) -> list[Finding]:
+    """Return the areas that nothing can be planned from. Pure."""
+    problems = {f"areas/{name}.md": area_problem(name) for name in plan.names("areas")}
+    return [Finding(Level.WARNING, path, f"is no area: {why}") for path, why in problems.items() if why]
 
 
 def check_queue(plan: Plan) -> list[Finding]:
