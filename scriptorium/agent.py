@@ -109,7 +109,7 @@ def launcher(workspace: Workspace) -> Path:
     text = f'#!/bin/sh\nexec {quote(sys.executable)} -P -c {quote(start)} "$@"\n'
     directory = workspace.paths.ensure(workspace.paths.home / "bin")
     program = directory / "scriptorium"
-    if not program.exists() or program.read_text() != text:
+    if not program.exists() or program.read_text(errors="surrogateescape") != text:
         replace_file(program, text, 0o700)
     return directory
 

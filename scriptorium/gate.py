@@ -53,7 +53,7 @@ def recall(workspace: Workspace, tree: str) -> Colour:
     """Return what is known of a tree."""
     file = _file(workspace, tree)
     try:
-        colour = file.read_text().partition("\n")[0]
+        colour = file.read_text(errors="replace").partition("\n")[0]
         age = time.time() - file.stat().st_mtime
     except OSError:
         return Colour.UNKNOWN
@@ -66,7 +66,7 @@ def recall(workspace: Workspace, tree: str) -> Colour:
 def recall_log(workspace: Workspace, tree: str) -> str:
     """Return where the output of the run is that gave the answer for a tree, or ''."""
     try:
-        return _file(workspace, tree).read_text().partition("\n")[2]
+        return _file(workspace, tree).read_text(errors="surrogateescape").partition("\n")[2]
     except OSError:
         return ""
 

@@ -138,3 +138,11 @@ def test_an_answer_that_makes_no_sense_is_asked_again(project: Project) -> None:
     answer(project).write_text("gre")
 
     assert gate.recall(project.workspace, TREE) is Colour.UNKNOWN
+
+
+def test_an_answer_that_is_torn_tells_what_it_still_can(project: Project) -> None:
+    gate.remember(project.workspace, TREE, green=True)
+    answer(project).write_bytes(b"green\n/caf\xc3")
+    assert gate.recall(project.workspace, TREE) is Colour.GREEN
+    answer(project).write_bytes(b"gr\xc3")
+    assert gate.recall(project.workspace, TREE) is Colour.UNKNOWN

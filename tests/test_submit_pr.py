@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from scriptorium import agent
 from scriptorium.errors import ScriptoriumError
 from scriptorium.submission import LINE_LIMIT, SubmitServer, discard_stale
 from scriptorium.submit_client import SubmitError, socket_name, submit
@@ -160,3 +161,13 @@ def test_sockets_of_killed_runs_are_discarded_and_those_in_use_are_not(tmp_path:
 
         assert [path.name for path in tmp_path.glob("*.sock")] == [socket_name(server.token)]
         until(lambda: submit(str(tmp_path), server.token, "submit_pr", {"summary": "x"}) == "X")
+
+
+def test_a_program_for_agents_that_is_torn_is_written_anew(project: Project) -> None:
+    program = agent.launcher(project.workspace) / "scriptorium"
+    whole = program.read_bytes()
+    program.write_bytes(b"#!/bin/sh\nexec \xc3")
+
+    agent.launcher(project.workspace)
+
+    assert program.read_bytes() == whole
