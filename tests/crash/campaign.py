@@ -53,6 +53,7 @@ class Bench:
         self.flow = Flow(base, library, checked_out=checked_out)
         trace, steps = base.with_name(f"{base.name}.trace"), base.with_name(f"{base.name}.steps")
         steps.mkdir()
+        before = compare.look(self.flow)
         self.flow.reset()  # as before each kill: copied files are no longer those that the index knows
         ended = self.flow.traced(trace, steps)
         assert ended.status == 0, ended.out
@@ -66,6 +67,8 @@ class Bench:
         }
         """What each git does, by the point at which it dies before it does so."""
         self.clean: Ending = compare.look(self.flow)
+        undue = compare.undue(before, self.clean)
+        assert not undue, undue
         self.calls = self.flow.calls
 
     def killed_at(self, point: str) -> bool:

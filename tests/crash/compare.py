@@ -16,6 +16,8 @@ from tests.support import until
 
 RESCUE = "refs/scriptorium/rescue/"
 
+INDEX = "index: "
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -60,6 +62,32 @@ class Ending:
         return found + [
             f"only a rescue ref has '{path}'" for oid, path in self.kept.items() if oid not in other.objects
         ]
+
+
+LANDED = ("song", "first-is-new", "second-is-new")
+"""The files that the tickets change."""
+
+AS_TOLD = {
+    "attempts": {"0001-first": "gate conflict"},
+    "landings": ["0002-second", "0001-first"],
+    "queue": [],
+    "findings": [],
+    "running": [],
+    "kept": {},
+}
+"""What the flow is made for."""
+
+
+def undue(before: Ending, clean: Ending) -> list[str]:
+    """Return, in words, what is wrong with the undisturbed end itself: what always goes is missed by no comparison."""
+    found: list[tuple[str, object, object]] = [(name, getattr(clean, name), told) for name, told in AS_TOLD.items()]
+    found.append(("theirs", _not_landed(clean.theirs), _not_landed(before.theirs)))
+    found.append(("refs", clean.refs, before.refs))
+    return [f"{name}: {_told(mine, wanted)}" for name, mine, wanted in found if mine != wanted]
+
+
+def _not_landed(theirs: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: data for name, data in theirs.items() if name.removeprefix(INDEX) not in LANDED}
 
 
 def _told(mine: object, wanted: object) -> str:
@@ -112,11 +140,11 @@ def _theirs(flow: Flow) -> dict[str, bytes]:
     git = [root / ".git" / name for name in ("config", "HEAD", "info/exclude", "refs/stash")]
     asked = {
         "status": project.git("status", "--porcelain"),
-        "index": project.git("ls-files", "--stage"),
         "hooks": " ".join(sorted(file.name for file in (root / ".git" / "hooks").iterdir())),
         "stash": project.git("stash", "list"),
+        **{f"{INDEX}{line.partition(chr(9))[2]}": line for line in project.git("ls-files", "--stage").splitlines()},
     }
-    return {str(file.relative_to(root)): file.read_bytes() for file in (*files, *git)} | {
+    return {str(file.relative_to(root)): file.read_bytes() for file in (*files, *git) if file.exists()} | {
         name: text.encode() for name, text in asked.items()
     }
 
