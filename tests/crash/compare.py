@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections import Counter
@@ -18,6 +19,9 @@ RESCUE = "refs/scriptorium/rescue/"
 
 INDEX = "index: "
 
+OWN = re.compile(r"attempt-\d+")
+"""A file that one attempt alone writes."""
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -25,16 +29,23 @@ class Ending:
 
     tickets: dict[str, str]
     """The state of each."""
+    texts: dict[str, str]
+    """What each says, the notes of its attempts included."""
     attempts: dict[str, str]
     """By ticket, how its attempts came out that counted."""
     landings: list[str]
     """The tickets in the order of their becoming done."""
     queue: list[str]
-    areas: list[str]
-    master: str
+    areas: dict[str, str]
+    """What they say, the spec, and what was planned from."""
+    master: dict[str, str]
     """The tree."""
     moves_of_master: int
     """In its reflog, so that nothing has landed twice."""
+    backward: list[str]
+    """The moves of master that are no fast-forward."""
+    lost: list[str]
+    """The files that an attempt alone has written and that are nowhere any more."""
     refs: dict[str, str]
     """All but rescue refs; of our own branches only the names."""
     theirs: dict[str, bytes]
@@ -64,13 +75,15 @@ class Ending:
         ]
 
 
-LANDED = ("song", "first-is-new", "second-is-new")
+LANDED = tuple(f"{where}{name}" for where in (INDEX, "project/") for name in ("song", "first-is-new", "second-is-new"))
 """The files that the tickets change."""
 
 AS_TOLD = {
     "attempts": {"0001-first": "gate conflict"},
     "landings": ["0002-second", "0001-first"],
     "queue": [],
+    "backward": [],
+    "lost": [],
     "findings": [],
     "running": [],
     "kept": {},
@@ -87,7 +100,7 @@ def undue(before: Ending, clean: Ending) -> list[str]:
 
 
 def _not_landed(theirs: dict[str, bytes]) -> dict[str, bytes]:
-    return {name: data for name, data in theirs.items() if name.removeprefix(INDEX) not in LANDED}
+    return {name: data for name, data in theirs.items() if name not in LANDED}
 
 
 def _told(mine: object, wanted: object) -> str:
@@ -104,6 +117,8 @@ def look(flow: Flow) -> Ending:
     project, workspace = flow.project, flow.workspace
     running = _running(flow)
     plan = workspace.plan.snapshot()
+    areas = [f"areas/{name}.md" for name in plan.areas]
+    states: dict[str, str] = {name: state for state in State for name in plan.tickets(state)}
     told = project.git("log", "--reverse", "--format=%(trailers:key=Ticket,valueonly,separator=) "
                        "%(trailers:key=Move,valueonly,separator=) %(trailers:key=Cause,valueonly,separator=)",
                        "scriptorium/plan").splitlines()  # fmt: skip
@@ -111,14 +126,17 @@ def look(flow: Flow) -> Ending:
     causes = [(ticket, move.rpartition(" ")[2]) for ticket, move in moves if "in-progress -> open" in move]
     refs = project.refs()
     return Ending(
-        tickets={name: state for state in State for name in plan.tickets(state)},
+        tickets=states,
+        texts={name: plan.read(f"tickets/{state}/{name}.md").decode() for name, state in states.items()},
         attempts={name: " ".join(cause for ticket, cause in causes if ticket == name) for name, _ in causes},
         landings=[ticket for ticket, move in moves if move.startswith("in-progress -> done")],
         queue=[item.ticket for item in plan.queue()],
-        areas=sorted(plan.areas),
-        master=project.git("rev-parse", "master^{tree}"),
+        areas={name: plan.read(name).decode() for name in (*areas, "spec.md", "planned")},
+        master=_by_path(project.git("ls-tree", "-r", "master")),
         # a move that is noted and then not made, as git was killed in between, is noted again
         moves_of_master=len(set(project.git("reflog", "show", "--format=%H", "master").splitlines())),
+        backward=list(_backward(flow)),
+        lost=list(_lost(flow)),
         refs={ref: "" if _ours(ref) else oid for ref, oid in refs.items() if not ref.startswith(RESCUE)},
         theirs=_theirs(flow),
         git_directory=set(_git_leftovers(project.root / ".git")),
@@ -130,21 +148,48 @@ def look(flow: Flow) -> Ending:
     )
 
 
+def _by_path(listed: str) -> dict[str, str]:
+    """Return lines of git's by the paths at their ends, without files of single attempts: there may be more of them."""
+    by_path = ((line.rpartition("\t")[2], line) for line in listed.splitlines())
+    return {path: line for path, line in by_path if not OWN.fullmatch(path)}
+
+
+def _backward(flow: Flow) -> Iterator[str]:
+    """Yield the moves of master that have left something behind."""
+    reflog = flow.project.root / ".git/logs/refs/heads/master"
+    noted = reflog.read_text().splitlines() if reflog.exists() else []  # a loss of power may take it
+    for line in noted:
+        old, new = line.split()[:2]
+        if old.strip("0") and flow.project.git("merge-base", old, new) != old:
+            yield f"{old} -> {new}"
+
+
+def _lost(flow: Flow) -> Iterator[str]:
+    """Yield what an attempt has noted that neither a ref reaches nor a directory of ours holds."""
+    reached = set(flow.project.git("rev-list", "--objects", "--no-object-names", "--all").split())
+    for name in flow.written:
+        data = f"{name}\n".encode()
+        oid = hashlib.sha1(b"blob %d\0%b" % (len(data), data), usedforsecurity=False).hexdigest()
+        if oid not in reached and data not in map(Path.read_bytes, flow.project.paths.home.rglob(name)):
+            yield name
+
+
 def _ours(ref: str) -> bool:
     return ref == "refs/heads/master" or ref.startswith("refs/heads/scriptorium/")
 
 
 def _theirs(flow: Flow) -> dict[str, bytes]:
     project, root = flow.project, flow.project.root
-    files = [file for file in root.rglob("*") if file.is_file() and ".git" not in file.relative_to(root).parts]
-    git = [root / ".git" / name for name in ("config", "HEAD", "info/exclude", "refs/stash")]
+    files = [file for file in root.rglob("*") if ".git" not in file.relative_to(root).parts]
+    files += [root / ".git" / name for name in ("config", "HEAD", "info/exclude", "refs/stash")]
+    files += [*(root / ".git" / "hooks").iterdir(), flow.base / "home" / ".gitconfig"]
     asked = {
         "status": project.git("status", "--porcelain"),
-        "hooks": " ".join(sorted(file.name for file in (root / ".git" / "hooks").iterdir())),
         "stash": project.git("stash", "list"),
-        **{f"{INDEX}{line.partition(chr(9))[2]}": line for line in project.git("ls-files", "--stage").splitlines()},
+        **{f"{INDEX}{path}": line for path, line in _by_path(project.git("ls-files", "--stage")).items()},
     }
-    return {str(file.relative_to(root)): file.read_bytes() for file in (*files, *git) if file.exists()} | {
+    read = {str(file.relative_to(flow.base)): file.read_bytes() for file in files if file.is_file()}
+    return {name: data for name, data in read.items() if not OWN.search(name)} | {
         name: text.encode() for name, text in asked.items()
     }
 
@@ -174,10 +219,10 @@ def _kept(flow: Flow, rescued: list[str]) -> dict[str, str]:
     git = flow.project.git
     known = set(git("rev-list", "--objects", "--no-object-names", "master", "scriptorium/plan").split())
     found = {}
-    for commit in rescued:
-        for line in git("diff-tree", "-r", f"{commit}^", commit).splitlines():
-            oid, path = line.split()[3], line.rpartition("\t")[2]
-            if oid.strip("0") and oid not in known and "<<<<<<< " not in git("cat-file", "blob", oid):
+    for commit in git("rev-list", *rescued, "--not", "master", "scriptorium/plan").split():
+        for line in git("ls-tree", "-r", commit).splitlines():
+            oid, path = line.split()[2], line.rpartition("\t")[2]
+            if oid not in known and not OWN.fullmatch(path) and "<<<<<<< " not in git("cat-file", "blob", oid):
                 found[oid] = path
     return found
 

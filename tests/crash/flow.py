@@ -2,7 +2,7 @@
 
 The first ticket fails its gate, and then conflicts with the second, which its agent has assigned meanwhile as
 a person would from a shell. The agent decides what to do by what it finds, so that its attempts can be begun
-anew.
+anew. What it makes again tells nobody whether the first was lost, so each attempt leaves a file of its own as well.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ INSIDE = f"{Path(__file__).with_name('inside')}{os.pathsep}{CHECKOUT}"
 AGENT = r"""
 echo "$SCRIPTORIUM_ROLE $SCRIPTORIUM_TICKET" >>"$FACTS/calls"
 asked=$(cat)
+if [ "$SCRIPTORIUM_ROLE" = coding ]; then
+    own=attempt-$(wc -l <"$FACTS/calls"); echo "$own" >"$own"; echo "$own" >>"$FACTS/written"
+fi
 case "$SCRIPTORIUM_ROLE $SCRIPTORIUM_TICKET" in
 architect*)
     printf '# Core\n\nA song of three lines.\n' >areas/core.md
@@ -177,6 +180,12 @@ class Flow:
             "CRASH_LIBRARY": str(self.library),
             **env,
         }
+
+    @property
+    def written(self) -> list[str]:
+        """The files that each attempt alone has written, with their own names in them."""
+        file = self.base / "facts" / "written"
+        return file.read_text().splitlines() if file.exists() else []
 
     @property
     def calls(self) -> list[str]:

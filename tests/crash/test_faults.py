@@ -23,7 +23,7 @@ OPENS = ("ENOSPC", "EIO", "EROFS", "EMFILE")
 WRITES = ("ENOSPC", "EIO")
 CHANGES = ("ENOSPC", "EIO", "EROFS")
 
-OF_THE_ORDER = ("attempts:", "landings:", "called again:")
+OF_THE_ORDER = ("attempts:", "texts:", "landings:", "called again:")
 """What differs when an agent has to be called once more, or the other ticket has its turn first."""
 
 LINES_MOST = 80

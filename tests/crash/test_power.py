@@ -45,7 +45,8 @@ def lose_power(bench: Bench, choice: str) -> Outcome:
         return Outcome(choice, False)
     wrong = unsound(bench.flow.project.root)
     if not wrong:
-        wrong = [one for one in bench.judge() if not one.startswith(OF_CACHES)]
+        with_the_state = ("lost:",) if what == "state" else ()  # what was neither committed nor handed in
+        wrong = [one for one in bench.judge() if not one.startswith(OF_CACHES + with_the_state)]
     return Outcome(choice, True, (*wrong, f"lost: {lost}") if wrong else ())
 
 
