@@ -194,10 +194,13 @@ def _theirs(flow: Flow) -> dict[str, bytes]:
     }
 
 
+LEFT = re.compile(r"worktrees/[^/]+$|scriptorium|fast_import_crash|(MERGE|REBASE|AUTO)_")
+
+
 def _git_leftovers(git: Path) -> Iterator[str]:
     for file in git.rglob("*"):
         name = str(file.relative_to(git))
-        if name.endswith(".lock") or re.match(r"worktrees/[^/]+$|fast_import_crash|(MERGE|REBASE|AUTO)_", name):
+        if name.endswith(".lock") or LEFT.match(name):
             yield name
 
 

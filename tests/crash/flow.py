@@ -169,7 +169,7 @@ class Flow:
 
     def without(self, function: str) -> Ended:
         """Run the flow to its end with a function of the product taken out of it, ``module:name``."""
-        return self.run({"PYTHONPATH": INSIDE, "CRASH_BREAK": function}, LIMIT / 6)  # it may never come to its end
+        return self.run({"PYTHONPATH": INSIDE, "CRASH_BREAK": function}, LIMIT * 2)  # it may wait for what nobody mends
 
     def _watched(self, **env: str) -> Mapping[str, str]:
         for file in self.base.glob("*.count"):
