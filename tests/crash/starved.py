@@ -7,8 +7,11 @@ want in a line or two, end, and leave everything sound; with the want gone it ha
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +20,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from scriptorium.git import scrub_environment
-from tests.crash.test_faults import ill_taken
+from tests.crash.test_faults import ill_taken, unsound
 from tests.support import Project, Result, sealed
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000  # <linux/sched.h>
@@ -88,6 +91,14 @@ WANTS: dict[str, Callable[[Path, int], AbstractContextManager[str]]] = {
 }  # fmt: skip
 
 
+ERRORS = {"full": "ENOSPC", "read-only": "EROFS", "few-files": "EMFILE", "short-files": "EFBIG"}
+
+KILLED = f"exit -{signal.SIGXFSZ.value}"
+
+TELLING = re.compile(r"(?m)^.*\[(?:ERROR|WARN)\].*|^(?:scriptorium|hint): .*|^.*could not be handed in.*")
+TOLD_MOST = 6
+
+
 def run(project: Project, limit: str = "") -> tuple[Result, float]:
     """Run the flow, perhaps with a limit of the shell's, and return how it came out and the seconds that took."""
     started = time.monotonic()
@@ -115,6 +126,16 @@ def furnish(base: Path, where: str) -> Project:
     return project
 
 
+def ill_told(result: Result, want: str) -> list[str]:
+    """Return what is wrong with how the flow has taken a want, of which it has to speak in a few lines."""
+    out = result.out + result.err
+    told = TELLING.findall(out)
+    wrong = [f"{len(told)} lines tell: {told}"] if not 1 <= len(told) <= TOLD_MOST else []
+    wrong += [] if result.code else ["exit code 0"]
+    killed = want == "short-files" and KILLED in out  # the system kills a git that writes on, and says no more of it
+    return wrong + ill_taken(result.code, f"{out}{os.strerror(errno.EFBIG) if killed else ''}", ERRORS[want])
+
+
 def taken_up(project: Project) -> list[str]:
     """Run the flow again with all it needs, and return what is wrong with its end."""
     result, _ = run(project)
@@ -139,8 +160,7 @@ def main() -> None:
     project.run("health")  # so that the state is there
     with WANTS[want](base / where, amount) as limit:
         starved, seconds = run(project, limit)
-    wrong = ill_taken(starved.code, starved.out + starved.err)
-    wrong += taken_up(project)
+    wrong = [*ill_told(starved, want), *unsound(project), *taken_up(project)]
     counted = sum("reopen" in line for line in project.plan_log())
     last = (starved.out + starved.err).strip().splitlines()[-3:]
     case = f"{where} {want} {amount}"

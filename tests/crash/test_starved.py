@@ -11,15 +11,16 @@ import pytest
 from tests.support import CHECKOUT
 
 WANTS = {
-    "full": (0, 40),
-    "read-only": (0,),
-    "few-files": (9, 15, 24),
-    "short-files": (0, 8),
+    ("repository", "full"): (0, 20, 40),
+    ("repository", "read-only"): (0,),
+    ("repository", "few-files"): (9, 15, 24),
+    ("repository", "short-files"): (0, 2),
+    ("state", "full"): (0, 20),
+    ("state", "read-only"): (0,),
 }
 """KiB of room, files that may be open, blocks of 512 bytes in a file; more than the most is no want."""
 
-CASES = [(where, want, amount) for where in ("repository", "state") for want in WANTS for amount in WANTS[want]
-         if where == "repository" or want in ("full", "read-only")]  # fmt: skip
+CASES = [(where, want, amount) for (where, want), amounts in WANTS.items() for amount in amounts]
 
 
 @pytest.mark.parametrize(("where", "want", "amount"), CASES)
