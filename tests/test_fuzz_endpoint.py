@@ -97,7 +97,7 @@ def test_calls_of_any_form_are_taken_or_refused_in_words(sockets: Path, run: Sub
 def test_a_caller_that_is_slow_or_silent_keeps_nobody_waiting(
     sockets: Path, run: SubmitServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submission, "CALL_SECONDS", 2.0)
+    monkeypatch.setattr(submission, "CALL_SECONDS", 6.0)
     handle = os.open(sockets, os.O_RDONLY)
     silent = [socket.socket(socket.AF_UNIX) for _ in range(40)]
     for client in silent:
@@ -105,10 +105,10 @@ def test_a_caller_that_is_slow_or_silent_keeps_nobody_waiting(
         client.sendall(b'{"token": ')
     began = time.monotonic()
     assert still_taken(sockets, run)
-    assert time.monotonic() - began < 1.9
+    assert time.monotonic() - began < 5
 
     dripping = silent[0]
-    assert until(lambda: is_hung_up(dripping), 20)  # however often it says a little more
+    assert until(lambda: is_hung_up(dripping), 60)  # however often it says a little more
     for client in silent:
         client.close()
     os.close(handle)

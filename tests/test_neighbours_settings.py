@@ -161,7 +161,7 @@ def test_an_agent_whose_commit_a_hook_refuses_hands_in_all_the_same(project: Pro
 
 def test_an_agent_that_hangs_in_a_hook_is_ended_and_its_work_is_committed(project: Project) -> None:
     write_script(project.root / ".git" / "hooks" / "pre-commit", "exec sleep 600")
-    project.configure(timeouts={"no_output": 0.5})
+    project.configure(timeouts={"no_output": 5})
     name, _ = worked_on(project, "echo 1 >file; git add file; git commit --quiet --message One")
     assert show(project, "file", "scriptorium/ticket-0001") == "1"
 

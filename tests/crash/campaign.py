@@ -13,7 +13,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +77,7 @@ class Bench:
             self.flow.reset()
             if self.flow.broken_off(point).status == -9 and self._was_at(point):
                 return True
+            compare.running(self.flow)  # or an agent that was not killed with it writes into the next try
         return False
 
     def _was_at(self, point: str) -> bool:
@@ -89,7 +90,8 @@ class Bench:
         home, git_directory = self.flow.project.paths.home, self.flow.project.root / ".git"
         half_made = git_directory.glob("worktrees/*/locked")
         for file in [*home.rglob(f"*{DRAFT}"), *git_directory.rglob("*.lock"), *half_made]:
-            os.utime(file, (0, 0))
+            with suppress(FileNotFoundError):  # processes of the flow may be ending
+                os.utime(file, (0, 0))
 
     def judge(self, more_calls: int = 1, without: str = "") -> list[str]:
         """Return what is wrong when the flow as it stands is taken up again, and agents called so much more often.

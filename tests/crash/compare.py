@@ -115,7 +115,7 @@ def _told(mine: object, wanted: object) -> str:
 def look(flow: Flow) -> Ending:
     """Look at everything after a flow has come to its end and nothing of it runs any more."""
     project, workspace = flow.project, flow.workspace
-    running = _running(flow)
+    still = running(flow)
     plan = workspace.plan.snapshot()
     areas = [f"areas/{name}.md" for name in plan.areas]
     states: dict[str, str] = {name: state for state in State for name in plan.tickets(state)}
@@ -142,7 +142,7 @@ def look(flow: Flow) -> Ending:
         git_directory=set(_git_leftovers(project.root / ".git")),
         state_directory=set(_state(flow)),
         findings=[str(finding) for finding in fsck(workspace)] + project.git("fsck", "--no-dangling").splitlines(),
-        running=running,
+        running=still,
         kept=_kept(flow, [oid for ref, oid in refs.items() if ref.startswith(RESCUE)]),
         objects=frozenset(project.git("cat-file", "--batch-all-objects", "--batch-check=%(objectname)").split()),
     )
@@ -230,7 +230,7 @@ def _kept(flow: Flow, rescued: list[str]) -> dict[str, str]:
     return found
 
 
-def _running(flow: Flow) -> list[str]:
+def running(flow: Flow) -> list[str]:
     """Return the processes of the flow that go on for longer than a watchdog needs."""
     try:
         until(lambda: not list(_processes(flow)), 10)

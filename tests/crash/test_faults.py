@@ -16,6 +16,7 @@ from pathlib import Path
 from scriptorium.errors import ExitCode
 from tests import figures
 from tests.chance import chance
+from tests.crash import compare
 from tests.crash.campaign import ALL, TRIES, Bench, Campaign, Outcome, kinds
 from tests.crash.points import steps_file
 from tests.support import Project
@@ -68,6 +69,7 @@ def fail(bench: Bench, fault: str) -> Outcome:
         if reached(bench, point):
             wrong = [*ill_taken(ended.status, ended.out, name), *unsound(bench.flow.project)]
             return Outcome(fault, True, (*wrong, *_judge(bench, point, ended.out)))
+        compare.running(bench.flow)  # until nothing of it writes any more
     return Outcome(fault, False)
 
 

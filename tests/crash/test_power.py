@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests import figures
 from tests.chance import chance
-from tests.crash import power
+from tests.crash import compare, power
 from tests.crash.campaign import ALL, TRIES, Bench, Campaign, Outcome, moments
 
 TAKEN = 1 if ALL else 24
@@ -57,6 +57,7 @@ def _lost_at(bench: Bench, point: str, *, state: bool) -> list[str] | None:
     before = {power.stamp(file) for file in power.files(flow.project.root)}
     with told(bench) as file:
         ended = flow.broken_off(point)
+    compare.running(flow)  # what an agent still writes would be neither lost nor kept
     return power.lose(flow, before, file.read_text(), state=state) if ended.status == -9 else None
 
 
