@@ -398,6 +398,17 @@ class Repository:
         """Remove a worktree whose work is kept elsewhere; what it still holds is gone."""
         self.git("worktree", "remove", "--force", "--force", str(path))
 
+    def remove_clean_worktree(self, path: Path) -> bool:
+        """Remove a worktree that git finds clean; False, and nothing changed, where it does not."""
+        whole = ("-c", "status.showUntrackedFiles=all")
+        try:
+            self.git(*whole, "worktree", "remove", str(path))
+        except GitError as error:
+            if not re.search(r"contains modified or untracked files|containing submodules", error.stderr):
+                raise
+            return False
+        return True
+
     def repair_worktrees(self) -> None:
         """Write the .git files of worktrees anew that have lost them."""
         self.git("worktree", "repair", accept=(0, 1))

@@ -21,6 +21,9 @@ WITH_INDEX = ("-c", "core.fsync=committed,reference,index")
 # 'dirty': git would start itself inside of each submodule, with the configuration that it finds there
 STATUS = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty")
 
+LINK = 0o160000.to_bytes(4)
+"""The mode of a link to a commit of another repository, as the index has it."""
+
 # of read-tree, when it has changed nothing
 _IN_THE_WAY = re.compile(
     r"^error: (?:Entry|Updating|Untracked working tree file) '(.+?)' (?:would|not uptodate)", re.M | re.S
@@ -63,14 +66,6 @@ def staged(index: bytes, raw: int) -> Iterator[tuple[bytes, bytes]]:
             start = end + 1 if version == 4 else start + (end - start) // 8 * 8 + 8
     except (struct.error, IndexError) as error:
         raise ValueError("no index, or a part of one") from error
-
-
-def _hides(index: bytes, raw: int) -> bool:
-    """Tell whether an index has files whose edits git is not to see: taken for unchanged, or skipped."""
-    try:
-        return any(said[raw] & 0x80 or (said[raw] & 0x40 and said[raw + 2] & 0x40) for _, said in staged(index, raw))
-    except ValueError:
-        return True
 
 
 class Change(NamedTuple):
@@ -142,8 +137,7 @@ class WorkingTree:
 
         What is skipped and not there is left out of the worktree, as in a sparse checkout, and was not removed.
         """
-        index, raw = self.directory() / "index", len(self.repository.resolve("HEAD")) // 2 or 20
-        if not index.exists() or not _hides(index.read_bytes(), raw):
+        if not self._has_staged(lambda _, flags: flags[0] & 0x80 or (flags[0] & 0x40 and flags[2] & 0x40)):
             return
         lines = self.git("ls-files", "-v", "-z")[1].split(b"\0")
         assumed = [line[2:] for line in lines if line[:1].islower()]
@@ -152,6 +146,16 @@ class WorkingTree:
         for option, names in (("--no-assume-unchanged", assumed), ("--no-skip-worktree", there)):
             if names:
                 self.git("update-index", option, "-z", "--stdin", data=b"\0".join(names) + b"\0")
+
+    def _has_staged(self, fits: Callable[[bytes, bytes], object]) -> bool:
+        """Tell whether one in the index fits, by its mode and flags; True as well where only git can tell."""
+        directory, raw = self.directory(), len(self.repository.resolve("HEAD")) // 2 or 20
+        try:
+            files = staged((directory / "index").read_bytes(), raw)
+            found = any(fits(mode, said[raw:]) for mode, said in files)
+            return found or any(directory.glob("sharedindex.*"))  # a split index has a part of them there
+        except (FileNotFoundError, ValueError):
+            return True
 
     def read_index(self) -> None:
         """Make the index that of HEAD; the files stay as they are."""
@@ -209,6 +213,8 @@ class WorkingTree:
 
     def _strange_links(self) -> list[str]:
         """Return the links to commits whose repository lies elsewhere than in ours, as git has it."""
+        if not self._has_staged(lambda mode, _: mode == LINK):
+            return []
         out = self.git("ls-files", "--stage", "-z")[1].split(b"\0")
         links = [os.fsdecode(item.partition(b"\t")[2]) for item in out if item.startswith(b"160000 ")]
         places = {link: self.path / link for link in links}

@@ -380,7 +380,7 @@ def sweep(workspace: Workspace, plan: Plan) -> None:
 
 def _holds_more(tree: WorkingTree) -> bool:
     """Tell whether a worktree has anything that its branch has not; what is missing was removed from it."""
-    return any(os.path.lexists(tree.path / change.path) for change in tree.changes())
+    return any(change.code[0] not in " D?" or os.path.lexists(tree.path / change.path) for change in tree.changes())
 
 
 def sweep_branches(workspace: Workspace, plan: Plan) -> None:
@@ -406,6 +406,13 @@ def _kept_by_lock(workspace: Workspace, path: Path) -> bool:
         return False
 
 
+def _keep_late(workspace: Workspace, ticket: str) -> None:
+    """Keep what has come into a worktree since its work was tested."""
+    tree = working_tree(workspace, ticket)
+    if is_sound(workspace, tree.path, branch_of(ticket)) and _holds_more(tree):
+        clear(workspace, ticket)
+
+
 def remove(workspace: Workspace, ticket: str, landed: str) -> None:
     """Remove the worktree and the branch of a ticket whose tip ``landed`` is in master."""
     path = workspace.paths.ticket_worktree(ticket)
@@ -414,7 +421,9 @@ def remove(workspace: Workspace, ticket: str, landed: str) -> None:
         return
     if path.exists():
         try:
-            workspace.repository.remove_worktree(path)
+            if not workspace.repository.remove_clean_worktree(path):
+                _keep_late(workspace, ticket)
+                workspace.repository.remove_worktree(path)
         except GitError as error:
             # files of the gate's that we may not delete, as a container leaves them; the work is in master
             left = rescue.set_aside(path, "left")

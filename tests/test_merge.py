@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -129,6 +131,28 @@ def test_what_was_not_handed_in_is_neither_tested_nor_landed_but_kept(project: P
     assert f"scriptorium: {held}\n" in result.err
     assert project.git("show", f"{rescue}:stray") == "precious"
     assert project.git("ls-tree", "--name-only", "master") == "Makefile\nfile"
+
+
+@pytest.mark.parametrize("setting", ["all", "no"])
+def test_what_appears_after_the_gate_does_not_go_with_the_worktree(project: Project, facts: Path, setting: str) -> None:
+    project.git("config", "status.showUntrackedFiles", setting)
+    project.gate('touch "$$FACTS/gated" "of the gate"')
+    name = project.queued(script="echo 1 >new")
+    assert project.run("health").code == 0
+    (facts / "gated").unlink()
+    before = project.git("rev-parse", "master")
+    turn = os.open(project.root / ".git", os.O_RDONLY)
+    with project.running("merge") as merging:
+        until((facts / "gated").exists)
+        fcntl.flock(turn, fcntl.LOCK_EX)  # another writer has its turn at the plan
+        until(lambda: project.git("rev-parse", "master") != before)
+        (project.worktree(name) / "mine").write_text("precious\n")
+        os.close(turn)
+        assert merging.end().out == f"{name}\tlanded\n"
+
+    (rescue,) = project.refs("refs/scriptorium/rescue/")
+    assert project.git("ls-tree", "--name-only", rescue).split() == ["Makefile", "mine", "new"]
+    assert not project.worktree(name).exists()
 
 
 def test_an_item_whose_agent_is_at_work_is_passed_over(project: Project, facts: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from scriptorium import worktrees
 from scriptorium.commands.assign import assign
 from scriptorium.commands.code import Result as Out
 from scriptorium.commands.code import code
@@ -228,6 +229,22 @@ def test_a_branch_that_a_person_has_checked_out_is_not_moved_under_them(project:
     assert code(project.workspace, name).result is Out.SUBMITTED
     assert merge(project.workspace) == Merged(name, Ended.LANDED)
     in_order(project, name)
+
+
+def test_what_is_staged_in_the_worktree_of_a_landed_ticket_stays_though_its_file_is_gone(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = handed_in(project)
+    with monkeypatch.context() as patch:
+        patch.setattr(worktrees, "remove", lambda *_: None)  # as if it were killed there
+        assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    (project.worktree(name) / "mine").write_text("precious\n")
+    project.git("add", "mine", cwd=project.worktree(name))
+    (project.worktree(name) / "mine").unlink()
+
+    tidy(project.workspace)
+
+    assert project.git("show", ":mine", cwd=project.worktree(name)) == "precious"
 
 
 @pytest.mark.parametrize("root", ["root", "link/root"])

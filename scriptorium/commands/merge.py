@@ -250,9 +250,9 @@ class _Lane:
             self._sweep_up(ticket, tested)
             raise
         gate.remember(workspace, tree, green=result.green, log=result.log)
+        self._sweep_up(ticket, tested)
         if result.green:
             return None
-        self._sweep_up(ticket, tested)
         return self._reopen(ticket, Cause.GATE, result.reason, result.tail)
 
     def _sweep_up(self, ticket: Ticket, tested: str) -> None:
@@ -264,16 +264,16 @@ class _Lane:
         if tip and not workspace.repository.is_ancestor(tip, tested):
             why = f"'{ticket.branch}' got commits while the gate ran"
             rescue.keep(workspace, tip, ticket.name, why)
-        WorkingTree(workspace.repository, path).reset(tested)
+        worktree = WorkingTree(workspace.repository, path)
+        if tip != tested or worktree.changes():
+            worktree.reset(tested)
 
     def _land(self, ticket: Ticket, master: str, tested: str) -> Merged | None:
         landing = land(self.workspace, ticket, master, tested)
         match landing.outcome:
             case Landed.MOVED:
-                self._sweep_up(ticket, tested)
                 return None
             case Landed.BLOCKED:
-                self._sweep_up(ticket, tested)
                 return Merged(ticket.name, Ended.WAITING, landing.blocking, landing.hint)
             case Landed.LANDED:
                 worktrees.remove(self.workspace, ticket.name, tested)
