@@ -69,6 +69,7 @@ SETTINGS = {
     "commit.cleanup": "whitespace",
     "i18n.commitEncoding": "UTF-8",
     "i18n.logOutputEncoding": "UTF-8",
+    "log.showRoot": "true",
     "log.showSignature": "false",
 }
 

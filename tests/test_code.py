@@ -711,6 +711,20 @@ def test_a_repository_inside_the_worktree_is_not_handed_in_as_an_empty_link(
     assert project.git("show", "scriptorium/ticket-0001:part/one") == "1"
 
 
+def test_a_configuration_in_a_commit_without_a_parent_is_not_handed_in(project: Project, facts: Path) -> None:
+    project.git("config", "log.showRoot", "false")
+    name = project.ticket("0001", state="in-progress")
+    project.agent(
+        "git checkout -q --orphan other; git rm -rqf .; echo '{}' >scriptorium.json; git add -f scriptorium.json;"
+        "git commit -qm Root; git checkout -q scriptorium/ticket-0001; git merge -q --allow-unrelated-histories other\n"
+        'echo 1 >file; scriptorium submit-pr x 2>"$FACTS/said"'
+    )
+
+    assert project.run("code", name).out == ""
+
+    assert (facts / "said").read_text().startswith("scriptorium: 'scriptorium.json' says what runs outside")
+
+
 @pytest.mark.parametrize("name", ["scriptorium.json", "Scriptorium.json"])
 def test_a_change_of_the_configuration_is_not_handed_in(project: Project, facts: Path, name: str) -> None:
     ticket = project.ticket("0001", state="in-progress")
