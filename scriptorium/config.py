@@ -7,6 +7,7 @@ error is never silently a default.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +102,14 @@ class Config:
 
     def effort(self, role: str) -> str:
         return self.reasoning_effort.get(role, "")
+
+    def programs_in(self, root: Path) -> set[str]:
+        """Return the paths below the top of a repository of what the agents' commands name there, by links as well."""
+        words = [word for program in self.harnesses.values() for word in program.command[:1] if "/" in word]
+        words += [word for program in self.harnesses.values() for word in program.command[1:] if word.startswith("/")]
+        places = [Path(os.path.normpath(root / word)) for word in words]
+        found = [(place, root) for place in places] + [(place.resolve(), root.resolve()) for place in places]
+        return {place.relative_to(top).as_posix() for place, top in found if top in place.parents}
 
     @property
     def environments(self) -> list[Mapping[str, str]]:

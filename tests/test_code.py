@@ -14,7 +14,7 @@ import pytest
 from scriptorium import plan, worktrees
 from scriptorium.commands.code import code
 from scriptorium.errors import ExitCode, ScriptoriumError
-from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until
+from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until, write_script
 
 NAME = "0001-thing"
 SUBMIT = "\nscriptorium submit-pr 'add a file'\n"
@@ -740,6 +740,30 @@ def test_a_change_of_the_configuration_is_not_handed_in(project: Project, facts:
         f"scriptorium: '{name}' says what runs outside of the sandbox, and is a person's\n"
         "hint: take the change out, say in the summary what it should be, then hand in again\n"
     )
+    assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "file"
+
+
+@pytest.mark.parametrize("command", [["./tools/link"], ["sh", "{root}/tools/agent"]])
+def test_a_change_of_a_program_that_runs_as_agent_is_not_handed_in(
+    project: Project, facts: Path, command: list[str]
+) -> None:
+    (project.root / "tools").mkdir()
+    write_script(
+        project.root / "tools" / "agent",
+        "echo 1 >file; echo 'touch $FACTS/ran' >tools/agent\n"
+        'scriptorium submit-pr x 2>"$FACTS/said" && exit 1\n'
+        "git checkout -q master tools/agent; scriptorium submit-pr x",
+    )
+    (project.root / "tools" / "link").symlink_to("agent")
+    project.git("add", "tools")
+    project.git("commit", "--quiet", "--message", "Have an agent")
+    words = [word.format(root=project.root) for word in command]
+    project.configure(models={"coding": "own"}, harnesses={"own": {"command": words}}, environment=["FACTS"])
+    name = project.ticket("0001", state="in-progress")
+
+    assert project.run("code", name)[:2] == (0, f"{name}\n")
+
+    assert (facts / "said").read_text().startswith("scriptorium: 'tools/agent' says what runs outside of the sandbox")
     assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "file"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -248,11 +249,15 @@ class _Coding:
                 raise ScriptoriumError(str(leak), hint)
 
     def _check_config(self, patches: bytes, master: str, head: str) -> None:
-        """Raise when a commit changes the configuration: it names programs that run outside of any sandbox."""
+        """Raise when a commit changes the configuration, or a program of the repository that it names.
+
+        They run outside of any sandbox.
+        """
+        paths = (config.FILE, *self.workspace.config.programs_in(self.workspace.repository.root))
         # by any case of its letters, as not every file system tells them apart
-        header = rb"^diff --(?:git a/|cc )(%b)(?: b/|$)" % re.escape(config.FILE.encode())
+        header = rb"^diff --(?:git a/|cc )(%b)(?: b/|$)" % b"|".join(re.escape(os.fsencode(path)) for path in paths)
         resolve = self.workspace.repository.resolve
-        for name in {name.decode() for name in re.findall(header, patches, re.MULTILINE | re.IGNORECASE)}:
+        for name in {os.fsdecode(name) for name in re.findall(header, patches, re.MULTILINE | re.IGNORECASE)}:
             if resolve(f"{head}:{name}") != resolve(f"{master}:{name}"):
                 hint = "take the change out, say in the summary what it should be, then hand in again"
                 raise ScriptoriumError(f"'{name}' says what runs outside of the sandbox, and is a person's", hint)
