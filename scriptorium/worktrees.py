@@ -114,6 +114,7 @@ def restore(workspace: Workspace, ticket: str) -> str:
 def _make(workspace: Workspace, path: Path, ticket: str) -> str:
     """Make a ticket's worktree, with the lock held, and return where it is kept what was in its place."""
     branch = branch_of(ticket)
+    _mend_ref(workspace, f"refs/heads/{branch}")
     discard_half_made(workspace, path)
     kept = vacate(workspace, path, ticket, f"the worktree of ticket '{ticket}' had left its branch")
     known = workspace.repository.resolve(f"refs/heads/{branch}")
@@ -307,9 +308,9 @@ def _is_whole(index: Path) -> bool:
 def revive(workspace: Workspace, ticket: str) -> None:
     """Make a branch anew that somebody deleted, where its worktree remembers the commit that it was at."""
     repository, ref = workspace.repository, f"refs/heads/{branch_of(ticket)}"
-    if repository.resolve(ref):
+    if repository.resolve(ref) or _mend_ref(workspace, ref):
         return
-    known = _last_commit(working_tree(workspace, ticket).directory())
+    known = _last_commit(working_tree(workspace, ticket).directory() / "logs" / "HEAD")
     tip = repository.resolve(known) if known else ""
     log.warning(
         "ticket '%s': '%s' was gone, and is back at %s", ticket, branch_of(ticket), tip[:12] or workspace.master
@@ -317,10 +318,26 @@ def revive(workspace: Workspace, ticket: str) -> None:
     repository.update_refs(RefUpdate(ref, tip or workspace.master_commit(), ZERO))
 
 
-def _last_commit(git_dir: Path) -> str:
-    """Return the newest commit in the log of a worktree's HEAD, or ''."""
+def _mend_ref(workspace: Workspace, ref: str) -> bool:
+    """Take a ref's file away that a crash of the machine has left empty, and tell whether the commit is known."""
+    repository = workspace.repository
+    file = repository.common_dir / ref
+    if not file.is_file() or file.read_bytes().strip(b"\0"):
+        return False
+    file.unlink()
+    packed = repository.resolve(ref)
+    known = _last_commit(repository.common_dir / "logs" / ref)
+    tip = repository.resolve(known) if known else ""
+    log.warning("'%s' was empty, and is back at %s", ref, tip[:12] or packed[:12] or "nothing")
+    if tip:
+        repository.update_refs(RefUpdate(ref, tip, packed or ZERO))
+    return bool(repository.resolve(ref))
+
+
+def _last_commit(reflog: Path) -> str:
+    """Return the newest commit in the log of a ref, or ''."""
     try:
-        lines = (git_dir / "logs" / "HEAD").read_text(errors="replace").split("\n")
+        lines = reflog.read_text(errors="replace").split("\n")
     except FileNotFoundError:
         return ""
     words = [word for line in reversed(lines) for word in line.split()[1::-1]]

@@ -42,6 +42,10 @@ HARMS = {
     "no way back": 'rm "$ADMIN/gitdir"',
     "pruned": 'rm -r "$WORKTREE"; git worktree prune',
     "no branch": 'git update-ref -d "$BRANCH"',
+    "an empty branch": ': >".git/$BRANCH"',
+    "an empty branch without a log": ': >".git/$BRANCH"; rm ".git/logs/$BRANCH"',
+    "an empty branch without a worktree": ': >".git/$BRANCH"; rm -r "$WORKTREE" "$ADMIN"',
+    "an empty branch that is packed": 'git pack-refs --all; mkdir -p .git/refs/heads/scriptorium; : >".git/$BRANCH"',
     "a lock on the index": 'touch "$ADMIN/index.lock"',
     "a lock on HEAD": 'touch "$ADMIN/HEAD.lock"',
     "a lock on the branch": 'touch ".git/$BRANCH.lock"',
@@ -49,11 +53,12 @@ HARMS = {
 }
 """What is done to a worktree, to the directory that git keeps for it, and to its branch."""
 
-DELETED = ("the directory is gone", "pruned")
+DELETED = ("the directory is gone", "pruned", "an empty branch without a worktree")
 TOLD = {
     "an index of garbage": "ticket '0001-thing': the index of its worktree was broken, and is made anew",
     "an empty index": "ticket '0001-thing': the index of its worktree was broken, and is made anew",
     "a torn index": "ticket '0001-thing': the index of its worktree was broken, and is made anew",
+    "an empty branch": f"'{BRANCH}' was empty, and is back at ",
     "no branch": "ticket '0001-thing': 'scriptorium/ticket-0001' was gone, and is back at ",
 }
 
