@@ -2,7 +2,8 @@
 
 The agent has the plan branch checked out, detached, in one worktree that all planning roles
 share, under a lock that fails fast. What it may not touch stays out of the plan, and is kept by a
-rescue ref: an agent that oversteps loses its user neither the good edits nor the strays.
+rescue ref: an agent that oversteps loses its user neither the good edits nor the strays. The good ones
+stay in the worktree until the plan has them, as the next run keeps whatever it finds there.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ def run(
 ) -> Edits:
     """Run a planning agent on the newest plan and return what it edited; the lock must be held.
 
+    The edits stay in the worktree until `release`, once the plan has them, or `keep`.
+
     ``tools`` makes the tools that the agent may call, for a checkout of a plan; what they are given
     they write there, so that it is taken as if the agent had written it. ``endpoint`` is the MCP
     server of a surrounding `scriptorium run`. ``session`` returns the session to go on with for an
@@ -82,6 +85,19 @@ def run(
     edits = _collect(workspace, plan, worktree, outcome, may_write, subject)
     agent.require(workspace, outcome, task, subject, empty=not edits.allowed)
     return edits
+
+
+def release(workspace: Workspace, edits: Edits) -> None:
+    """Let go of what an agent wrote, which the plan has by now, or a ref."""
+    if edits.allowed and not edits.kept:
+        WorkingTree(workspace.repository, workspace.paths.plan_worktree).reset_detached(edits.base.commit)
+
+
+def keep(workspace: Workspace, edits: Edits, subject: str, why: str) -> str:
+    """Let go of what an agent wrote and cannot be taken, and return the rescue ref that keeps it."""
+    kept = edits.kept or rescue.keep(workspace, edits.commit, subject, why)
+    release(workspace, edits)
+    return kept
 
 
 def put(worktree: Path, path: str, data: bytes) -> None:
@@ -129,7 +145,7 @@ def _checkout(workspace: Workspace, plan: Plan) -> Path:
         try:
             branch, head = tree.head()
             loose = not branch and not repository.is_ancestor(head, plan.commit)
-            changes = tree.changes()
+            changes = worktrees.spare_untracked(tree)
             if loose or changes:
                 commit = tree.snapshot(changes, head, "Files found in the planning worktree")
                 rescue.keep(workspace, commit, "plan", f"'{path}' held changes that nobody had taken")
@@ -142,6 +158,7 @@ def _checkout(workspace: Workspace, plan: Plan) -> Path:
             rescue.set_aside(path)
     workspace.paths.ensure(path.parent)
     with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=600):
+        worktrees.keep_heads(workspace)  # git forgets the one that was here before
         repository.add_worktree(path, start=plan.commit)
     return path
 
@@ -151,12 +168,13 @@ def _collect(
 ) -> Edits:
     repository, tree = workspace.repository, WorkingTree(workspace.repository, worktree)
     branch, head = tree.head()
-    commit = tree.snapshot(tree.changes(), head, f"What the agent wrote: {subject}")
+    commit = tree.snapshot(worktrees.spare_untracked(tree), head, f"What the agent wrote: {subject}")
     paths = repository.diff_names(plan.commit, commit)
     allowed: dict[str, bytes | None] = {}
     for path in filter(may_write, paths):
-        found = repository.objects.read(f"{commit}:{path}")
-        if found is None or found.kind == "blob":
+        entry = repository.entry(commit, path)
+        found = repository.objects.read(entry.oid) if entry and entry.mode != "160000" else None
+        if entry is None or (found and found.kind == "blob"):
             allowed[path] = found.data if found else None
     strays = tuple(path for path in paths if path not in allowed)
     kept = ""
@@ -168,5 +186,6 @@ def _collect(
         why = f"{subject} wrote {', '.join(strays)}, which it may not" if strays else why
         kept = rescue.keep(workspace, commit, subject, why)
         rescue.spare(workspace, worktree, commit, plan.commit)
-    tree.reset_detached(plan.commit)
+    if kept or not allowed:
+        tree.reset_detached(plan.commit)
     return Edits(plan, outcome, allowed, strays, commit, kept)

@@ -195,14 +195,18 @@ class Repository:
         entries = zip(names, lines, strict=False)  # of no lines, the split still makes one name
         return Tree((name, TreeEntry(mode.decode(), name, raw.hex())) for name, (mode, _, raw) in entries)
 
-    def blob(self, commit: str, path: str) -> str:
-        """Return the id of the file that a commit has at a path, or ''; the path may hold any byte."""
+    def entry(self, commit: str, path: str) -> TreeEntry | None:
+        """Return what a commit has at a path, which may hold any byte, or None."""
         *directories, name = path.split("/")
         tree = self.tree(self.tree_of(commit))
         for directory in directories:
             entry = tree.get(directory)
             tree = self.tree(entry.oid) if entry and entry.is_directory else Tree()
-        entry = tree.get(name)
+        return tree.get(name)
+
+    def blob(self, commit: str, path: str) -> str:
+        """Return the id of the file that a commit has at a path, or ''."""
+        entry = self.entry(commit, path)
         return entry.oid if entry and not (entry.is_directory or entry.is_link) else ""
 
     def differences(self, old: str, new: str, prefix: str = "") -> Iterator[Difference]:

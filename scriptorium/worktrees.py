@@ -168,7 +168,7 @@ def vacate(workspace: Workspace, path: Path, ticket: str, why: str) -> str:
         _, head = tree.head()
         keep_autostash(workspace, tree.directory(), ticket)
         tree.unhide()
-        commit = tree.snapshot(_spare_untracked(tree), head, f"Work found in the worktree of ticket {ticket}")
+        commit = tree.snapshot(spare_untracked(tree), head, f"Work found in the worktree of ticket {ticket}")
         kept = rescue.keep(workspace, commit, ticket, why)
         rescue.spare(workspace, path, commit)
         workspace.repository.remove_worktree(path)
@@ -348,7 +348,7 @@ def put_aside(workspace: Workspace, ticket: str, why: str, commit: str = "") -> 
     """Take a ticket's worktree back to its branch, or to a commit; the rest is kept by the rescue ref returned."""
     tree = working_tree(workspace, ticket)
     _, head = tree.head()
-    held = tree.snapshot(_spare_untracked(tree), head, why)
+    held = tree.snapshot(spare_untracked(tree), head, why)
     kept = rescue.keep(workspace, held, ticket, why)
     rescue.spare(workspace, tree.path, held, commit or head)
     tree.reset(commit or head)
@@ -368,7 +368,7 @@ def take_back(workspace: Workspace, ticket: str, why: str, commit: str) -> None:
     workspace.repository.update_refs(RefUpdate(ref, commit, tip))
 
 
-def _spare_untracked(tree: WorkingTree) -> list[Change]:
+def spare_untracked(tree: WorkingTree) -> list[Change]:
     """Move repositories out that lie in a worktree and in no commit, and return the other changes.
 
     One without a commit of its own stops git.

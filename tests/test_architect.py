@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import pytest
 
 from scriptorium.commands import architect
 from scriptorium.endpoint import Endpoint
+from scriptorium.plan import PlanStore
 from tests.support import PLAN, Project
 
 WAITING = "scriptorium: WAITING: no spec — run 'scriptorium plan'\n"
@@ -151,6 +153,63 @@ def test_repository_that_the_agent_made_is_kept_with_all_its_history(project: Pr
     assert (result.code, result.out) == (0, "core\n")
     [aside] = project.paths.plan_worktree.parent.glob("plan.found-*")
     assert project.git("log", "--format=%s", cwd=aside / "own") == "One"
+
+
+@pytest.mark.parametrize("then", ["", "git -C areas/core.md commit -q --allow-empty -m One; git add areas 2>../said"])
+def test_repository_called_like_an_area_is_kept_and_removes_none(project: Project, then: str) -> None:
+    project.commit_plan({"areas/other.md": "# Other\n"})
+    project.agent(f"git init -q areas/core.md; echo precious >areas/core.md/mine; {then}")
+
+    assert project.run("architect").code == 0
+
+    assert "Areas" not in project.git("log", "-1", "--format=%b", PLAN)
+    [aside] = project.paths.plan_worktree.parent.glob("plan.found-*")
+    assert (aside / "areas" / "core.md" / "mine").read_text() == "precious\n"
+    assert list(project.paths.plan_worktree.glob("areas/core.md")) == []
+
+
+def test_run_leaves_nothing_behind_when_the_plan_has_what_it_wrote(project: Project) -> None:
+    assert project.run("architect").out == "core\nextra\n"
+
+    assert project.git("status", "--porcelain", cwd=project.paths.plan_worktree) == ""
+    assert project.refs("refs/scriptorium/") == {}
+
+
+def test_areas_that_did_not_get_into_the_plan_are_kept_by_the_next_run(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PlanStore, "transact", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        architect.architect(project.workspace)
+    project.agent("echo '# Others' > areas/others.md")
+
+    assert project.run("architect").out == "others\n"
+
+    (kept,) = project.refs("refs/scriptorium/rescue/")
+    assert project.git("show", f"{kept}:areas/core.md") == "# Core"
+
+
+@pytest.mark.parametrize("how", ["removed", "broken", "with a repository"])
+def test_commits_in_a_worktree_that_cannot_be_used_any_more_are_kept(project: Project, how: str) -> None:
+    assert project.run("architect").code == 0
+    worktree = project.paths.plan_worktree
+    project.git("commit", "--quiet", "--allow-empty", "--message", "Mine", cwd=worktree)
+    made = project.git("rev-parse", "HEAD", cwd=worktree)
+    if how == "removed":
+        shutil.rmtree(worktree)
+    elif how == "broken":
+        (worktree / ".git").unlink()
+    else:
+        project.git("init", "--quiet", "own", cwd=worktree)
+    project.commit_plan({"spec.md": "# Tool, better\n"})
+
+    assert project.run("architect").code == 0
+
+    (kept,) = project.refs("refs/scriptorium/rescue/")
+    assert project.git("for-each-ref", "--format=%(refname)", "--contains", made) == kept
 
 
 def test_checkout_that_cannot_be_written_for_now_is_used_again_and_not_moved_aside(project: Project) -> None:

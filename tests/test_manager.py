@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from scriptorium import plan
 from scriptorium.commands import manager
 from scriptorium.endpoint import Endpoint
+from scriptorium.errors import ScriptoriumError
 from tests.support import PLAN, Project
 
 COUNTS = 'echo "$SCRIPTORIUM_AREA" >> "$(dirname "$0")/runs"; '
@@ -99,6 +101,22 @@ def test_numbers_that_the_agent_gave_mean_its_own_tickets(project: Project) -> N
     assert project.run("manager").out == "0002-first\n0003-second\n"
 
     assert open_tickets(project)["0003-second"] == draft("[0002]")
+
+
+def test_tickets_that_could_not_be_written_to_the_plan_are_kept_by_the_next_run(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = project.root / ".git" / "refs" / "heads" / "scriptorium" / "plan.lock"
+    project.agent(f"echo '# Do it' >tickets/open/it.md; touch {lock}")
+    monkeypatch.setattr(plan, "TRIES", 3)
+    with pytest.raises(ScriptoriumError, match="could not be written"):
+        manager.manager(project.workspace)
+    lock.unlink()
+    project.agent("echo '# Do another' >tickets/open/another.md")
+
+    assert project.run("manager").out == "0001-another\n"
+
+    assert project.git("show", f"{kept(project)}:tickets/open/it.md") == "# Do it"
 
 
 def test_dependencies_in_the_original_s_form_are_resolved_as_well(project: Project) -> None:

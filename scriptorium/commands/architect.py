@@ -128,6 +128,7 @@ def _record(workspace: Workspace, edits: planning.Edits) -> list[str]:
     if theirs:
         why = f"{', '.join(theirs)} was edited meanwhile and stays as it is; what the Architect wrote"
         rescue.keep(workspace, edits.commit, "architect", why)
+    planning.release(workspace, edits)
     log.info("architect: areas updated: %s", ", ".join(changed) or "none")
     return changed
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium import locks, planning, rescue
+from scriptorium import locks, planning
 from scriptorium.cli import Command, Flag
 from scriptorium.conversation import Conversation, Turn, told
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
@@ -180,12 +180,13 @@ class Session:
 
         def decide(plan: Plan) -> Change:
             if data is None or plan.blob("spec.md") != edits.base.blob("spec.md"):
-                kept = rescue.keep(self.workspace, edits.commit, "plan", "a spec that cannot be taken as it is")
+                kept = planning.keep(self.workspace, edits, "plan", "a spec that cannot be taken as it is")
                 what = "the Architect removed 'spec.md'" if data is None else "'spec.md' was changed meanwhile"
                 raise ScriptoriumError(what, f"the Architect's edits are kept: git show {kept}")
             return Change(verb, writes={"spec.md": data}, trailers=edits.outcome.trailers())
 
         self.workspace.plan.transact(decide)
+        planning.release(self.workspace, edits)
         log.info("spec.md is updated")
 
     def _show(self, edits: planning.Edits, answer: str) -> None:
