@@ -140,6 +140,8 @@ def _checkout(workspace: Workspace, plan: Plan) -> Path:
     path, repository = workspace.paths.plan_worktree, workspace.repository
     tree = WorkingTree(repository, path)
     worktrees.discard_half_made(workspace, path)
+    if path.is_symlink():
+        rescue.set_aside(path)  # what it leads to is not ours, if it leads anywhere
     if path.exists():
         worktrees.unlock(workspace, path)
         try:

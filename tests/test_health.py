@@ -202,3 +202,15 @@ def test_a_worktree_of_the_users_whose_disk_is_away_is_not_forgotten(project: Pr
     (tmp_path / "away").rename(tmp_path / "disk")
     assert project.git("status", "--porcelain", "--branch", cwd=tmp_path / "disk" / "theirs") == "## theirs"
     assert [path.name for path in (project.root / ".git" / "worktrees").iterdir()] == ["theirs"]
+
+
+@pytest.mark.parametrize("to", ["nowhere", "project"])
+def test_a_link_in_the_place_of_the_checkout_is_moved_aside_and_not_followed(project: Project, to: str) -> None:
+    path = project.paths.health_worktree
+    project.paths.ensure(path.parent)
+    path.symlink_to(project.root.parent / to)
+
+    assert project.run("health").code == 0
+
+    assert [link.is_symlink() for link in path.parent.glob("health*")] == [True]
+    assert project.git("status", "--porcelain") == ""

@@ -304,6 +304,22 @@ def test_file_in_the_place_of_the_planning_worktree_is_moved_aside(project: Proj
     assert [file.read_text() for file in path.parent.glob("plan.found-*")] == ["precious\n"]
 
 
+@pytest.mark.parametrize("to", ["nowhere", "mine"])
+def test_link_in_the_place_of_the_planning_worktree_is_moved_aside_and_not_followed(project: Project, to: str) -> None:
+    mine = project.root.parent / "mine"
+    project.git("worktree", "add", "--quiet", "--detach", str(mine), PLAN)
+    (mine / "notes").write_text("precious\n")
+    project.agent("echo done")
+    path = project.paths.plan_worktree
+    project.paths.ensure(path.parent)
+    path.symlink_to(project.root.parent / to)
+
+    assert project.run("plan", "Write a tool").code == 0
+
+    assert [link.is_symlink() for link in path.parent.glob("plan.found-*")] == [True]
+    assert project.git("status", "--porcelain", cwd=mine) == "?? notes"
+
+
 # -- a session ------------------------------------------------------------------------------------------
 
 

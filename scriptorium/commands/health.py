@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from dataclasses import dataclass
 
 from scriptorium import gate, locks, process, rescue, worktrees
@@ -70,7 +71,7 @@ def _run(workspace: Workspace, commit: str) -> MasterHealth:
     repository, path = workspace.repository, workspace.paths.health_worktree
     workspace.paths.ensure(path.parent)
     process.end_leftovers(f"SCRIPTORIUM_WORKTREE={path}")
-    if path.exists():
+    if os.path.lexists(path):
         _discard(workspace)
     with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=600):
         repository.add_worktree(path, start=commit)
@@ -89,7 +90,7 @@ def _discard(workspace: Workspace) -> None:
 
     path = workspace.paths.health_worktree
     shutil.rmtree(path, ignore_errors=True)
-    if path.exists():
+    if os.path.lexists(path):
         left = rescue.set_aside(path, "left")
         log.warning("the gate left files that cannot be deleted: they are in '%s'", left)
     worktrees.forget(workspace)
