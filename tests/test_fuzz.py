@@ -470,6 +470,7 @@ def planned(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project with a plan, agents that do nothing, and files around it that must stay as they are."""
     project.init()
     project.agent("exit 0")
+    project.configure(endpoints={"local": "http://127.0.0.1:0"})
     monkeypatch.chdir(project.root)
     (project.root.parent / "sentinel").mkdir()
     (project.root.parent / "sentinel" / "file").write_text("as it was")
@@ -494,7 +495,8 @@ def test_any_plan_branch_is_read_told_and_worked_on_or_refused(
     committed(planned, files, base)
     (planned.root.parent / "root").mkdir(exist_ok=True)
     before = around(planned)
-    for verb in ("status", "fsck", "worktrees", "merge", "assign", "code", "code 2", "rescue list", "clean"):
+    steps = ("architect", "manager", "merge", "assign", "code", "code 2", "run --once")
+    for verb in ("status", "fsck", "worktrees", *steps, "rescue list", "clean"):
         ran(capsys, *verb.split())
     assert around(planned) == before
 
