@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped, told
 
@@ -66,6 +67,9 @@ def verb() -> NoReturn:
 
 
 def _exit(argv: list[str]) -> NoReturn:
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # a name may be no text; the C locale lets it through anyway
     debug = "--debug" in argv or bool(os.environ.get("SCRIPTORIUM_DEBUG"))
     try:
         # after the verb it is the verb's own, be it a switch, a word of a request or an extension's

@@ -411,7 +411,7 @@ PLACES = (
     "spec.md", "areas", "areas/core.md", "tickets", "tickets/open", "tickets/open/0001-a.md", "tickets/open/b.md",
     "tickets/in-progress/0002-c.md", "tickets/done/0003-d.md", "tickets/done/0003-D.md", "tickets/stuck/0004-e.md",
     "queue/merge", "queue/merge/pending/0001-0002-c.md", "queue/merge/active.md", "planned", "last-id", "format",
-    "tickets/Open/0001-a.md",
+    "tickets/Open/0001-a.md", "areas/a\u2028b.md", "areas/caf\udce9.md",
 )  # fmt: skip
 DIRECTORIES = ("tickets/open", "tickets/in-progress", "areas", "queue/merge/pending", "tickets")
 LINES = (b"queue/merge/pending/0001-0002-c.md\n", b"1\n", b"0" * 40 + b" spec.md\n", b"../../etc/passwd", b"")
@@ -449,12 +449,15 @@ def committed(project: Project, files: Mapping[str, tuple[str, bytes]], base: st
 
 def ran(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
     """Run a command in this process as its program would, and return how it came out."""
+    stdout = io.TextIOWrapper(printed := io.BytesIO(), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["scriptorium", *argv])
         patch.setattr("sys.stdin", io.StringIO())
+        patch.setattr("sys.stdout", stdout)
         with pytest.raises(SystemExit) as ended:
             main()
-    out, err = capsys.readouterr()
+    stdout.flush()
+    out, err = printed.getvalue().decode(errors="surrogateescape"), capsys.readouterr().err
     code = ended.value.code
     assert isinstance(code, int)
     assert code in set(ExitCode) - {ExitCode.BUG}, err

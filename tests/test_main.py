@@ -138,6 +138,19 @@ def test_debug_shows_the_traceback_of_a_failure_and_keeps_its_exit_code(project:
         assert result.err.endswith(plain.err)
 
 
+def test_names_that_are_no_text_go_through_a_pipeline_in_any_locale(project: Project) -> None:
+    strict = {"PYTHONIOENCODING": "utf-8:strict"}  # as where a language is set
+    project.init()
+    project.agent("echo 1 >made; scriptorium submit-pr x")
+    name = project.ticket("0001-caf\udce9")
+
+    assigned = project.run("assign", env=strict)
+    coded = project.run("code", input=assigned.out, env=strict)
+
+    assert (assigned.code, assigned.err) == (0, "")
+    assert (coded.code, coded.out) == (0, f"{name}\n")
+
+
 def test_missing_package_is_told_with_the_remedy(project: Project, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['plumbum'] = None\n")
     result = project.run("status", env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{CHECKOUT}"})
