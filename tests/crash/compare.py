@@ -92,7 +92,7 @@ AS_TOLD = {
 
 
 def undue(before: Ending, clean: Ending) -> list[str]:
-    """Return, in words, what is wrong with the undisturbed end itself: what always goes is missed by no comparison."""
+    """Return, in words, what is wrong with the undisturbed end itself: what is always lost, no comparison misses."""
     found: list[tuple[str, object, object]] = [(name, getattr(clean, name), told) for name, told in AS_TOLD.items()]
     found.append(("theirs", _not_landed(clean.theirs), _not_landed(before.theirs)))
     found.append(("refs", clean.refs, before.refs))

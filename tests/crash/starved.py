@@ -7,11 +7,9 @@ want in a line or two, end, and leave everything sound; with the want gone it ha
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -93,8 +91,6 @@ WANTS: dict[str, Callable[[Path, int], AbstractContextManager[str]]] = {
 
 ERRORS = {"full": "ENOSPC", "read-only": "EROFS", "few-files": "EMFILE", "short-files": "EFBIG"}
 
-KILLED = f"exit -{signal.SIGXFSZ.value}"
-
 TELLING = re.compile(r"(?m)^.*\[(?:ERROR|WARN)\].*|^(?:scriptorium|hint): .*|^.*could not be handed in.*")
 TOLD_MOST = 6
 
@@ -132,8 +128,7 @@ def ill_told(result: Result, want: str) -> list[str]:
     told = TELLING.findall(out)
     wrong = [f"{len(told)} lines tell: {told}"] if not 1 <= len(told) <= TOLD_MOST else []
     wrong += [] if result.code else ["exit code 0"]
-    killed = want == "short-files" and KILLED in out  # the system kills a git that writes on, and says no more of it
-    return wrong + ill_taken(result.code, f"{out}{os.strerror(errno.EFBIG) if killed else ''}", ERRORS[want])
+    return wrong + ill_taken(result.code, out, ERRORS[want])
 
 
 def taken_up(project: Project) -> list[str]:
