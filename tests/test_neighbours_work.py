@@ -241,19 +241,37 @@ def test_a_clock_that_jumps_between_the_steps_changes_nothing(project: Project, 
     assert project.run("fsck", env=jumped(project, -YEAR)) == (0, "", "")
 
 
+JUMPS = (
+    CLOCK
+    + """
+_at = os.environ["FACTS"] + "/jumped"
+time.time = lambda: _time() + (_offset if os.path.exists(_at) else 0)
+"""
+)
+
+
 @pytest.mark.parametrize("offset", [-YEAR, YEAR])
-def test_a_clock_that_jumps_while_an_agent_works_ends_it_neither_early_nor_late(project: Project, offset: int) -> None:
-    project.configure(timeouts={"hard": 60, "no_output": 30})
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_clock_that_jumps_while_an_agent_works_ends_it_neither_early_nor_late(
+    project: Project, facts: Path, offset: int, hangs: bool
+) -> None:
+    project.configure(timeouts={"hard": 120, "no_output": 3 if hangs else 60})
     name = project.ticket("0001")
-    project.agent("echo 1 >file; sleep 0.3; scriptorium submit-pr x")
+    then = "exec sleep 30" if hangs else "sleep 1; echo 1 >file; scriptorium submit-pr x"  # long enough for a look
+    project.agent(f'sleep 0.5; touch "$FACTS/jumped"; {then}')
     assert assign(project.workspace)
     jump = jumped(project, offset)
-    # from the third look at it, the clock is another
-    (project.root.parent / "clock" / "sitecustomize.py").write_text(
-        CLOCK + "_looks = iter([0.0] * 3)\ntime.time = lambda: _time() + next(_looks, _offset)\n"
-    )
-    assert project.run("code", name, env=jump)[:2] == (0, f"{name}\n")
-    assert project.run("merge", env=jump)[:2] == (0, f"{name}\tlanded\n")
+    (project.root.parent / "clock" / "sitecustomize.py").write_text(JUMPS)
+
+    result = project.run("code", name, env=jump)
+
+    assert (facts / "jumped").exists()
+    if hangs:
+        assert result[:2] == (1, "")
+        assert "without output" in result.err
+    else:
+        assert result[:2] == (0, f"{name}\n")
+        assert project.run("merge", env=jump)[:2] == (0, f"{name}\tlanded\n")
 
 
 @pytest.mark.parametrize("offset", [-YEAR, YEAR])
