@@ -116,6 +116,8 @@ def test_two_daemons_ten_steps_in_loops_hooks_and_a_person_land_a_hundred_ticket
         _refused(one, other)
     seconds = time.monotonic() - began
 
+    until(lambda: _hooks(project) >= HUMANS)  # they start in the background
+    assert _hooks(project) == HUMANS
     assert codes == [0] * len(STEPS)
     _landed_once_each(project, facts)
     ended = Counter((facts / "codes").read_text().splitlines())
@@ -147,6 +149,11 @@ def _commits(project: Project, facts: Path) -> None:
         argv = ["git", "add", f"human-{number}"], ["git", "commit", "-qm", f"Human {number}"]
         for words in argv:
             until(lambda words=words: subprocess.run(words, cwd=project.root, check=False).returncode == 0)  # type: ignore[misc]
+
+
+def _hooks(project: Project) -> int:
+    """Return how many hooks have started a step, by the log that `hooks install` has named to them."""
+    return project.paths.hook_log.read_text().count("post-commit starts 'scriptorium health'")
 
 
 def _lines(file: Path) -> list[str]:
