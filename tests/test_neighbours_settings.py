@@ -8,7 +8,7 @@ from shutil import copytree
 import pytest
 
 from scriptorium.commands.merge import Ended, Merged, merge
-from tests.neighbours import handed_in, in_order, lands, rescued, show, tree, waits, worked_on
+from tests.neighbours import handed_in, in_order, lands, rescued, shell, show, tree, waits, worked_on
 from tests.support import Project, write_script
 
 SETTINGS = {
@@ -125,6 +125,52 @@ def test_configuration_of_git_that_cannot_be_read_is_told_and_nothing_is_lost(pr
     file.write_text(text)
     assert merge(project.workspace) == Merged(name, Ended.LANDED)
     in_order(project, name)
+
+
+def test_a_file_monitor_that_is_behind_hides_no_edit_of_the_users(project: Project) -> None:
+    project.commit({"file": "1\n"})
+    monitor = write_script(project.root.parent / "monitor", "printf 'token\\0'")  # nothing has changed, it says
+    project.git("config", "core.fsmonitor", str(monitor))
+    project.git("update-index", "--fsmonitor")
+    project.git("status")
+    name = handed_in(project, "echo 2 >file")
+    (project.root / "file").write_text("of a person\n")
+    assert project.git("status", "--porcelain") == ""  # git believes it
+
+    assert waits(project, name).waits_for
+
+    assert (project.root / "file").read_text() == "of a person\n"
+
+
+def test_a_submodule_of_the_users_checkout_stays_where_they_have_it(project: Project, tmp_path: Path) -> None:
+    project.git("config", "--global", "protocol.file.allow", "always")
+    library = Project(tmp_path / "library")
+    old = library.git("rev-parse", "HEAD")
+    project.git("submodule", "--quiet", "add", str(library.root), "library")
+    project.git("commit", "--quiet", "--message", "Have a library")
+    new = library.commit({"more": "1\n"})
+    project.git("fetch", "--quiet", cwd=project.root / "library")
+    project.git("config", "submodule.recurse", "true")
+
+    name = handed_in(project, f"git update-index --cacheinfo 160000,{new},library; git commit -qm Newer")
+
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert project.git("rev-parse", "master:library") == new
+    assert project.git("rev-parse", "HEAD", cwd=project.root / "library") == old
+
+
+def test_a_resolution_that_the_user_has_recorded_decides_about_no_conflict(project: Project) -> None:
+    for key in ("rerere.enabled", "rerere.autoUpdate"):
+        project.git("config", key, "true")
+    project.commit({"file": "1\n"})
+    name = handed_in(project, "echo agent >file")
+    project.commit({"file": "person\n"})
+    shell(project, "git merge -q scriptorium/ticket-0001 || { echo both >file; git commit -qam Both; }")
+    project.git("reset", "--quiet", "--hard", "HEAD^")
+
+    assert merge(project.workspace) == Merged(name, Ended.REOPENED)
+
+    assert "Merging `master` conflicts in `file`" in project.plan_files()[f"tickets/open/{name}.md"]
 
 
 # -- hooks -------------------------------------------------------------------------------------------------
