@@ -14,9 +14,8 @@ WANTS = {
     ("repository", "full"): (0, 20, 40),
     ("repository", "read-only"): (0,),
     ("repository", "few-files"): (9, 15, 24),
-    ("repository", "short-files"): (
-        2,
-    ),  # with less, git is killed by SIGXFSZ, of which no more is said than 'exit -25'
+    # with less, SIGXFSZ kills git, and no more is said of it than 'exit -25'
+    ("repository", "short-files"): (2,),
     ("state", "full"): (0, 20),
     ("state", "read-only"): (0,),
 }
