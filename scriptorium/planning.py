@@ -2,8 +2,8 @@
 
 The agent has the plan branch checked out, detached, in one worktree that all planning roles
 share, under a lock that fails fast. What it may not touch stays out of the plan, and is kept by a
-rescue ref: an agent that oversteps loses its user neither the good edits nor the strays. The good ones
-stay in the worktree until the plan has them, as the next run keeps whatever it finds there.
+rescue ref: an agent that oversteps loses its user neither the good edits nor the strays. So are the
+good ones until the plan has them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from scriptorium.errors import ScriptoriumError
 from scriptorium.git import GitError
 from scriptorium.harness import Event, Outcome, Session
 from scriptorium.plan import Plan
+from scriptorium.repository import RefUpdate
 from scriptorium.submission import Tools
 from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
@@ -35,9 +36,11 @@ class Edits:
     allowed: dict[str, bytes | None] = field(default_factory=dict)
     strays: tuple[str, ...] = ()
     commit: str = ""
-    """Everything the agent did, strays included; no ref names it unless it is kept."""
+    """Everything the agent did, strays included."""
     kept: str = ""
-    """The rescue ref of that commit, where there were strays, commits of the agent's own, or it failed."""
+    """The rescue ref of that commit, where it did anything."""
+    is_whole: bool = True
+    """Whether the plan is to have all of it; not where there were strays, commits of its own, or it failed."""
 
 
 @contextmanager
@@ -63,7 +66,7 @@ def run(
 ) -> Edits:
     """Run a planning agent on the newest plan and return what it edited; the lock must be held.
 
-    The edits stay in the worktree until `release`, once the plan has them, or `keep`.
+    A rescue ref keeps the edits until `release`, once the plan has them.
 
     ``tools`` makes the tools that the agent may call, for a checkout of a plan; what they are given
     they write there, so that it is taken as if the agent had written it. ``endpoint`` is the MCP
@@ -88,16 +91,9 @@ def run(
 
 
 def release(workspace: Workspace, edits: Edits) -> None:
-    """Let go of what an agent wrote, which the plan has by now, or a ref."""
-    if edits.allowed and not edits.kept:
-        WorkingTree(workspace.repository, workspace.paths.plan_worktree).reset_detached(edits.base.commit)
-
-
-def keep(workspace: Workspace, edits: Edits, subject: str, why: str) -> str:
-    """Let go of what an agent wrote and cannot be taken, and return the rescue ref that keeps it."""
-    kept = edits.kept or rescue.keep(workspace, edits.commit, subject, why)
-    release(workspace, edits)
-    return kept
+    """Forget the rescue ref of what an agent wrote, as the plan has all of it."""
+    if edits.kept and edits.is_whole:
+        workspace.repository.update_refs(RefUpdate(edits.kept, "", edits.commit))
 
 
 def put(worktree: Path, path: str, data: bytes) -> None:
@@ -179,15 +175,15 @@ def _collect(
         if entry is None or (found and found.kind == "blob"):
             allowed[path] = found.data if found else None
     strays = tuple(path for path in paths if path not in allowed)
-    kept = ""
     # the plan takes files alone, so that commits would be lost which no branch has
     own = not branch and not repository.is_ancestor(head, plan.commit)
-    if strays or own or (paths and not outcome.finished.ok):
+    is_whole = not (strays or own or (paths and not outcome.finished.ok))
+    kept = rescue.hold(workspace, commit, subject) if paths or own else ""
+    if not is_whole:
         failed = paths and not outcome.finished.ok
         why = f"{subject} failed half way" if failed else f"{subject} made commits of its own"
         why = f"{subject} wrote {', '.join(strays)}, which it may not" if strays else why
-        kept = rescue.keep(workspace, commit, subject, why)
+        rescue.tell(why, kept)
         rescue.spare(workspace, worktree, commit, plan.commit)
-    if kept or not allowed:
-        tree.reset_detached(plan.commit)
-    return Edits(plan, outcome, allowed, strays, commit, kept)
+    tree.reset_detached(plan.commit)
+    return Edits(plan, outcome, allowed, strays, commit, kept, is_whole)

@@ -34,12 +34,23 @@ class Kept:
 
 def keep(workspace: Workspace, commit: str, subject: str, why: str) -> str:
     """Name a commit by a rescue ref, say so in the log, and return the ref."""
+    ref = hold(workspace, commit, subject)
+    tell(why, ref)
+    return ref
+
+
+def tell(why: str, ref: str) -> None:
+    """Say in the log why something is kept, and where."""
+    logging.getLogger(__name__).warning("%s: kept as '%s'", why, ref)
+
+
+def hold(workspace: Workspace, commit: str, subject: str) -> str:
+    """Name a commit by a rescue ref, which may be needed for moments only, and return the ref."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     # a ticket's name may hold what a ref's must not (git-check-ref-format)
     ref = f"{PREFIX}{slug(subject)}-{stamp}-{secrets.token_hex(2)}"
     if not workspace.repository.update_refs(RefUpdate(ref, commit, ZERO)):
         raise ScriptoriumError(f"'{ref}' cannot be written", f"keep '{commit}' by hand: git branch rescue {commit}")
-    logging.getLogger(__name__).warning("%s: kept as '%s'", why, ref)
     return ref
 
 

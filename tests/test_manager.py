@@ -103,7 +103,7 @@ def test_numbers_that_the_agent_gave_mean_its_own_tickets(project: Project) -> N
     assert open_tickets(project)["0003-second"] == draft("[0002]")
 
 
-def test_tickets_that_could_not_be_written_to_the_plan_are_kept_by_the_next_run(
+def test_tickets_that_could_not_be_written_to_the_plan_are_kept(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock = project.root / ".git" / "refs" / "heads" / "scriptorium" / "plan.lock"

@@ -127,8 +127,9 @@ def _record(workspace: Workspace, edits: planning.Edits) -> list[str]:
     theirs = [path for path in edits.allowed if path.removeprefix("areas/").removesuffix(".md") not in changed]
     if theirs:
         why = f"{', '.join(theirs)} was edited meanwhile and stays as it is; what the Architect wrote"
-        rescue.keep(workspace, edits.commit, "architect", why)
-    planning.release(workspace, edits)
+        rescue.tell(why, edits.kept)
+    else:
+        planning.release(workspace, edits)
     log.info("architect: areas updated: %s", ", ".join(changed) or "none")
     return changed
 

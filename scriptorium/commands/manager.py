@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from scriptorium import drafts, planning
+from scriptorium import drafts, planning, rescue
 from scriptorium.cli import Command
 from scriptorium.endpoint import Endpoint
 from scriptorium.plan import LAST_ID, PLANNED, Change, Plan
@@ -78,9 +78,8 @@ def _plan_area(workspace: Workspace, area: str, endpoint: Endpoint | None) -> li
     try:
         created = _record(workspace, area, edits)
     except TicketError as error:
-        why = "tickets that cannot be taken as they are"
-        kept = planning.keep(workspace, edits, f"manager-{area}", why)
-        error.hint = f"what the Manager wrote is kept: git show {kept}"
+        rescue.tell("tickets that cannot be taken as they are", edits.kept)
+        error.hint = f"what the Manager wrote is kept: git show {edits.kept}"
         raise
     planning.release(workspace, edits)
     log.info("manager: tickets created for area '%s': %s", area, ", ".join(created) or "none")

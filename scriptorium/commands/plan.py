@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium import locks, planning
+from scriptorium import locks, planning, rescue
 from scriptorium.cli import Command, Flag
 from scriptorium.conversation import Conversation, Turn, told
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
@@ -180,9 +180,9 @@ class Session:
 
         def decide(plan: Plan) -> Change:
             if data is None or plan.blob("spec.md") != edits.base.blob("spec.md"):
-                kept = planning.keep(self.workspace, edits, "plan", "a spec that cannot be taken as it is")
+                rescue.tell("a spec that cannot be taken as it is", edits.kept)
                 what = "the Architect removed 'spec.md'" if data is None else "'spec.md' was changed meanwhile"
-                raise ScriptoriumError(what, f"the Architect's edits are kept: git show {kept}")
+                raise ScriptoriumError(what, f"the Architect's edits are kept: git show {edits.kept}")
             return Change(verb, writes={"spec.md": data}, trailers=edits.outcome.trailers())
 
         self.workspace.plan.transact(decide)
