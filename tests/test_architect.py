@@ -175,9 +175,7 @@ def test_run_leaves_nothing_behind_when_the_plan_has_what_it_wrote(project: Proj
     assert project.refs("refs/scriptorium/") == {}
 
 
-def test_areas_that_did_not_get_into_the_plan_are_kept(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_areas_that_did_not_get_into_the_plan_are_kept(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken_off(*_: object) -> None:
         raise KeyboardInterrupt
 
