@@ -250,9 +250,10 @@ class _Lane:
             self._sweep_up(ticket, tested)
             raise
         gate.remember(workspace, tree, green=result.green, log=result.log)
-        self._sweep_up(ticket, tested)
-        if result.green:
+        if result.green:  # commits made meanwhile stay on the branch, which then outlives its worktree
+            self._sweep_up(ticket, workspace.repository.resolve(f"refs/heads/{ticket.branch}") or tested)
             return None
+        self._sweep_up(ticket, tested)
         return self._reopen(ticket, Cause.GATE, result.reason, result.tail)
 
     def _sweep_up(self, ticket: Ticket, tested: str) -> None:
