@@ -6,6 +6,7 @@ import os
 import re
 import struct
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -116,6 +117,17 @@ class WorkingTree:
             if isinstance(error, OSError) and is_wanting(error):
                 raise
         raise GitError(("status",), 128, f"fatal: '{self.path}' is not a worktree of '{self.repository.root}'")
+
+    def find_again(self) -> None:
+        """Let its .git file lead to the repository again, where it leads nowhere since that was moved."""
+        file = self.path / ".git"
+        with suppress(OSError, ValueError):
+            if (self.path / _link(file)).exists():
+                return
+            for directory in (self.repository.common_dir / "worktrees").glob("*"):
+                if Path(os.fsdecode((directory / "gitdir").read_bytes().strip())) == file:
+                    file.unlink()
+                    file.write_text(f"gitdir: {directory}\n", errors="surrogateescape")
 
     def git(self, *argv: str, data: bytes = b"", accept: Container[int] = (0,)) -> tuple[int, bytes, str]:
         """Run git in here, and nowhere else."""

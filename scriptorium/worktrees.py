@@ -119,12 +119,26 @@ def _make(workspace: Workspace, path: Path, ticket: str) -> str:
     kept = vacate(workspace, path, ticket, f"the worktree of ticket '{ticket}' had left its branch")
     known = workspace.repository.resolve(f"refs/heads/{branch}")
     start = "" if known else workspace.master_commit()
+    for checkout in workspace.repository.checkouts(branch):
+        _reclaim(workspace, checkout, ticket)
     elsewhere = [checkout for checkout in workspace.repository.checkouts(branch) if checkout != path]
     if elsewhere:  # our commits would move it under them
         raise WorktreeError(ticket, f"'{branch}' is checked out in '{elsewhere[0]}'", "check out another branch there")
     keep_heads(workspace)
     workspace.repository.add_worktree(path, branch, start)
     return kept
+
+
+def _reclaim(workspace: Workspace, path: Path, ticket: str) -> None:
+    """Take a ticket's worktree away that is left from before the repository, or SCRIPTORIUM_ROOT, was moved."""
+    lock = path.parent.parent.parent / "locks" / "tickets" / f"{ticket}.lock"
+    if path.parts[-3:] != ("worktrees", "tickets", ticket) or not lock.exists() or locks.is_held(lock):
+        return
+    with locks.hold(lock, ticket):
+        WorkingTree(workspace.repository, path).find_again()
+        with suppress(GitError):
+            if not workspace.repository.remove_clean_worktree(path):
+                vacate(workspace, path, ticket, f"'{path}' is left from before a move")
 
 
 def forget(workspace: Workspace) -> None:

@@ -252,6 +252,26 @@ def test_what_is_staged_in_the_worktree_of_a_landed_ticket_stays_though_its_file
     assert project.git("show", ":mine", cwd=project.worktree(name)) == "precious"
 
 
+@pytest.mark.parametrize("what", ["the repository", "the root"])
+@pytest.mark.parametrize("change", ["", "echo of a person >mine"])
+def test_a_ticket_goes_on_after_a_move_and_what_its_worktree_held_is_kept(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, change: str
+) -> None:
+    name, _ = worked_on(project, "echo 1 >first")
+    work = project.worktree(name)
+    shell(project, f"cd {work}; {change or ':'}")
+    if what == "the root":
+        monkeypatch.setenv("SCRIPTORIUM_ROOT", str(tmp_path / "other"))
+    else:
+        project.root = project.root.rename(tmp_path / "moved")
+
+    assert lands(project, "echo 2 >second") == name
+
+    assert [show(project, path) for path in ("first", "second")] == ["1", "2"]
+    assert kept(project, "mine") == (["of a person"] if change else [])
+    assert not work.exists()
+
+
 @pytest.mark.parametrize("root", ["root", "link/root"])
 @pytest.mark.parametrize("merges", [True, False])
 def test_commits_on_no_branch_outlive_a_worktree_that_was_deleted(
