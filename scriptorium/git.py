@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGKILL, strsignal
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import Any, NamedTuple
 
@@ -97,6 +97,7 @@ LIMIT = 1800.0
 # what git passes on from the operating system, in the C locale
 _SYSTEM = re.compile(
     r"insufficient permission|read-only file system|no space left|out of diskspace|disk quota exceeded|file too large"
+    r"|file size limit exceeded"
     r"|input/output error|too many open files|cannot allocate memory|out of memory"
     r"|resource temporarily unavailable|cannot fork|cannot create (async )?thread"
     r"|unable to write|couldn't set '"  # for which git does not say why
@@ -125,6 +126,11 @@ def _remedy(stderr: str) -> str:
     return ""
 
 
+def _end(status: int) -> str:
+    """Return how git ended that has said nothing, a signal by the system's words for it."""
+    return f"{strsignal(-status) or 'signal'} (signal {-status})".lower() if status < 0 else f"exit {status}"
+
+
 class GitError(ScriptoriumError):
     """git exited with a status that was not expected."""
 
@@ -133,8 +139,8 @@ class GitError(ScriptoriumError):
         # "fatal:" and "error:" lines say what is wrong, wherever they stand
         telling = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines
         # a name by chance would make the same failure a new one each time
-        words = re.sub(r"\b(tmp_(?:pack|idx|obj)_)\w{6}\b", r"\1*", telling[0]) if telling else f"exit {status}"
-        super().__init__(f"'git {_command(argv)}' failed: {words}", _remedy(stderr))
+        words = re.sub(r"\b(tmp_(?:pack|idx|obj)_)\w{6}\b", r"\1*", telling[0]) if telling else _end(status)
+        super().__init__(f"'git {_command(argv)}' failed: {words}", _remedy(stderr or words))
         self.status = status
         self.stderr = stderr
         self.system = bool(_SYSTEM.search(stderr)) or status < 0

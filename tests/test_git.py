@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,13 @@ SAID = {
 @pytest.mark.parametrize(("said", "system"), SAID.items())
 def test_what_the_system_refuses_is_told_from_what_is_wrong(said: str, system: bool) -> None:
     assert GitError(("merge",), 128, said).system is system
+
+
+def test_a_git_that_a_signal_has_ended_is_told_in_the_systems_words() -> None:
+    failure = GitError(("fast-import",), -signal.SIGXFSZ, "")
+    assert failure.message == "'git fast-import' failed: file size limit exceeded (signal 25)"
+    assert failure.hint == "see whether you may write to the repository and the disk has room"
+    assert failure.system
 
 
 def test_scrubbing_leaves_identity_and_settings_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,8 +29,11 @@ CHANGES = ("ENOSPC", "EIO", "EROFS")
 OF_THE_ORDER = ("attempts:", "texts:", "landings:", "called again:")
 """What differs when an agent has to be called once more, or the other ticket has its turn first."""
 
-IN_GITS_WORDS = "unable to write|unable to create|couldn't set|out of diskspace|insufficient permission|write error"
-"""Said by git where it does not pass on what the system has said."""
+IN_GITS_WORDS = (
+    "unable to write|unable to create|couldn't set|out of diskspace|insufficient permission|write error"
+    "|file size limit exceeded"  # by the signal that ends it
+)
+"""Said of git where it does not pass on what the system has said."""
 
 LINES_MOST = 80
 """Lines of a flow's log; undisturbed there are some thirty."""
