@@ -213,10 +213,8 @@ class Repository:
         """Yield where two trees, '' for none, differ: directories before what is in them, and without a process."""
         before = self.tree(old) if old else Tree()
         after = self.tree(new) if new else Tree()
-        for name in {**before, **after}:
+        for name in sorted(name for name in {**before, **after} if before.get(name) != after.get(name)):
             known, entry = before.get(name), after.get(name)
-            if known == entry:
-                continue
             yield Difference(f"{prefix}{name}", known, entry)
             first, second = (found.oid if found and found.is_directory else "" for found in (known, entry))
             if first or second:
