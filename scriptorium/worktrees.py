@@ -419,6 +419,7 @@ def sweep_branches(workspace: Workspace, plan: Plan) -> None:
     forget(workspace)
     common = workspace.repository.common_dir
     leftlocks.discard_all((common / "refs" / "heads").glob(f"{BRANCH_PREFIX}*.lock"))
+    leftlocks.discard_all((common / rescue.PREFIX).glob("*.lock"))
     leftlocks.discard_all([common / "packed-refs.lock"])  # in the way of a person's, if of nobody else's
     for ref, tip in workspace.repository.refs(f"refs/heads/{BRANCH_PREFIX}*").items():
         branch = ref.removeprefix("refs/heads/")

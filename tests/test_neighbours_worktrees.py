@@ -213,6 +213,13 @@ def test_a_lock_that_has_outlasted_every_git_is_taken_away(project: Project, pat
     assert not lock.exists()
 
 
+def test_a_lock_on_a_rescue_ref_that_nobody_will_want_again_is_taken_away(project: Project) -> None:
+    (project.root / ".git" / "refs" / "scriptorium" / "rescue").mkdir(parents=True)
+    old, young = (lock_of(project, f"refs/scriptorium/rescue/{age}.lock", age) for age in (600, 0))
+    tidy(project.workspace)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
 # -- a branch that is checked out elsewhere ----------------------------------------------------------------
 
 
