@@ -13,7 +13,7 @@ import pytest
 
 from tests import figures
 from tests.chance import chance
-from tests.crash.campaign import ALL, Campaign, campaign, kill, kill_and_break, kill_twice, kinds, moments
+from tests.crash.campaign import ALL, Campaign, Outcome, campaign, kill, kill_and_break, kill_twice, kinds, moments
 
 PAIRS = 12
 
@@ -35,17 +35,19 @@ BROKEN = re.compile(r"Traceback|this is a bug|not within")
 """Said of a product, or of a comparison, that does not work at all, whatever was killed."""
 
 
-@pytest.mark.parametrize(("expression", "mender"), MENDERS.items(), ids=MENDERS.values())
-def test_a_product_that_does_not_mend_what_a_kill_left_is_found_out(
-    workers: Campaign, expression: str, mender: str
-) -> None:
-    points = {point: point for point in workers.points} | {
-        point: f"{point} {step}" for point, step in workers.steps.items()
-    }
-    point = next(point for point, text in points.items() if re.search(expression, text))
+@pytest.fixture(scope="module")
+def broken(workers: Campaign) -> dict[str, Outcome]:
+    """How it ends without each of the menders, all tried side by side."""
+    texts = {point: point for point in workers.points}
+    texts |= {point: f"{point} {step}" for point, step in workers.steps.items()}
+    points = [next(point for point, text in texts.items() if re.search(pattern, text)) for pattern in MENDERS]
+    cases = [f"{point} | {mender}" for point, mender in zip(points, MENDERS.values(), strict=True)]
+    return dict(zip(MENDERS.values(), workers.run(kill_and_break, cases), strict=True))
 
-    (outcome,) = workers.run(kill_and_break, [f"{point} | {mender}"])
 
+@pytest.mark.parametrize("mender", MENDERS.values())
+def test_a_product_that_does_not_mend_what_a_kill_left_is_found_out(broken: dict[str, Outcome], mender: str) -> None:
+    outcome = broken[mender]
     assert outcome.reached
     assert outcome.wrong
     assert not [what for what in outcome.wrong if BROKEN.search(what)]
