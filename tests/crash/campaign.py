@@ -240,5 +240,6 @@ def kinds(steps: dict[str, str]) -> list[str]:
 def normal(steps: str, base: Path) -> str:
     """Return the steps of a git with places for paths."""
     steps = re.sub(r"\S*/objects/\S*", "OBJECT", steps.replace(str(base), ""))
+    steps = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{4}", "TIME", steps)  # of a rescue ref
     steps = re.sub(r"000\d-\w+|\w+-000\d|worktrees/(plan|health)", "NAME", steps)
     return re.sub(r"(?m) (?!\S*\.git/|OBJECT).*$", " FILE", steps)
