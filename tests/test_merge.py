@@ -384,6 +384,22 @@ def test_commits_made_after_the_submit_do_not_land_though_the_run_was_killed(pro
     assert project.git("ls-tree", "--name-only", "master") == "Makefile\nfile"
 
 
+AS_WE_DO = (
+    "git checkout -q -b other master; echo 2 >late; git add late; git commit -qm Late; "
+    "git checkout -q scriptorium/ticket-0001; "
+    "export GIT_COMMITTER_NAME=scriptorium GIT_COMMITTER_EMAIL=scriptorium@localhost; "
+    "git merge -q --no-ff -m \"Merge branch 'master' into scriptorium/ticket-0001\" other"
+)
+
+
+def test_a_merge_that_only_looks_like_ours_does_not_land_either(project: Project, facts: Path) -> None:
+    name = submits_and_is_killed(project, facts, "echo 1 >file", AS_WE_DO)
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert project.git("ls-tree", "--name-only", "master") == "Makefile\nfile"
+
+
 def test_what_was_submitted_lands_though_the_branch_was_moved_back_since(project: Project, facts: Path) -> None:
     commits = "echo 1 >a; git add a; git commit -qm A; echo 2 >b; git add b; git commit -qm B"
     name = submits_and_is_killed(project, facts, commits, "git reset -q --hard HEAD~1")

@@ -217,21 +217,21 @@ class _Lane:
         """
         repository = self.workspace.repository
         tip = repository.resolve(f"refs/heads/{ticket.branch}")
-        if tip == submitted or self._is_merged_again(ticket, tip, submitted):
+        if tip == submitted or self._is_merged_again(ticket, tip, submitted, master):
             return
         if repository.is_ancestor(submitted, tip) and repository.is_ancestor(tip, master):
             return  # it has landed, and this was killed before it could say so
         why = f"'{ticket.branch}' has moved since ticket '{ticket.name}' was handed in"
         worktrees.take_back(self.workspace, ticket.name, why, submitted)
 
-    def _is_merged_again(self, ticket: Ticket, tip: str, submitted: str) -> bool:
+    def _is_merged_again(self, ticket: Ticket, tip: str, submitted: str, master: str) -> bool:
         """Tell whether a tip is what was handed in with nothing on top but our merges of master."""
-        committer = "{} <{}> ".format(*IDENTITY)
+        committer, is_ancestor = "{} <{}> ".format(*IDENTITY), self.workspace.repository.is_ancestor
         for commit in self.workspace.repository.history(tip):
             if commit.oid == submitted:
                 return True
             ours = commit.committer.startswith(committer) and commit.message.rstrip("\n") == self._message(ticket)
-            if not ours or len(commit.parents) != 2:
+            if not ours or len(commit.parents) != 2 or not is_ancestor(commit.parents[1], master):
                 break
         return False
 
