@@ -178,10 +178,19 @@ class Plan:
         }
 
     def next_id(self) -> int:
-        """Return the number after the highest that is in use or, for tickets that were removed, was given out."""
+        """Return the number after the highest that is in use or, for tickets that were removed, was ever."""
         text = self.read(LAST_ID).decode(errors="replace").strip()
         last = int(text) if re.fullmatch(r"\d{1,18}", text) else 0
-        return max(last, *(int(i) for ids in self.ids.values() for i in ids), 0) + 1
+        return max(last, *(int(i) for ids in self.ids.values() for i in ids), *self._ids_by_hand, 0) + 1
+
+    @cached_property
+    def _ids_by_hand(self) -> set[int]:
+        """The ids of tickets that people have written, be they gone: a branch may hold the work on one."""
+        added = ("--format=", "--name-only", "--no-renames", "--diff-filter=A", "-z")
+        people = ("--invert-grep", "--grep=^Transaction: ")  # what we have given is in `last-id`
+        names = self.repository.log(*added, *people, self.commit, "--", "tickets").split("\0")
+        found = (re.fullmatch(rf"tickets/(?:{'|'.join(State)})/(\d{{1,18}})(?:-[^/]*)?\.md", name) for name in names)
+        return {int(match[1]) for match in found if match}
 
     @property
     def spec(self) -> bytes:

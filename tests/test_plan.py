@@ -263,6 +263,16 @@ def test_eight_writers_at_once_lose_no_transition(project: Project, store: PlanS
     assert crash_files(project) == []
 
 
+def test_no_id_is_given_out_again_though_its_ticket_is_gone(project: Project, store: PlanStore) -> None:
+    project.ticket("0002")
+    assert store.snapshot().next_id() == 3
+    project.commit_plan({"tickets/open/0002-thing.md": None})
+    assert store.snapshot().next_id() == 3  # its branch may hold work
+    written(store, Change("create", writes={"tickets/open/0007-x.md": b"", "last-id": b"7\n"}))
+    written(store, Change("x", removes=["tickets/open/0007-x.md"]))
+    assert store.snapshot().next_id() == 8
+
+
 # -- a checkout of the plan -----------------------------------------------------------------------------
 
 
