@@ -450,5 +450,5 @@ def test_whatever_happens_in_whatever_order_every_ticket_is_in_one_place_and_not
             break
         print(f"SEED={number}", flush=True)
     assert TALLY["tickets done"] > INTERLEAVINGS / 2
-    assert TALLY["kills"] > INTERLEAVINGS / 2
+    assert TALLY["kills"] > INTERLEAVINGS / 4
     figures.publish("model", [(name, TALLY[name]) for name in sorted(TALLY)])
