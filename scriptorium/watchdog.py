@@ -20,6 +20,12 @@ from contextlib import suppress
 GRACE = 2.0
 """Seconds between asking a run to end and killing it."""
 
+LOOKS = 20
+"""How often a process without an environment is looked at, a millisecond apart, before it counts as having none."""
+
+_bare: set[int] = set()
+"""The processes that have none."""
+
 
 def _parents() -> dict[int, int]:
     """Return the parent of every process."""
@@ -44,11 +50,18 @@ def _parents() -> dict[int, int]:
 
 
 def _has_mark(pid: int, mark: bytes) -> bool:
-    try:
-        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123
-            return mark in file.read().split(b"\0")
-    except OSError:
-        return False
+    """Tell whether a process has a mark; in the midst of execve(2) it shows no environment for a moment."""
+    for _ in range(1 if pid in _bare else LOOKS):
+        try:
+            with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123
+                if environment := file.read():
+                    return mark in environment.split(b"\0")
+            os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115 - fails for threads of the kernel, which never have any
+        except OSError:
+            return False
+        time.sleep(0.001)
+    _bare.add(pid)
+    return False
 
 
 def members(mark: str, *leaders: int) -> set[int]:

@@ -15,6 +15,7 @@ from scriptorium import process
 from scriptorium.config import Limits
 from scriptorium.errors import ScriptoriumError
 from scriptorium.process import End, Finished
+from scriptorium.watchdog import members
 from tests.support import BUSY, busy_pids, is_alive, until
 
 NO_LIMITS = Limits(hard=0, no_output=0, no_progress=0)
@@ -218,3 +219,15 @@ def test_a_flood_of_output_costs_little_and_its_last_line_is_seen(tmp_path: Path
 
     assert last == b"the end"
     assert count <= process.LINE_MOST / len(b"flood\n") + 2
+
+
+EXECUTES = 'exec /bin/sh -c "$0" "$0"'
+"""A shell script that becomes itself again and again."""
+
+
+def test_a_process_in_the_midst_of_an_exec_is_not_overlooked() -> None:
+    argv = ["/bin/sh", "-c", EXECUTES, EXECUTES]
+    with subprocess.Popen(argv, env={"MARK": "x", "PATH": os.environ["PATH"]}) as process:
+        seen = [process.pid in members("MARK=x") for _ in range(300)]
+        process.kill()
+    assert all(seen)
