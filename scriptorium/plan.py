@@ -443,7 +443,8 @@ class PlanStore:
     def _take_along(self, checkout: Checkout, old: str, new: str) -> bool:
         mark = checkout.git_directory() / MARK
         known = mark.read_text(errors="replace").strip() if mark.exists() else old
-        if known != old and self.repository.resolve(known):
+        # not back, where a neighbour has brought it further already
+        if known != old and self.repository.resolve(known) and self.repository.is_ancestor(known, old):
             checkout.follow(known, old)  # moves nothing where a person has moved it since
         done = checkout.follow(old, new)
         if done:

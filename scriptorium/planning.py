@@ -171,7 +171,7 @@ def _collect(
     allowed: dict[str, bytes | None] = {}
     for path in filter(may_write, paths):
         entry = repository.entry(commit, path)
-        found = repository.objects.read(entry.oid) if entry and entry.mode != "160000" else None
+        found = repository.objects.read(entry.oid) if entry and not entry.is_link else None
         if entry is None or (found and found.kind == "blob"):
             allowed[path] = found.data if found else None
     strays = tuple(path for path in paths if path not in allowed)

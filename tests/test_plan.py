@@ -315,6 +315,19 @@ def test_a_checkout_of_the_plan_follows(project: Project, store: PlanStore, tmp_
     assert project.git("status", "--porcelain", cwd=checkout) == ""
 
 
+def test_a_checkout_of_the_plan_is_not_taken_back_by_a_writer_that_was_overtaken(
+    project: Project, store: PlanStore, tmp_path: Path
+) -> None:
+    checkout = tmp_path / "checkout"
+    project.git("worktree", "add", "--quiet", str(checkout), PLAN)
+    base = store.snapshot().commit
+    first = written(store, Change("x", writes={"areas/one.md": b"1\n"})).commit
+    written(store, Change("x", writes={"areas/two.md": b"2\n"}))
+    store.follow(base, first)  # by the first writer, only now
+    assert project.git("status", "--porcelain", cwd=checkout) == ""
+    assert (checkout / "areas" / "two.md").exists()
+
+
 @pytest.mark.parametrize("then", ["assign", "run"])
 def test_a_checkout_of_the_plan_follows_a_command_that_was_killed(project: Project, tmp_path: Path, then: str) -> None:
     """Or what a person commits there next would undo what the command has done."""
