@@ -14,11 +14,14 @@ from scriptorium.watchdog import members
 
 @dataclass(frozen=True)
 class Held:
-    """What the daemon holds after so many tickets; memory in KiB, processes with their descendants."""
+    """What the daemon holds after so many tickets; memory in KiB, processes with their descendants.
+
+    Shares of pages that others map as well would tell of the others, too: while a child is forked, they are the half.
+    """
 
     done: int
     resident: int
-    proportional: int
+    anonymous: int
     handles: int
     threads: int
     processes: int
@@ -32,7 +35,7 @@ class Held:
             handles = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
         except (OSError, KeyError):
             return None
-        return cls(done, sizes["Rss:"], sizes["Pss:"], handles, threads, len(members("no=mark", pid)))
+        return cls(done, sizes["Rss:"], sizes["Anonymous:"], handles, threads, len(members("no=mark", pid)))
 
 
 def _words(lines: Iterable[str]) -> dict[str, int]:

@@ -223,11 +223,11 @@ def check_rest(soak: Soak) -> None:
     assert set(of.refs("refs/heads/")) == {"refs/heads/master", REF}
 
 
-FLAT = {"resident": 8 * 1024, "proportional": 8 * 1024, "handles": 2, "threads": 1, "processes": 1}
+FLAT = {"resident": 8 * 1024, "anonymous": 8 * 1024, "handles": 2, "threads": 1, "processes": 1}
 """By how much the daemon may hold more at the end: memory in KiB, of which a new daemon takes most in its first hundred
 tickets, when what it keeps of trees and tickets fills."""
 
-EACH = {"resident": 8, "proportional": 8}
+EACH = {"resident": 8, "anonymous": 8}
 """And by how much more for each ticket it has landed meanwhile: that is bounded, but not full after a thousand of them
 (`repository.TREE_ENTRIES_MOST`, `plan.PARSED_MOST`)."""
 
@@ -268,7 +268,7 @@ def report(soak: Soak, trends: dict[str, Trend], seconds: float) -> None:
         ("ms a ticket", round(seconds / len(soak.names) * 1000)),
         ("loose objects, at most", max(left.files[".git/objects"] for left in soak.left)),
     ]
-    units = {"resident": "KiB resident", "proportional": "KiB, shared pages by their share", "handles": "open files"}
+    units = {"resident": "KiB resident", "anonymous": "KiB of its own", "handles": "open files"}
     held = [
         (units.get(figure, figure), f"{trend.early:g} -> {trend.late:g} ({trend.each:+.2g} a ticket)")
         for figure, trend in trends.items()
