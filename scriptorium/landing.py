@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from scriptorium import leftlocks, process
+from scriptorium.checkout import INDEX_LOCKED, Checkout
 from scriptorium.git import GitError
 from scriptorium.harness.runner import last_trailers
 from scriptorium.plan import REF, TRIES, Change, Plan, pause
 from scriptorium.repository import RefUpdate
 from scriptorium.ticket import State, Ticket
 from scriptorium.transitions import complete
-from scriptorium.working_tree import INDEX_LOCKED, Checkout
 from scriptorium.workspace import Workspace
 
 MARK = "scriptorium-landing"

@@ -31,6 +31,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from scriptorium.checkout import Checkout
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import IDENTITY
 from scriptorium.repository import RefUpdate, Repository, Tree
@@ -45,7 +46,6 @@ from scriptorium.ticket import (
     ticket_id,
     ticket_path,
 )
-from scriptorium.working_tree import Checkout
 
 BRANCH = "scriptorium/plan"
 REF = f"refs/heads/{BRANCH}"

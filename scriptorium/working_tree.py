@@ -1,9 +1,8 @@
-"""What git does in a working tree: in one of ours, that an agent can write to, and in a checkout of the user's."""
+"""What git does in a linked worktree of ours, that an agent can write to."""
 
 from __future__ import annotations
 
 import os
-import re
 import struct
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -13,24 +12,14 @@ from stat import S_ISREG
 from typing import NamedTuple
 
 from scriptorium.errors import is_wanting
-from scriptorium.git import GitError, lines_of, locked_refs, run
-from scriptorium.repository import Repository, TreeEntry
-
-WITH_INDEX = ("-c", "core.fsync=committed,reference,index")
-"""Where the index is a person's, and nobody makes it anew."""
+from scriptorium.git import GitError, lines_of, run
+from scriptorium.repository import Repository
 
 # 'dirty': git would start itself inside of each submodule, with the configuration that it finds there
 STATUS = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty")
 
 LINK = 0o160000.to_bytes(4)
 """The mode of a link to a commit of another repository, as the index has it."""
-
-# of read-tree, when it has changed nothing
-_IN_THE_WAY = re.compile(
-    r"^error: (?:Entry|Updating|Untracked working tree file) '(.+?)' (?:would|not uptodate)", re.M | re.S
-)
-
-INDEX_LOCKED = re.compile(r"Unable to create '.*index\.lock': File exists")
 
 
 def _link(file: Path) -> str:
@@ -87,7 +76,8 @@ class Change(NamedTuple):
         return "U" in self.code or self.code in ("AA", "DD")
 
 
-def _changes(status: bytes) -> list[Change]:
+def changes_of(status: bytes) -> list[Change]:
+    """Return what `git status`, asked by `STATUS`, has told."""
     items = [item for item in status.split(b"\0") if item]
     return [Change(item[:2].decode(), os.fsdecode(item[3:])) for item in items]
 
@@ -142,7 +132,7 @@ class WorkingTree:
 
     def changes(self) -> list[Change]:
         """Return what differs from HEAD, ignored files left out."""
-        return _changes(self.git(*STATUS)[1])
+        return changes_of(self.git(*STATUS)[1])
 
     def unhide(self) -> None:
         """Take the flags away that hide edits from us, set by an agent or by its git (core.ignoreStat).
@@ -266,149 +256,3 @@ class WorkingTree:
         """Undo the commits of the branch that another commit does not contain; their changes stay, staged."""
         base = self.git("merge-base", "HEAD", commit)[1].decode().strip()
         self.git("reset", "--quiet", "--soft", base)
-
-
-@dataclass(frozen=True)
-class Checkout:
-    """A working tree that is a person's."""
-
-    repository: Repository
-    path: Path
-
-    def fast_forward(self, branch: str, old: str, commit: str, begin: Callable[[], None]) -> list[str]:
-        """Move the branch that is checked out from ``old`` on, files and all; return those that stand in the way.
-
-        ``begin`` is called before the first file is touched.
-        `git merge` reads the index before it locks it, and HEAD long before it moves it: what a person adds or
-        commits in between, it takes out again. Here the branch is locked first, and all is read under its lock.
-        """
-        git_dir = self.git_directory()
-        begun = [name for name in ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD") if (git_dir / name).exists()]
-        if begun:
-            raise GitError(("merge",), 128, f"fatal: '{begun[0]}' exists: a merge or pick of yours is not concluded")
-        with locked_refs(git_dir, f"update HEAD {commit} {old}") as move:
-            if self.path not in self.repository.checkouts(branch):
-                raise GitError(("merge",), 128, f"fatal: '{branch}' is not checked out any more")
-            blocking = self._in_the_way(old, commit)
-            if not blocking:
-                begin()
-                blocking = self._move_files(old, commit)
-            if not blocking:
-                try:
-                    move()
-                except GitError:
-                    self._read_tree(commit, old)
-                    raise
-        return blocking
-
-    def _in_the_way(self, old: str, commit: str) -> list[str]:
-        """Return what is a person's where the commit differs, and git would overwrite or delete without a word.
-
-        That are files where it has something new, ignored ones as well; repositories where it has a file; a link in
-        place of a directory; and files that are not there, as they were removed, which git takes for untouched.
-        """
-        found, gone = [], set()
-        for path, known, entry in self.repository.differences(*map(self.repository.tree_of, (old, commit))):
-            if entry is None:
-                continue
-            if self._is_lost(path, known, entry):
-                found.append(path)
-            elif known and not (known.is_link or known.is_directory or entry.is_directory):
-                gone |= set() if os.path.lexists(self.path / path) else {path}
-        return found + sorted(gone & self._removed() if gone else gone)
-
-    def _is_lost(self, path: str, known: TreeEntry | None, entry: TreeEntry) -> bool:
-        """Tell whether something of a person's in a place would be lost to what is to be there."""
-        place = self.path / path
-        is_directory = place.is_dir() and not place.is_symlink()
-        if known and known.is_directory and entry.is_directory:
-            return place.is_symlink()
-        if is_directory and not entry.is_directory and not entry.is_link:
-            return self._holds_others(path)
-        return not is_directory and (known is None or known.is_directory) and os.path.lexists(place)
-
-    def _holds_others(self, path: str) -> bool:
-        """Tell whether there is more in a directory than the index has: what git does not know, and repositories."""
-        place = ("--literal-pathspecs", "ls-files", "-z")
-        if self._git(*place, "--others", "--", path)[1]:
-            return True
-        items = self._git(*place, "--stage", "--", path)[1].split(b"\0")
-        links = [os.fsdecode(item.partition(b"\t")[2]) for item in items if item.startswith(b"160000 ")]
-        return any(place.is_dir() and any(place.iterdir()) for place in (self.path / link for link in links))
-
-    def _removed(self) -> set[str]:
-        """Return the files that are missing, those left out that a sparse checkout does not have."""
-        return {os.fsdecode(name) for name in self._git("ls-files", "--deleted", "-z")[1].split(b"\0") if name}
-
-    def _read_tree(self, old: str, commit: str) -> tuple[int, str]:
-        """Bring index and files from one commit to another; return git's status and what it said."""
-        status, _, err = self._git(*WITH_INDEX, "read-tree", "-m", "-u", old, commit)
-        return status, err
-
-    def _move_files(self, old: str, commit: str) -> list[str]:
-        status, err = self._read_tree(old, commit)
-        if status and _IN_THE_WAY.search(err):
-            self._git(*WITH_INDEX, "update-index", "-q", "--refresh")  # a file that was only touched is no edit
-            status, err = self._read_tree(old, commit)
-        if status == 0:
-            return []
-        told = _IN_THE_WAY.findall(err)  # git names the first alone
-        if not told:
-            raise GitError(("merge",), status, err)
-        files = set(self.repository.diff_names(old, commit))
-        edited = [change.path for change in _changes(self._git(*STATUS)[1]) if change.path in files]
-        return sorted({*told, *edited})
-
-    def git_directory(self) -> Path:
-        """Return the git directory of this working tree alone."""
-        main = self.path == self.repository.root
-        return self.repository.common_dir if main else WorkingTree(self.repository, self.path).directory()
-
-    def undo(self, old: str, commit: str, since: int) -> bool:
-        """Take back what a fast-forward from ``old`` has written that was killed or failed, and tell whether it had.
-
-        That is what the commit says, and was written ``since`` (nanoseconds); anything else is a person's. Raises
-        GitError while the index is locked.
-        """
-        # where all was written but the branch not moved; edits that are in the way stay
-        status, err = self._read_tree(commit, old)
-        if status and INDEX_LOCKED.search(err):
-            raise GitError(("read-tree",), status, err)
-        files = set(self.repository.diff_names(old, commit))
-        pending = [change.path for change in _changes(self._git(*STATUS)[1]) if change.code[1] != " "]
-        written = [path for path in pending if path in files and self._is_written(path, commit, since)]
-        for path in written:
-            (self.path / path).unlink(missing_ok=True)
-        before = b"".join(os.fsencode(path) + b"\0" for path in written if self.repository.blob(old, path))
-        if before:  # from the index, which a fast-forward writes when all files are there
-            self._git("checkout-index", "--quiet", "-z", "--stdin", data=before)
-        return bool(written)
-
-    def _is_written(self, path: str, commit: str, since: int) -> bool:
-        """Tell whether a file is what git was writing of a commit, be it half; one that is gone was to be written."""
-        file, found = self.path / path, self.repository.objects.read(self.repository.blob(commit, path))
-        try:
-            if file.lstat().st_ctime_ns < since or found is None:
-                return False
-            begun = os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
-        except FileNotFoundError:
-            return True
-        except OSError:
-            return False
-        if found.data.startswith(begun):
-            return True
-        _, filtered, _ = self._git("cat-file", "--filters", f"{commit}:{path}")
-        return filtered.startswith(begun)
-
-    def follow(self, old: str, new: str) -> bool:
-        """Bring it from ``old`` to ``new``; False, and nothing changed, when something of its person is in the way."""
-        return not self._in_the_way(old, new) and self._read_tree(old, new)[0] == 0
-
-    def could_follow(self, old: str, new: str) -> bool:
-        """Tell whether `follow` would work, without changing anything."""
-        return not self._in_the_way(old, new) and self._git("read-tree", "--dry-run", "-m", "-u", old, new)[0] == 0
-
-    def _git(self, *argv: str, data: bytes = b"") -> tuple[int, bytes, str]:
-        # a working tree that core.worktree names may know nothing of its repository
-        where = () if (self.path / ".git").exists() else ("--git-dir", str(self.repository.common_dir))
-        return run(*where, *argv, cwd=self.path, data=data, accept=(0, 1, 2, 128))

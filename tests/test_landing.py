@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from scriptorium import landing
+from scriptorium.checkout import Checkout
 from scriptorium.commands.merge import Ended, Merged, merge
 from scriptorium.plan import Change, Plan, PlanStore
 from scriptorium.repository import RefUpdate
-from scriptorium.working_tree import Checkout
 from tests.support import PLAN, Project, until, write_script
 
 MASTER = "refs/heads/master"
@@ -415,9 +415,9 @@ def test_a_second_kill_just_after_the_first_leaves_nothing_behind(project: Proje
 
 
 def killed(project: Project, place: str, *argv: str) -> None:
-    """Run a command that is killed as it comes to a function of `working_tree`."""
-    lines = ["import os, signal, sys", "from scriptorium import main, working_tree"]
-    lines.append(f"working_tree.{place} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)")
+    """Run a command that is killed as it comes to a function of `checkout`."""
+    lines = ["import os, signal, sys", "from scriptorium import checkout, main"]
+    lines.append(f"checkout.{place} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)")
     lines += [f"sys.argv = ['scriptorium', *{argv!r}]", "main.main()"]
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=project.root, check=False)
     assert done.returncode == -signal.SIGKILL

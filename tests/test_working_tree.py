@@ -1,4 +1,4 @@
-"""Git in a worktree, whatever an agent has written there, and in a checkout of the user's."""
+"""Git in a worktree, whatever an agent has written there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from scriptorium import git
 from scriptorium.git import GitError
 from scriptorium.repository import Repository
-from scriptorium.working_tree import Checkout, WorkingTree, staged
+from scriptorium.working_tree import WorkingTree, staged
 from tests.support import Project, write_script
 
 
@@ -233,21 +233,3 @@ def test_all_kinds_of_changes_are_staged(project: Project, repository: Repositor
     assert names == ["-n", ":(top)*", "Makefile", "directory", "file/in a\nplace", "kept", "run"]
     assert project.git("ls-tree", "work", "run").startswith("100755")
     assert tree.changes() == []
-
-
-def test_a_fast_forward_takes_files_along_and_names_those_in_its_way(project: Project, repository: Repository) -> None:
-    checkout = Checkout(repository, project.root)
-    old = project.git("rev-parse", "master")
-    new = project.commit({"added": "new\n", "Makefile": "test:\n"})
-    project.git("reset", "--quiet", "--hard", old)
-    (project.root / "added").write_text("mine\n")
-    begun = project.root.parent / "begun"
-    assert checkout.fast_forward("master", old, new, begun.touch) == ["added"]
-    assert (project.root / "added").read_text() == "mine\n"
-
-    assert not begun.exists()
-
-    (project.root / "added").unlink()
-    assert checkout.fast_forward("master", old, new, begun.touch) == []
-    assert begun.exists()
-    assert (project.root / "added").read_text() == "new\n"
