@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from scriptorium import agent, locks, process, rescue, worktrees
+from scriptorium import agent, locks, mending, process, rescue
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git import GitError
@@ -135,15 +135,15 @@ def _checkout(workspace: Workspace, plan: Plan) -> Path:
     """Return the planning worktree at a snapshot; what somebody left in there is kept first."""
     path, repository = workspace.paths.plan_worktree, workspace.repository
     tree = WorkingTree(repository, path)
-    worktrees.discard_half_made(workspace, path)
+    mending.discard_half_made(workspace, path)
     if path.is_symlink():
         rescue.set_aside(path)  # what it leads to is not ours, if it leads anywhere
     if path.exists():
-        worktrees.unlock(workspace, path)
+        mending.unlock(workspace, path)
         try:
             branch, head = tree.head()
             loose = not branch and not repository.is_ancestor(head, plan.commit)
-            changes = worktrees.spare_untracked(tree)
+            changes = rescue.spare_untracked(tree)
             if loose or changes:
                 commit = tree.snapshot(changes, head, "Files found in the planning worktree")
                 rescue.keep(workspace, commit, "plan", f"'{path}' held changes that nobody had taken")
@@ -156,7 +156,7 @@ def _checkout(workspace: Workspace, plan: Plan) -> Path:
             rescue.set_aside(path)
     workspace.paths.ensure(path.parent)
     with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=600):
-        worktrees.keep_heads(workspace)  # git forgets the one that was here before
+        rescue.keep_heads(workspace)  # git forgets the one that was here before
         repository.add_worktree(path, start=plan.commit)
     return path
 
@@ -166,7 +166,7 @@ def _collect(
 ) -> Edits:
     repository, tree = workspace.repository, WorkingTree(workspace.repository, worktree)
     branch, head = tree.head()
-    commit = tree.snapshot(worktrees.spare_untracked(tree), head, f"What the agent wrote: {subject}")
+    commit = tree.snapshot(rescue.spare_untracked(tree), head, f"What the agent wrote: {subject}")
     paths = repository.diff_names(plan.commit, commit)
     allowed: dict[str, bytes | None] = {}
     for path in filter(may_write, paths):

@@ -1,6 +1,7 @@
 """What there is in a repository: objects, refs, history and its list of worktrees.
 
-Everything else speaks of commits, refs and worktrees; here, in working_tree.py and checkout.py, they become command lines.
+Everything else speaks of commits, refs and worktrees; here, in working_tree.py and checkout.py, they become command
+lines.
 Sources: git-fast-import(1), git-update-ref(1), git-worktree(1), gitrepository-layout(5).
 """
 

@@ -11,15 +11,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scriptorium.errors import ScriptoriumError
-from scriptorium.git import lines_of
+from scriptorium.git import GitError, lines_of
 from scriptorium.plan import ZERO
 from scriptorium.repository import RefUpdate
 from scriptorium.ticket import slug
+from scriptorium.working_tree import Change, WorkingTree
 from scriptorium.workspace import Workspace
 
 PREFIX = "refs/scriptorium/rescue/"
 ASIDE = re.compile(r"\.(found|left)-[0-9a-f]{6}$")
 """The end of the name of a directory that was set aside; a slug has no dot, so no ticket is called like it."""
+
+AUTOSTASHES = ("MERGE_AUTOSTASH", "rebase-merge/autostash", "rebase-apply/autostash")
+"""Where git notes the commit of what it puts by meanwhile (merge.autoStash, rebase.autoStash)."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,74 @@ def spare(workspace: Workspace, worktree: Path, commit: str, becomes: str = "") 
     known = workspace.repository.links(becomes) if links and becomes else {}
     new = {path: oid for path, oid in links.items() if path not in known}
     move_out(worktree, workspace.repository.embedded(commit, new))
+
+
+def keep_heads(workspace: Workspace) -> None:
+    """Keep the commits of worktrees that somebody removed by hand, as those of a detached HEAD are on no branch."""
+    for path, git_dir in workspace.repository.forgotten(workspace.paths.home):
+        if path.parts[-2:] == workspace.paths.health_worktree.parts[-2:]:
+            continue  # what a gate commits is nobody's work
+        keep_autostash(workspace, git_dir, path.name)
+        if commit := workspace.repository.nameless_head(git_dir):
+            keep(workspace, commit, path.name, f"'{path}' was removed, and held commits of no branch")
+
+
+def keep_autostash(workspace: Workspace, git_dir: Path, ticket: str) -> None:
+    """Keep what git has put by for the time of a merge or rebase in a worktree.
+
+    It goes with the worktree's git directory, and where that merge is undone or concluded, it is put into the files,
+    or into the stash, which is the user's.
+    """
+    for name in AUTOSTASHES:
+        try:
+            commit = (git_dir / name).read_text(errors="replace").strip()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if re.fullmatch(r"[0-9a-f]{40,64}", commit) and workspace.repository.resolve(commit):
+            keep(workspace, commit, ticket, f"in the worktree of ticket '{ticket}' git had put changes by")
+        (git_dir / name).unlink()
+
+
+def vacate(workspace: Workspace, path: Path, ticket: str, why: str) -> str:
+    """Take away what is in a worktree's place, and return where it is kept: a rescue ref, or a directory beside."""
+    if not path.exists() and not path.is_symlink():
+        return ""
+    tree = WorkingTree(workspace.repository, path)
+    try:
+        _, head = tree.head()
+        keep_autostash(workspace, tree.directory(), ticket)
+        tree.unhide()
+        commit = tree.snapshot(spare_untracked(tree), head, f"Work found in the worktree of ticket {ticket}")
+        kept = keep(workspace, commit, ticket, why)
+        spare(workspace, path, commit)
+        workspace.repository.remove_worktree(path)
+    except (GitError, NotADirectoryError, FileNotFoundError) as error:
+        if isinstance(error, GitError) and error.system:
+            raise
+        # not a worktree any more, so git cannot read it; a person can
+        return str(set_aside(path))
+    return kept
+
+
+def put_aside(workspace: Workspace, ticket: str, why: str, commit: str = "") -> str:
+    """Take a ticket's worktree back to its branch, or to a commit; the rest is kept by the rescue ref returned."""
+    tree = workspace.working_tree(ticket)
+    _, head = tree.head()
+    held = tree.snapshot(spare_untracked(tree), head, why)
+    kept = keep(workspace, held, ticket, why)
+    spare(workspace, tree.path, held, commit or head)
+    tree.reset(commit or head)
+    return kept
+
+
+def spare_untracked(tree: WorkingTree) -> list[Change]:
+    """Move repositories out that lie in a worktree and in no commit, and return the other changes.
+
+    One without a commit of its own stops git.
+    """
+    changes = tree.changes()
+    move_out(tree.path, [change.path for change in changes if change.path.endswith("/")])
+    return [change for change in changes if not change.path.endswith("/")]
 
 
 def everything(workspace: Workspace) -> list[Kept]:

@@ -17,14 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium import gate, worktrees
+from scriptorium import gate
 from scriptorium.errors import ScriptoriumError, is_wanting, told
 from scriptorium.gate import Colour
 from scriptorium.git import lines_of
 from scriptorium.plan import REF, Plan
 from scriptorium.repository import Repository
 from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, ticket_path
-from scriptorium.working_tree import staged
+from scriptorium.working_tree import WorkingTree, staged
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ def _strayed(workspace: Workspace, worktree: Path, ticket: str) -> list[str]:
     """Return how the run's own worktree is not what it was, in words."""
     if not (worktree / ".git").exists():
         return [f"'{worktree}' (gone)"]
-    if ticket and not worktrees.is_sound(workspace, worktree, branch_of(ticket)):
+    if ticket and not WorkingTree(workspace.repository, worktree).is_sound(branch_of(ticket)):
         return [f"'{worktree}' (not on '{branch_of(ticket)}')"]
     return []
 

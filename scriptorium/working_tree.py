@@ -108,6 +108,36 @@ class WorkingTree:
                 raise
         raise GitError(("status",), 128, f"fatal: '{self.path}' is not a worktree of '{self.repository.root}'")
 
+    def is_sound(self, branch: str) -> bool:
+        """Tell whether this is our worktree with a branch checked out.
+
+        Read from git's own files (gitrepository-layout), because it is asked several times a ticket.
+        """
+        try:
+            git_dir = self.directory()
+            head = (git_dir / "HEAD").read_bytes().strip()
+            whole = (git_dir / "commondir").exists() and not self.is_half_made()
+            return whole and head == os.fsencode(f"ref: refs/heads/{branch}")
+        except (GitError, OSError) as error:
+            if isinstance(error, OSError) and is_wanting(error):
+                raise
+            return False
+
+    def lock_reason(self) -> str | None:
+        """Return why it is locked, None when it is not (git-worktree, lock)."""
+        try:
+            return (self.directory() / "locked").read_text(errors="replace").strip()
+        except FileNotFoundError:
+            return None
+
+    def is_half_made(self) -> bool:
+        """Tell whether `git worktree add` is still at it, or was killed: until its end it holds this lock."""
+        return self.lock_reason() == "initializing"
+
+    def is_merging(self) -> bool:
+        """Tell whether a merge was begun in it and not concluded."""
+        return (self.directory() / "MERGE_HEAD").exists()
+
     def find_again(self) -> None:
         """Let its .git file lead to the repository again, where it leads nowhere since that was moved."""
         file = self.path / ".git"
@@ -208,7 +238,7 @@ class WorkingTree:
     def _abort_merge(self) -> None:
         """Undo a merge, if one was begun; one that is half undone would pass for its resolution, files missing."""
         status, _, err = self.git("merge", "--abort", accept=range(129))
-        if status and (self.directory() / "MERGE_HEAD").exists():
+        if status and self.is_merging():
             failure = GitError(("merge", "--abort"), status, err)
             failure.system = True
             raise failure

@@ -12,6 +12,7 @@ from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.paths import Paths
 from scriptorium.plan import PlanStore
 from scriptorium.repository import Repository
+from scriptorium.working_tree import WorkingTree
 
 
 @dataclass
@@ -32,6 +33,10 @@ class Workspace:
     @cached_property
     def paths(self) -> Paths:
         return Paths.of(self.repository.common_dir, self.repository.root)
+
+    def working_tree(self, ticket: str) -> WorkingTree:
+        """Return where the work on a ticket is done."""
+        return WorkingTree(self.repository, self.paths.ticket_worktree(ticket))
 
     @cached_property
     def config(self) -> Config:

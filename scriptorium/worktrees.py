@@ -2,82 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from scriptorium import leftlocks, locks, rescue
-from scriptorium.errors import ScriptoriumError, is_wanting
+from scriptorium import leftlocks, locks, mending, rescue
+from scriptorium.errors import ScriptoriumError
 from scriptorium.git import GitError
-from scriptorium.plan import ZERO, Plan
+from scriptorium.plan import Plan
 from scriptorium.repository import RefUpdate
 from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, is_of_ticket
-from scriptorium.working_tree import Change, WorkingTree
+from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-MERGING = "scriptorium-merging"
-"""A file in the git directory of a ticket's worktree while a merge is begun for the agent."""
-
-AUTOSTASHES = ("MERGE_AUTOSTASH", "rebase-merge/autostash", "rebase-apply/autostash")
-"""Where git notes the commit of what it puts by meanwhile (merge.autoStash, rebase.autoStash)."""
-
 SETUP_WAIT = 600.0
 """Seconds to wait for neighbours that make a worktree; a big repository takes 20 s for one."""
-
-
-def working_tree(workspace: Workspace, ticket: str) -> WorkingTree:
-    """Return where the work on a ticket is done."""
-    return WorkingTree(workspace.repository, workspace.paths.ticket_worktree(ticket))
-
-
-def is_sound(workspace: Workspace, path: Path, branch: str) -> bool:
-    """Tell whether a directory is our worktree with its branch checked out.
-
-    Read from git's own files (gitrepository-layout), because it is asked several times a ticket.
-    """
-    try:
-        git_dir = WorkingTree(workspace.repository, path).directory()
-        head = (git_dir / "HEAD").read_bytes().strip()
-        whole = (git_dir / "commondir").exists() and not _is_half_made(git_dir)
-        return whole and head == os.fsencode(f"ref: refs/heads/{branch}")
-    except (GitError, OSError) as error:
-        if isinstance(error, OSError) and is_wanting(error):
-            raise
-        return False
-
-
-def _is_half_made(git_dir: Path) -> bool:
-    """Tell whether `git worktree add` is still at it, or was killed: until its end it holds this lock."""
-    return _locked(git_dir) == "initializing"
-
-
-def _locked(git_dir: Path) -> str | None:
-    """Return why a worktree is locked, None when it is not (git-worktree, lock)."""
-    try:
-        return (git_dir / "locked").read_text(errors="replace").strip()
-    except FileNotFoundError:
-        return None
-
-
-def _is_empty_link(file: Path) -> bool:
-    """Tell whether a file is the first that git makes in a worktree, and that it came no further."""
-    return file.name == ".git" and file.is_file() and not file.stat().st_size
-
-
-def discard_half_made(workspace: Workspace, path: Path) -> None:
-    """Remove what a killed `git worktree add` left in a place; nobody can have worked in there."""
-    with suppress(OSError, GitError):
-        if path.is_dir() and not path.is_symlink() and all(map(_is_empty_link, path.iterdir())):
-            shutil.rmtree(path)
-        elif _is_half_made(directory := WorkingTree(workspace.repository, path).directory()):
-            shutil.rmtree(path)
-            shutil.rmtree(directory)  # an empty file in there can end any git
 
 
 def ensure(workspace: Workspace, ticket: str) -> Path:
@@ -92,19 +35,18 @@ def restore(workspace: Workspace, ticket: str) -> str:
     A directory that is in the way is moved aside, never deleted; commits made with HEAD detached
     or on another branch are kept by a rescue ref.
     """
-    path = workspace.paths.ticket_worktree(ticket)
-    branch = branch_of(ticket)
-    if is_sound(workspace, path, branch):
-        revive(workspace, ticket)
+    tree, branch = workspace.working_tree(ticket), branch_of(ticket)
+    if tree.is_sound(branch):
+        mending.revive(workspace, ticket)
         return ""
-    workspace.paths.ensure(path.parent)
+    workspace.paths.ensure(tree.path.parent)
     lock = workspace.paths.ensure(workspace.paths.lock("worktrees").parent) / "worktrees.lock"
     # git worktree add fails when several run at once
     with locks.hold(lock, "worktrees", wait=SETUP_WAIT):
-        if is_sound(workspace, path, branch):
+        if tree.is_sound(branch):
             return ""  # made by a neighbour while this waited; an agent may be at work in it by now
         try:
-            return _make(workspace, path, ticket)
+            return _make(workspace, tree.path, ticket)
         except GitError as error:
             if error.system:
                 raise  # a full disk is no matter of this ticket
@@ -114,9 +56,9 @@ def restore(workspace: Workspace, ticket: str) -> str:
 def _make(workspace: Workspace, path: Path, ticket: str) -> str:
     """Make a ticket's worktree, with the lock held, and return where it is kept what was in its place."""
     branch = branch_of(ticket)
-    _mend_ref(workspace, f"refs/heads/{branch}")
-    discard_half_made(workspace, path)
-    kept = vacate(workspace, path, ticket, f"the worktree of ticket '{ticket}' had left its branch")
+    mending.mend_ref(workspace, f"refs/heads/{branch}")
+    mending.discard_half_made(workspace, path)
+    kept = rescue.vacate(workspace, path, ticket, f"the worktree of ticket '{ticket}' had left its branch")
     known = workspace.repository.resolve(f"refs/heads/{branch}")
     start = "" if known else workspace.master_commit()
     for checkout in workspace.repository.checkouts(branch):
@@ -124,7 +66,7 @@ def _make(workspace: Workspace, path: Path, ticket: str) -> str:
     elsewhere = [checkout for checkout in workspace.repository.checkouts(branch) if checkout != path]
     if elsewhere:  # our commits would move it under them
         raise WorktreeError(ticket, f"'{branch}' is checked out in '{elsewhere[0]}'", "check out another branch there")
-    keep_heads(workspace)
+    rescue.keep_heads(workspace)
     workspace.repository.add_worktree(path, branch, start)
     return kept
 
@@ -138,60 +80,13 @@ def _reclaim(workspace: Workspace, path: Path, ticket: str) -> None:
         WorkingTree(workspace.repository, path).find_again()
         with suppress(GitError):
             if not workspace.repository.remove_clean_worktree(path):
-                vacate(workspace, path, ticket, f"'{path}' is left from before a move")
+                rescue.vacate(workspace, path, ticket, f"'{path}' is left from before a move")
 
 
 def forget(workspace: Workspace) -> None:
     """Forget our worktrees whose directories are gone, and keep the commits that only they know."""
-    keep_heads(workspace)
+    rescue.keep_heads(workspace)
     workspace.repository.forget_worktrees(workspace.paths.home)
-
-
-def keep_heads(workspace: Workspace) -> None:
-    """Keep the commits of worktrees that somebody removed by hand, as those of a detached HEAD are on no branch."""
-    for path, git_dir in workspace.repository.forgotten(workspace.paths.home):
-        if path.parts[-2:] == workspace.paths.health_worktree.parts[-2:]:
-            continue  # what a gate commits is nobody's work
-        keep_autostash(workspace, git_dir, path.name)
-        if commit := workspace.repository.nameless_head(git_dir):
-            rescue.keep(workspace, commit, path.name, f"'{path}' was removed, and held commits of no branch")
-
-
-def keep_autostash(workspace: Workspace, git_dir: Path, ticket: str) -> None:
-    """Keep what git has put by for the time of a merge or rebase in a worktree.
-
-    It goes with the worktree's git directory, and where that merge is undone or concluded, it is put into the files,
-    or into the stash, which is the user's.
-    """
-    for name in AUTOSTASHES:
-        try:
-            commit = (git_dir / name).read_text(errors="replace").strip()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        if re.fullmatch(r"[0-9a-f]{40,64}", commit) and workspace.repository.resolve(commit):
-            rescue.keep(workspace, commit, ticket, f"in the worktree of ticket '{ticket}' git had put changes by")
-        (git_dir / name).unlink()
-
-
-def vacate(workspace: Workspace, path: Path, ticket: str, why: str) -> str:
-    """Take away what is in a worktree's place, and return where it is kept: a rescue ref, or a directory beside."""
-    if not path.exists() and not path.is_symlink():
-        return ""
-    tree = WorkingTree(workspace.repository, path)
-    try:
-        _, head = tree.head()
-        keep_autostash(workspace, tree.directory(), ticket)
-        tree.unhide()
-        commit = tree.snapshot(spare_untracked(tree), head, f"Work found in the worktree of ticket {ticket}")
-        kept = rescue.keep(workspace, commit, ticket, why)
-        rescue.spare(workspace, path, commit)
-        workspace.repository.remove_worktree(path)
-    except (GitError, NotADirectoryError, FileNotFoundError) as error:
-        if isinstance(error, GitError) and error.system:
-            raise
-        # not a worktree any more, so git cannot read it; a person can
-        return str(rescue.set_aside(path))
-    return kept
 
 
 class WorktreeError(ScriptoriumError):
@@ -213,19 +108,17 @@ def settle(workspace: Workspace, ticket: str, message: str, *, resolved: bool = 
     GitError when the worktree is broken, or its HEAD is not on the ticket's branch, and `Unresolved` while a merge
     in it has conflicts.
     """
-    path = workspace.paths.ticket_worktree(ticket)
-    branch = branch_of(ticket)
-    if not is_sound(workspace, path, branch):
-        raise GitError(("status",), 1, f"error: the worktree '{path}' is not on branch '{branch}'")
-    revive(workspace, ticket)  # or the commit would begin a history of its own
+    tree, branch = workspace.working_tree(ticket), branch_of(ticket)
+    if not tree.is_sound(branch):
+        raise GitError(("status",), 1, f"error: the worktree '{tree.path}' is not on branch '{branch}'")
+    mending.revive(workspace, ticket)  # or the commit would begin a history of its own
     # a merge that was resolved to our side changes no file, and is to be concluded all the same
-    tree = working_tree(workspace, ticket)
-    keep_autostash(workspace, tree.directory(), ticket)
+    rescue.keep_autostash(workspace, tree.directory(), ticket)
     tree.unhide()
     changes = tree.changes()
-    if changes or _merges(tree):
+    if changes or tree.is_merging():
         unmerged = [change.path for change in changes if change.is_unmerged]
-        left = [name for name in unmerged if not resolved or _has_markers(path / name)]
+        left = [name for name in unmerged if not resolved or _has_markers(tree.path / name)]
         if left:
             raise Unresolved(f"'{left[0]}' still holds conflict markers", "resolve it, then hand in again")
         tree.commit(changes, message)
@@ -237,17 +130,13 @@ def begin_merge(workspace: Workspace, ticket: str) -> list[str]:
 
     The worktree must be settled. Until git is done a mark says so: half of a merge would pass for the agent's work.
     """
-    tree = working_tree(workspace, ticket)
-    mark = tree.directory() / MERGING
+    tree = workspace.working_tree(ticket)
+    mark = tree.directory() / mending.MERGING
     mark.touch()
     message = f"Merge branch '{workspace.master}' into {branch_of(ticket)}"
     conflicts = tree.merge(workspace.master_commit(), message, undo=False)
     mark.unlink()
     return conflicts
-
-
-def _merges(tree: WorkingTree) -> bool:
-    return (tree.directory() / "MERGE_HEAD").exists()
 
 
 def _has_markers(file: Path) -> bool:
@@ -263,133 +152,25 @@ def clear(workspace: Workspace, ticket: str) -> None:
     What it held beyond that was not handed in: a gate that was killed left it, or a person. It is
     kept by a rescue ref.
     """
-    tree = working_tree(workspace, ticket)
-    mend(workspace, ticket)
+    tree = workspace.working_tree(ticket)
+    mending.mend(workspace, ticket)
     tree.unhide()
     # a merge that was killed may have changed no file, and git begins none beside it
-    if tree.changes() or _merges(tree):
-        put_aside(workspace, ticket, f"the worktree of ticket '{ticket}' held changes that were not handed in")
-
-
-def unlock(workspace: Workspace, path: Path, branch: str = "") -> None:
-    """Remove the locks that a killed git left in a worktree, and on its branch.
-
-    What the worktree is for must be locked and its leftovers ended, so that nobody holds them.
-    """
-    left = [workspace.repository.common_dir / "refs" / "heads" / f"{branch}.lock"] if branch else []
-    with suppress(GitError):  # a worktree that is broken is found so by who works in it
-        left += WorkingTree(workspace.repository, path).directory().glob("*.lock")
-    for lock in left:
-        lock.unlink(missing_ok=True)
-
-
-def mend(workspace: Workspace, ticket: str) -> None:
-    """Make a ticket's worktree one that git can work in: without locks and half a merge, with its branch and index.
-
-    The ticket must be locked and its leftovers ended, so that nobody of ours is at it.
-    """
-    path, branch = workspace.paths.ticket_worktree(ticket), branch_of(ticket)
-    unlock(workspace, path, branch)
-    if not is_sound(workspace, path, branch):
-        return  # found so by who works in it
-    revive(workspace, ticket)
-    tree = working_tree(workspace, ticket)
-    keep_autostash(workspace, tree.directory(), ticket)
-    index = tree.directory() / "index"
-    if not _is_whole(index):
-        log.warning("ticket '%s': the index of its worktree was broken, and is made anew", ticket)
-        index.unlink(missing_ok=True)
-        tree.read_index()
-    mark = tree.directory() / MERGING
-    if mark.exists():
-        put_aside(workspace, ticket, f"merging '{workspace.master}' into ticket '{ticket}' was broken off")
-        mark.unlink()
-
-
-def _is_whole(index: Path) -> bool:
-    """Tell whether an index is what git wrote, by the checksum at its end (gitformat-index).
-
-    A crash of the machine leaves it empty or torn. One without a checksum (index.skipHash) counts as whole.
-    """
-    try:
-        data = index.read_bytes()
-    except FileNotFoundError:
-        return False
-    sums = (hashlib.sha1(data[:-20], usedforsecurity=False).digest(), hashlib.sha256(data[:-32]).digest(), bytes(20))
-    return data.startswith(b"DIRC") and data.endswith(sums)
-
-
-def revive(workspace: Workspace, ticket: str) -> None:
-    """Make a branch anew that somebody deleted, where its worktree remembers the commit that it was at."""
-    repository, ref = workspace.repository, f"refs/heads/{branch_of(ticket)}"
-    if repository.resolve(ref) or _mend_ref(workspace, ref):
-        return
-    known = _last_commit(working_tree(workspace, ticket).directory() / "logs" / "HEAD")
-    tip = repository.resolve(known) if known else ""
-    log.warning(
-        "ticket '%s': '%s' was gone, and is back at %s", ticket, branch_of(ticket), tip[:12] or workspace.master
-    )
-    repository.update_refs(RefUpdate(ref, tip or workspace.master_commit(), ZERO))
-
-
-def _mend_ref(workspace: Workspace, ref: str) -> bool:
-    """Take a ref's file away that a crash of the machine has left empty, and tell whether the commit is known."""
-    repository = workspace.repository
-    file = repository.common_dir / ref
-    if not file.is_file() or file.read_bytes().strip(b"\0"):
-        return False
-    file.unlink()
-    packed = repository.resolve(ref)
-    known = _last_commit(repository.common_dir / "logs" / ref)
-    tip = repository.resolve(known) if known else ""
-    log.warning("'%s' was empty, and is back at %s", ref, tip[:12] or packed[:12] or "nothing")
-    if tip:
-        repository.update_refs(RefUpdate(ref, tip, packed or ZERO))
-    return bool(repository.resolve(ref))
-
-
-def _last_commit(reflog: Path) -> str:
-    """Return the newest commit in the log of a ref, or ''."""
-    try:
-        lines = reflog.read_text(errors="replace").split("\n")
-    except FileNotFoundError:
-        return ""
-    words = [word for line in reversed(lines) for word in line.split()[1::-1]]
-    return next((word for word in words if word.strip("0")), "")
-
-
-def put_aside(workspace: Workspace, ticket: str, why: str, commit: str = "") -> str:
-    """Take a ticket's worktree back to its branch, or to a commit; the rest is kept by the rescue ref returned."""
-    tree = working_tree(workspace, ticket)
-    _, head = tree.head()
-    held = tree.snapshot(spare_untracked(tree), head, why)
-    kept = rescue.keep(workspace, held, ticket, why)
-    rescue.spare(workspace, tree.path, held, commit or head)
-    tree.reset(commit or head)
-    return kept
+    if tree.changes() or tree.is_merging():
+        rescue.put_aside(workspace, ticket, f"the worktree of ticket '{ticket}' held changes that were not handed in")
 
 
 def take_back(workspace: Workspace, ticket: str, why: str, commit: str) -> None:
     """Take a ticket's branch back to a commit, its worktree as well; the rest is kept by a rescue ref."""
     branch = branch_of(ticket)
-    if is_sound(workspace, workspace.paths.ticket_worktree(ticket), branch):
-        mend(workspace, ticket)
-        put_aside(workspace, ticket, why, commit)
+    if workspace.working_tree(ticket).is_sound(branch):
+        mending.mend(workspace, ticket)
+        rescue.put_aside(workspace, ticket, why, commit)
         return
     ref = f"refs/heads/{branch}"
     tip = workspace.repository.resolve(ref)
     rescue.keep(workspace, tip, ticket, why)
     workspace.repository.update_refs(RefUpdate(ref, commit, tip))
-
-
-def spare_untracked(tree: WorkingTree) -> list[Change]:
-    """Move repositories out that lie in a worktree and in no commit, and return the other changes.
-
-    One without a commit of its own stops git.
-    """
-    changes = tree.changes()
-    rescue.move_out(tree.path, [change.path for change in changes if change.path.endswith("/")])
-    return [change for change in changes if not change.path.endswith("/")]
 
 
 def sweep(workspace: Workspace, plan: Plan) -> None:
@@ -401,11 +182,10 @@ def sweep(workspace: Workspace, plan: Plan) -> None:
         if not (path / ".git").exists():
             workspace.repository.repair_worktrees()  # a removal that was killed has taken that file first
         tip = workspace.repository.resolve(f"refs/heads/{branch_of(ticket)}")
-        sound = is_sound(workspace, path, branch_of(ticket)) and not _holds_more(
-            WorkingTree(workspace.repository, path)
-        )
-        landed = sound and workspace.repository.is_ancestor(tip, workspace.master_commit())
-        if landed and not _kept_by_lock(workspace, path):
+        tree = workspace.working_tree(ticket)
+        whole = tree.is_sound(branch_of(ticket)) and not _holds_more(tree)
+        landed = whole and workspace.repository.is_ancestor(tip, workspace.master_commit())
+        if landed and tree.lock_reason() is None:
             remove(workspace, ticket, tip)
 
 
@@ -430,25 +210,25 @@ def sweep_branches(workspace: Workspace, plan: Plan) -> None:
                 workspace.repository.update_refs(RefUpdate(ref, "", tip))
 
 
-def _kept_by_lock(workspace: Workspace, path: Path) -> bool:
+def _kept_by_lock(tree: WorkingTree) -> bool:
     """Tell whether a person has locked a worktree, so that it stays."""
     try:
-        return _locked(WorkingTree(workspace.repository, path).directory()) is not None
+        return tree.lock_reason() is not None
     except GitError:
         return False
 
 
 def _keep_late(workspace: Workspace, ticket: str) -> None:
     """Keep what has come into a worktree since its work was tested."""
-    tree = working_tree(workspace, ticket)
-    if is_sound(workspace, tree.path, branch_of(ticket)) and _holds_more(tree):
+    tree = workspace.working_tree(ticket)
+    if tree.is_sound(branch_of(ticket)) and _holds_more(tree):
         clear(workspace, ticket)
 
 
 def remove(workspace: Workspace, ticket: str, landed: str) -> None:
     """Remove the worktree and the branch of a ticket whose tip ``landed`` is in master."""
     path = workspace.paths.ticket_worktree(ticket)
-    if _kept_by_lock(workspace, path):
+    if _kept_by_lock(workspace.working_tree(ticket)):
         log.warning("the worktree of ticket '%s' is locked, and stays", ticket)
         return
     if path.exists():

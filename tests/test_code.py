@@ -11,7 +11,7 @@ from textwrap import indent
 
 import pytest
 
-from scriptorium import plan, worktrees
+from scriptorium import mending, plan
 from scriptorium.commands.code import code
 from scriptorium.errors import ExitCode, ScriptoriumError
 from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until, write_script
@@ -438,7 +438,7 @@ def test_a_merge_that_was_killed_as_it_began_does_not_pass_for_the_agents_work(p
     assert project.run("merge").out == f"{name}\treopened\n"
     assert project.run("assign").code == 0
     (project.worktree(name) / "theirs").write_text("te")  # git was at the first file of master's
-    (project.root / ".git" / "worktrees" / name / worktrees.MERGING).touch()
+    (project.root / ".git" / "worktrees" / name / mending.MERGING).touch()
     project.agent("echo both >file" + SUBMIT)
 
     assert project.run("code", name)[:2] == (0, f"{name}\n")

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from scriptorium import agent, locks, process, rescue, worktrees
+from scriptorium import agent, locks, mending, process, rescue, worktrees
 from scriptorium.cli import Command
 from scriptorium.commands.manager import known_tickets
 from scriptorium.errors import ExitCode, ScriptoriumError
@@ -103,7 +103,7 @@ def _clear(workspace: Workspace, directory: Path) -> None:
 def _remove(workspace: Workspace, path: Path) -> None:
     """Remove a worktree, and keep what was written there; one that git cannot read any more is moved aside."""
     repository, tree = workspace.repository, WorkingTree(workspace.repository, path)
-    worktrees.unlock(workspace, path)
+    mending.unlock(workspace, path)
     try:
         _, head = tree.head()
         tips = (workspace.master_commit(), workspace.plan.snapshot().commit)

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from scriptorium import locks, rescue, worktrees
+from scriptorium import locks, rescue
 from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.plan import Plan
 from scriptorium.records import emit
 from scriptorium.repository import RefUpdate
 from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, is_of_ticket, ticket_id
-from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
 
 
@@ -101,15 +100,13 @@ def _of_ticket(workspace: Workspace, plan: Plan, kind: Kind, name: str, ours: Pa
     found = plan.find(id or name)
     known = [lock for lock in workspace.paths.ticket_lock("x").parent.glob("*.lock") if lock != ours]
     busy = any(locks.is_held(lock) for lock in known if ticket_id(lock.stem) == id)
-    path = workspace.paths.ticket_worktree(name)
     branch = name if kind is Kind.BRANCH else branch_of(name)
     elsewhere = [at for at in workspace.repository.checkouts(branch) if not _is_ours(workspace, at)]
     if kind is Kind.BRANCH and elsewhere:
         return Leftover(Action.KEEP, kind, name, f"it is checked out in '{elsewhere[0]}'")
     tip = workspace.repository.resolve(f"refs/heads/{branch}")
-    whole = kind is Kind.BRANCH or (
-        worktrees.is_sound(workspace, path, branch) and not WorkingTree(workspace.repository, path).changes()
-    )
+    tree = workspace.working_tree(name)
+    whole = kind is Kind.BRANCH or (tree.is_sound(branch) and not tree.changes())
     return decide(kind, name, found[1] if found else None, busy=busy, landed=whole and _is_landed(workspace, tip))
 
 
@@ -150,7 +147,7 @@ def _act(workspace: Workspace, found: Leftover) -> Leftover:
 def _remove_worktree(workspace: Workspace, found: Leftover) -> None:
     path = workspace.paths.ticket_worktree(found.name)
     if found.action is Action.RESCUE:
-        worktrees.vacate(workspace, path, found.name, f"the worktree '{found.name}' was cleaned away")
+        rescue.vacate(workspace, path, found.name, f"the worktree '{found.name}' was cleaned away")
     elif path.exists():
         workspace.repository.remove_worktree(path)
 

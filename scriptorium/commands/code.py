@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from scriptorium import agent, config, leaks, locks, notices, process, transitions, worktrees
+from scriptorium import agent, config, leaks, locks, mending, notices, process, rescue, transitions, worktrees
 from scriptorium.backends import Resting
 from scriptorium.causes import UNCOUNTED, Cause
 from scriptorium.cli import Command
@@ -137,7 +137,7 @@ class _Coding:
         harness, task = agent.task(workspace, "coding", "", self.worktree, self.ticket.name)
         if any(task.logs.iterdir()):
             process.end_leftovers(f"SCRIPTORIUM_WORKTREE={self.worktree}")
-        worktrees.mend(workspace, self.ticket.name)
+        mending.mend(workspace, self.ticket.name)
         if last_failure(self.ticket.text) == Cause.CONFLICT:
             self._begin_merge()
         own = {"SCRIPTORIUM_TICKET": self.ticket.name, "SCRIPTORIUM_AREA": self.ticket.area}
@@ -159,7 +159,7 @@ class _Coding:
         try:
             conflicts = worktrees.begin_merge(self.workspace, self.ticket.name)
         except GitError as error:
-            worktrees.mend(self.workspace, self.ticket.name)
+            mending.mend(self.workspace, self.ticket.name)
             if error.system:
                 raise
             log.warning("ticket '%s': %s", self.ticket.name, error.message)
@@ -267,7 +267,7 @@ class _Coding:
             self._hold_to_submitted()
             return Result.SUBMITTED  # what it has left uncommitted since is settled by the merge lane
         # the agent may have been ended in the middle of a commit
-        worktrees.mend(self.workspace, self.ticket.name)
+        mending.mend(self.workspace, self.ticket.name)
         kept = self._settle(f"Leave attempt {self.ticket.attempts + 1} of ticket {self.ticket.name} as it stands")
         cause, reason = agent.failure(outcome, task)
         if self.hindered:
@@ -293,7 +293,7 @@ class _Coding:
             worktrees.settle(self.workspace, self.ticket.name, message)
         except worktrees.Unresolved:
             why = f"ticket '{self.ticket.name}' left a merge with conflicts"
-            return worktrees.put_aside(self.workspace, self.ticket.name, why)
+            return rescue.put_aside(self.workspace, self.ticket.name, why)
         except GitError as error:
             log.warning("ticket '%s': %s", self.ticket.name, error.message)
             with suppress(ScriptoriumError):  # the next attempt tries again, and tells

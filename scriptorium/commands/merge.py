@@ -258,14 +258,14 @@ class _Lane:
 
     def _sweep_up(self, ticket: Ticket, tested: str) -> None:
         """Remove what the gate wrote, which is not the agent's work: the tree was clean before."""
-        workspace, path = self.workspace, self.workspace.paths.ticket_worktree(ticket.name)
-        if not worktrees.is_sound(workspace, path, ticket.branch):
+        workspace = self.workspace
+        worktree = workspace.working_tree(ticket.name)
+        if not worktree.is_sound(ticket.branch):
             return  # a reset would move the branch that the gate has checked out; `ensure` makes it anew
         tip = workspace.repository.resolve(f"refs/heads/{ticket.branch}")
         if tip and not workspace.repository.is_ancestor(tip, tested):
             why = f"'{ticket.branch}' got commits while the gate ran"
             rescue.keep(workspace, tip, ticket.name, why)
-        worktree = WorkingTree(workspace.repository, path)
         if tip != tested or worktree.changes():
             worktree.reset(tested)
 

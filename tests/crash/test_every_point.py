@@ -26,7 +26,7 @@ MENDERS = {
     r"os.remove .*SOCKET before 3$": "scriptorium.submission:discard_stale",
     r"/agent of fork 4 exec 1$": "scriptorium.commands.code:abandoned",
     r"update-index -q --refresh .* rename /project/.git/index$": "scriptorium.leftlocks:discard",
-    r"worktree add .*0001-first .* write .*/index.lock$": "scriptorium.worktrees:discard_half_made",
+    r"worktree add .*0001-first .* write .*/index.lock$": "scriptorium.mending:discard_half_made",
     r" read-tree -m -u .* step .* write FILE$": "scriptorium.checkout:Checkout.undo",
 }
 """What mends the work of a kill at a point, by an expression that finds the point."""
