@@ -11,6 +11,7 @@ from pathlib import Path
 from scriptorium.git import GitError, locked_refs, run
 from scriptorium.repository import Repository, TreeEntry
 from scriptorium.working_tree import STATUS, WorkingTree, changes_of
+from scriptorium.worktree_list import checkouts
 
 WITH_INDEX = ("-c", "core.fsync=committed,reference,index")
 """Where the index is a person's, and nobody makes it anew."""
@@ -42,7 +43,7 @@ class Checkout:
         if begun:
             raise GitError(("merge",), 128, f"fatal: '{begun[0]}' exists: a merge or pick of yours is not concluded")
         with locked_refs(git_dir, f"update HEAD {commit} {old}") as move:
-            if self.path not in self.repository.checkouts(branch):
+            if self.path not in checkouts(self.repository, branch):
                 raise GitError(("merge",), 128, f"fatal: '{branch}' is not checked out any more")
             blocking = self._in_the_way(old, commit)
             if not blocking:

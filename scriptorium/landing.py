@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,7 @@ from scriptorium.repository import RefUpdate
 from scriptorium.ticket import State, Ticket
 from scriptorium.transitions import complete
 from scriptorium.workspace import Workspace
+from scriptorium.worktree_list import checkouts, holders, rebase_of
 
 MARK = "scriptorium-landing"
 """A file in the git directory while a fast-forward is under way: the checkout, the commit it was at, and the next."""
@@ -49,32 +51,36 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
     """
     if tested == master:  # a crash, or a person, landed it before
         return _complete(workspace, ticket, tested)
-    rebase = workspace.repository.rebase_of(workspace.master)
+    rebase = rebase_of(workspace.repository, workspace.master)
     if rebase:
         return Landing(Landed.BLOCKED, f"'{workspace.master}' is being rebased", f"finish the rebase in '{rebase}'")
-    checkouts = workspace.repository.checkouts(workspace.master)
-    if not checkouts:
+    found = holders(workspace.repository, workspace.master)
+    if away := [holder.path for holder in found if holder.is_away]:
+        hint = f"bring it back, or 'git worktree unlock {shlex.quote(str(away[0]))}' if it is gone for good"
+        return Landing(Landed.BLOCKED, f"'{away[0]}', where '{workspace.master}' is checked out, is away", hint)
+    places = [holder.path for holder in found]
+    if not places:
         return _together(workspace, ticket, master, tested)
     # more than one takes `git worktree add --force`; git's fast-forward knows of the first alone
-    for other in checkouts[1:]:
+    for other in places[1:]:
         if not Checkout(workspace.repository, other).could_follow(master, tested):
             return Landing(Landed.BLOCKED, f"local changes in '{other}' are in the way", "commit or stash them")
     try:
-        blocking = _fast_forward(workspace, checkouts[0], master, tested)
+        blocking = _fast_forward(workspace, places[0], master, tested)
     except GitError as error:
         if workspace.master_commit() != master:
             return Landing(Landed.MOVED)
         # a merge of theirs under way, a lock file: theirs to end, and never the ticket's failure
         hint = error.hint or "see 'git status' there"
-        return Landing(Landed.BLOCKED, f"'{checkouts[0]}' cannot follow: {error.message}", hint)
+        return Landing(Landed.BLOCKED, f"'{places[0]}' cannot follow: {error.message}", hint)
     if blocking:
         files = ", ".join(f"'{name}'" for name in blocking)
-        why = f"local changes in '{checkouts[0]}' are in the way: {files}"
+        why = f"local changes in '{places[0]}' are in the way: {files}"
         return Landing(Landed.BLOCKED, why, "commit or stash them")
     if workspace.master_commit() != tested:
         _mark(workspace).unlink()
         return Landing(Landed.MOVED)  # the checkout changed its branch at this very moment
-    _follow(workspace, checkouts[0], master, tested)
+    _follow(workspace, places[0], master, tested)
     return _complete(workspace, ticket, tested)
 
 
@@ -101,7 +107,7 @@ def _fast_forward(workspace: Workspace, path: Path, master: str, tested: str) ->
 
 def _follow(workspace: Workspace, first: Path, old: str, tested: str) -> None:
     """Take along the checkouts of master beside the one that it was moved in, which ends the landing's note."""
-    for other in workspace.repository.checkouts(workspace.master):
+    for other in checkouts(workspace.repository, workspace.master):
         if other != first:
             Checkout(workspace.repository, other).follow(old, tested)
     _mark(workspace).unlink()
@@ -125,7 +131,7 @@ def recover(workspace: Workspace) -> None:
         mark.unlink()  # nobody's
     elif repository.is_ancestor(commit, master):
         _follow(workspace, path, old, commit)
-    elif path in repository.checkouts(workspace.master):  # else when it is back on its branch
+    elif path in checkouts(repository, workspace.master):  # else when it is back on its branch
         _undo(Checkout(repository, path), master, commit, since)
         mark.unlink()
 
@@ -171,7 +177,7 @@ def _together(workspace: Workspace, ticket: Ticket, master: str, tested: str) ->
             of_plan = workspace.plan.prepare(plan, _change(workspace, ticket, plan, tested))
             if workspace.repository.update_refs(RefUpdate(workspace.master_ref, tested, master), of_plan):
                 workspace.plan.follow(plan.commit, of_plan.new)
-                for path in workspace.repository.checkouts(workspace.master):  # made since that was looked at
+                for path in checkouts(workspace.repository, workspace.master):  # made since that was looked at
                     Checkout(workspace.repository, path).follow(master, tested)
                 return Landing(Landed.LANDED)
             if workspace.master_commit() != master:

@@ -15,6 +15,7 @@ from scriptorium.repository import RefUpdate
 from scriptorium.ticket import branch_of
 from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
+from scriptorium.worktree_list import is_half_made
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def discard_half_made(workspace: Workspace, path: Path) -> None:
             return
         tree = WorkingTree(workspace.repository, path)
         directory = tree.directory()
-        if tree.is_half_made():
+        if is_half_made(directory):
             shutil.rmtree(path)
             shutil.rmtree(directory)  # an empty file in there can end any git
 

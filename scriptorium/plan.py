@@ -46,6 +46,7 @@ from scriptorium.ticket import (
     ticket_id,
     ticket_path,
 )
+from scriptorium.worktree_list import Holder, holders
 
 BRANCH = "scriptorium/plan"
 REF = f"refs/heads/{BRANCH}"
@@ -417,31 +418,31 @@ class PlanStore:
 
     def follow(self, old: str, new: str) -> None:
         """Take along a checkout of the plan branch, which would otherwise show our change reversed."""
-        for path in self.repository.checkouts(BRANCH):
-            if not self._take_along(Checkout(self.repository, path), old, new):
+        for holder in holders(self.repository, BRANCH):
+            if not holder.is_away and not self._take_along(holder, old, new):
                 import logging
 
                 logging.getLogger(__name__).warning(
                     "the files in '%s' are behind '%s', as edits are in the way; hint: copy your edits elsewhere, "
                     "then 'git reset --hard' there; a commit from there would undo what has happened since",
-                    path, BRANCH,
+                    holder.path, BRANCH,
                 )  # fmt: skip
 
     def catch_up(self) -> None:
         """Take along what a command that was killed has left behind."""
-        if self.repository.checkouts(BRANCH):
+        if holders(self.repository, BRANCH):
             newest = self.snapshot().commit
             self.follow(newest, newest)
 
     def _note_checkouts(self, base: Plan) -> None:
-        """Note where each checkout is before the branch moves on, in case this is killed before that follows."""
-        for path in self.repository.checkouts(BRANCH):
-            mark = Checkout(self.repository, path).git_directory() / MARK
+        """Note where each checkout is before the branch moves on; it may be away, or this may be killed before it follows."""
+        for holder in holders(self.repository, BRANCH):
+            mark = holder.git_dir / MARK
             if not mark.exists():
                 mark.write_text(f"{base.commit}\n")
 
-    def _take_along(self, checkout: Checkout, old: str, new: str) -> bool:
-        mark = checkout.git_directory() / MARK
+    def _take_along(self, holder: Holder, old: str, new: str) -> bool:
+        checkout, mark = Checkout(self.repository, holder.path), holder.git_dir / MARK
         known = mark.read_text(errors="replace").strip() if mark.exists() else old
         # not back, where a neighbour has brought it further already
         if known != old and self.repository.resolve(known) and self.repository.is_ancestor(known, old):

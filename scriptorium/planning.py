@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from scriptorium import agent, locks, mending, process, rescue
+from scriptorium import agent, locks, mending, process, rescue, worktree_list
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git import GitError
@@ -157,7 +157,7 @@ def _checkout(workspace: Workspace, plan: Plan) -> Path:
     workspace.paths.ensure(path.parent)
     with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=600):
         rescue.keep_heads(workspace)  # git forgets the one that was here before
-        repository.add_worktree(path, start=plan.commit)
+        worktree_list.add(repository, path, start=plan.commit)
     return path
 
 

@@ -1,8 +1,7 @@
-"""What there is in a repository: objects, refs, history and its list of worktrees.
+"""What there is in a repository: objects, refs and history.
 
-Everything else speaks of commits, refs and worktrees; here, in working_tree.py and checkout.py, they become command
-lines.
-Sources: git-fast-import(1), git-update-ref(1), git-worktree(1), gitrepository-layout(5).
+Everything else speaks of commits, refs and worktrees; here, and in worktree_list.py, working_tree.py and checkout.py,
+they become command lines. Sources: git-fast-import(1), git-update-ref(1), gitrepository-layout(5).
 """
 
 from __future__ import annotations
@@ -13,15 +12,10 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from shutil import rmtree
-from time import time
 from typing import Any, NamedTuple
 
-from scriptorium.errors import ExitCode, ScriptoriumError, is_wanting
+from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import UNWRITABLE, GitError, ObjectReader, check_version, lines_of, query, run
-
-MAKING = 60.0
-"""Seconds after which a worktree that still has no place was left so by a git that was killed."""
 
 TREE_ENTRIES_MOST = 15_000
 """How many entries of trees are kept in memory; some 300 bytes each."""
@@ -77,28 +71,6 @@ class RefUpdate(NamedTuple):
     ref: str
     new: str
     old: str
-
-
-@dataclass(frozen=True)
-class Worktree:
-    """A linked worktree as `git worktree list` tells it; ``branch`` is empty when detached."""
-
-    path: Path
-    head: str
-    branch: str
-
-
-def _is_being_made(directory: Path) -> bool:
-    """Tell whether a worktree's git directory that names no place yet is to get one: within moments, or never."""
-    try:
-        return time() - (directory / "locked").stat().st_mtime < MAKING
-    except OSError:
-        return False
-
-
-def _is_gone(place: Path, home: Path) -> bool:
-    """Tell whether a worktree below a directory is not there any more; git names places by what links lead to."""
-    return not place.exists() and not {home, home.resolve()}.isdisjoint(place.parents)
 
 
 @dataclass
@@ -324,134 +296,6 @@ class Repository:
         """Return the branches with a prefix that hold commits which ``commit`` does not contain."""
         out = self.git("for-each-ref", "--format=%(refname:lstrip=2)", f"--no-merged={commit}", f"refs/heads/{prefix}*")
         return lines_of(out[1])
-
-    # -- worktrees ------------------------------------------------------------------------------------
-
-    def checkouts(self, branch: str) -> list[Path]:
-        """Return the working trees that have a branch checked out.
-
-        Read from the HEAD files (gitrepository-layout), because this is asked at every transition
-        and a process each would double the cost; a reftable repository is asked by process.
-        """
-        wanted = os.fsencode(f"ref: refs/heads/{branch}")
-        # a bare repository has worktrees, but none of its own
-        heads = [] if self.root == self.common_dir else [(self.common_dir / "HEAD", self.root)]
-        for directory in (self.common_dir / "worktrees").glob("*"):
-            try:
-                # since git 2.48 it may be relative (worktree.useRelativePaths)
-                back = directory / os.fsdecode((directory / "gitdir").read_bytes().strip())
-                heads.append((directory / "HEAD", Path(os.path.normpath(back)).parent))
-            except OSError as error:
-                if is_wanting(error):
-                    raise  # to take it for none would move a branch under somebody's files
-                continue  # being removed at this moment
-        found = []
-        for head, path in heads:
-            try:
-                text = head.read_bytes().strip()
-            except OSError as error:
-                if is_wanting(error):
-                    raise
-                continue
-            if text == b"ref: refs/heads/.invalid":
-                return [w.path for w in self.worktrees() if w.branch == branch]
-            if text == wanted and path.is_dir():
-                found.append(path)
-        return found
-
-    def rebase_of(self, branch: str) -> Path | None:
-        """Return the git directory in which a branch is being rebased; HEAD is detached there meanwhile."""
-        for directory in (self.common_dir, *(self.common_dir / "worktrees").glob("*")):
-            for kind in ("rebase-merge", "rebase-apply"):
-                try:
-                    name = (directory / kind / "head-name").read_bytes().strip()
-                except OSError as error:
-                    if is_wanting(error):
-                        raise
-                    continue
-                if name == os.fsencode(f"refs/heads/{branch}"):
-                    return directory
-        return None
-
-    def worktrees(self) -> list[Worktree]:
-        """Return all worktrees, the main one first."""
-        out = os.fsdecode(self.git("worktree", "list", "--porcelain")[1])
-        found = []
-        for block in out.strip("\n").split("\n\n"):
-            facts = dict(line.partition(" ")[::2] for line in block.split("\n"))
-            branch = facts.get("branch", "").removeprefix("refs/heads/")
-            found.append(Worktree(Path(facts["worktree"]), facts.get("HEAD", ""), branch))
-        return found
-
-    def add_worktree(self, path: Path, branch: str = "", start: str = "") -> None:
-        """Check out ``branch``, made at ``start`` if that is given; without a branch, ``start`` detached."""
-        if branch and start:
-            # --no-track: several at once would fight over the configuration file
-            target = ["--no-track", "-b", branch, str(path), start]
-        elif branch:
-            target = [str(path), branch]
-        else:
-            target = ["--detach", str(path), start]
-        # in a sparse checkout of the user's, git would leave files out here, too
-        whole = ("-c", "core.sparseCheckout=false")
-        # forced twice, as one that was killed half way is locked
-        self.git(*whole, "worktree", "add", "--quiet", "--force", "--force", *target)
-
-    def remove_worktree(self, path: Path) -> None:
-        """Remove a worktree whose work is kept elsewhere; what it still holds is gone."""
-        self.git("worktree", "remove", "--force", "--force", str(path))
-
-    def remove_clean_worktree(self, path: Path) -> bool:
-        """Remove a worktree that git finds clean; False, and nothing changed, where it does not."""
-        whole = ("-c", "status.showUntrackedFiles=all")
-        try:
-            self.git(*whole, "worktree", "remove", str(path))
-        except GitError as error:
-            if not re.search(r"contains modified or untracked files|containing submodules", error.stderr):
-                raise
-            return False
-        return True
-
-    def repair_worktrees(self) -> None:
-        """Write the .git files of worktrees anew that have lost them."""
-        self.git("worktree", "repair", accept=(0, 1))
-
-    def forgotten(self, home: Path) -> Iterator[tuple[Path, Path]]:
-        """Yield the worktrees below a directory that are gone: where they were, and what git keeps of them."""
-        for directory in (self.common_dir / "worktrees").glob("*"):
-            try:
-                place = (directory / os.fsdecode((directory / "gitdir").read_bytes().strip())).parent
-            except OSError:
-                continue  # half made, so that nobody has worked in it
-            if _is_gone(place, home):
-                yield place, directory
-
-    def nameless_head(self, git_dir: Path) -> str:
-        """Return the commit at which a worktree's HEAD is detached, '' where a ref contains it or there is none."""
-        try:
-            head = (git_dir / "HEAD").read_text(errors="replace").strip()
-        except OSError:
-            return ""
-        known = not self.resolve(head) or self.git("for-each-ref", "--count=1", f"--contains={head}")[1]
-        return "" if known else head
-
-    def forget_worktrees(self, home: Path) -> None:
-        """Forget the worktrees below a directory that are gone.
-
-        `git worktree prune` would forget a person's as well, whose disk may be away for a while.
-        """
-        for directory in (self.common_dir / "worktrees").glob("*"):
-            try:
-                link = os.fsdecode((directory / "gitdir").read_bytes().strip())
-            except FileNotFoundError:
-                link = ""
-            except OSError:
-                continue  # it is there, and cannot be read for now
-            place = (directory / link).parent
-            if (link and not _is_gone(place, home)) or _is_being_made(directory):
-                continue
-            if not link or self.git("worktree", "remove", "--force", "--force", str(place), accept=(0, 128))[0]:
-                rmtree(directory, ignore_errors=True)  # half made, or half forgotten; git's own clean-up does so
 
     def patches(self, old: str, new: str) -> bytes:
         """Return messages, modes and patches of the commits of ``new`` that ``old`` does not contain; empty for none.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from scriptorium import worktree_list
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git import GitError, lines_of
 from scriptorium.plan import ZERO
@@ -93,11 +94,11 @@ def spare(workspace: Workspace, worktree: Path, commit: str, becomes: str = "") 
 
 def keep_heads(workspace: Workspace) -> None:
     """Keep the commits of worktrees that somebody removed by hand, as those of a detached HEAD are on no branch."""
-    for path, git_dir in workspace.repository.forgotten(workspace.paths.home):
+    for path, git_dir in worktree_list.forgotten(workspace.repository, workspace.paths.home):
         if path.parts[-2:] == workspace.paths.health_worktree.parts[-2:]:
             continue  # what a gate commits is nobody's work
         keep_autostash(workspace, git_dir, path.name)
-        if commit := workspace.repository.nameless_head(git_dir):
+        if commit := worktree_list.nameless_head(workspace.repository, git_dir):
             keep(workspace, commit, path.name, f"'{path}' was removed, and held commits of no branch")
 
 
@@ -129,7 +130,7 @@ def vacate(workspace: Workspace, path: Path, ticket: str, why: str) -> str:
         commit = tree.snapshot(spare_untracked(tree), head, f"Work found in the worktree of ticket {ticket}")
         kept = keep(workspace, commit, ticket, why)
         spare(workspace, path, commit)
-        workspace.repository.remove_worktree(path)
+        worktree_list.remove(workspace.repository, path)
     except (GitError, NotADirectoryError, FileNotFoundError) as error:
         if isinstance(error, GitError) and error.system:
             raise

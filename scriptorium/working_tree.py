@@ -8,30 +8,18 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from stat import S_ISREG
 from typing import NamedTuple
 
 from scriptorium.errors import is_wanting
 from scriptorium.git import GitError, lines_of, run
 from scriptorium.repository import Repository
+from scriptorium.worktree_list import gitfile, is_half_made
 
 # 'dirty': git would start itself inside of each submodule, with the configuration that it finds there
 STATUS = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty")
 
 LINK = 0o160000.to_bytes(4)
 """The mode of a link to a commit of another repository, as the index has it."""
-
-
-def _link(file: Path) -> str:
-    """Return what a .git file names; ValueError when it is none. A pipe in its place must not be waited for."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        text = os.fsdecode(os.read(descriptor, 8192)) if S_ISREG(os.fstat(descriptor).st_mode) else ""
-    finally:
-        os.close(descriptor)
-    if not text.startswith("gitdir: "):
-        raise ValueError(f"'{file}' names no git directory")
-    return text.removeprefix("gitdir: ").strip()
 
 
 def staged(index: bytes, raw: int) -> Iterator[tuple[bytes, bytes]]:
@@ -96,7 +84,7 @@ class WorkingTree:
         to run and a working tree to reset. So file and repository must name each other.
         """
         try:
-            directory = (self.path / _link(self.path / ".git")).resolve()
+            directory = (self.path / gitfile(self.path / ".git")).resolve()
             back = directory / os.fsdecode((directory / "gitdir").read_bytes()).strip()
             # links on the way count as what they lead to, as for git: on macOS /tmp is one
             ours = directory.parent.samefile(self.repository.common_dir / "worktrees")
@@ -116,23 +104,12 @@ class WorkingTree:
         try:
             git_dir = self.directory()
             head = (git_dir / "HEAD").read_bytes().strip()
-            whole = (git_dir / "commondir").exists() and not self.is_half_made()
+            whole = (git_dir / "commondir").exists() and not is_half_made(git_dir)
             return whole and head == os.fsencode(f"ref: refs/heads/{branch}")
         except (GitError, OSError) as error:
             if isinstance(error, OSError) and is_wanting(error):
                 raise
             return False
-
-    def lock_reason(self) -> str | None:
-        """Return why it is locked, None when it is not (git-worktree, lock)."""
-        try:
-            return (self.directory() / "locked").read_text(errors="replace").strip()
-        except FileNotFoundError:
-            return None
-
-    def is_half_made(self) -> bool:
-        """Tell whether `git worktree add` is still at it, or was killed: until its end it holds this lock."""
-        return self.lock_reason() == "initializing"
 
     def is_merging(self) -> bool:
         """Tell whether a merge was begun in it and not concluded."""
@@ -142,7 +119,7 @@ class WorkingTree:
         """Let its .git file lead to the repository again, where it leads nowhere since that was moved."""
         file = self.path / ".git"
         with suppress(OSError, ValueError):
-            if (self.path / _link(file)).exists():
+            if (self.path / gitfile(file)).exists():
                 return
             for directory in (self.repository.common_dir / "worktrees").glob("*"):
                 if Path(os.fsdecode((directory / "gitdir").read_bytes().strip())) == file:
@@ -255,7 +232,7 @@ class WorkingTree:
     def _submodule(self, path: Path) -> Path | None:
         """Return the git directory of a submodule, where that lies within ours; an agent's own is what it says."""
         try:
-            directory = (path / _link(path / ".git")).resolve()
+            directory = (path / gitfile(path / ".git")).resolve()
         except (OSError, ValueError, RuntimeError):
             return None
         return directory if directory.is_relative_to(self.repository.common_dir.resolve()) else None

@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from scriptorium import leftlocks, locks, mending, rescue
+from scriptorium import leftlocks, locks, mending, rescue, worktree_list
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git import GitError
 from scriptorium.plan import Plan
@@ -61,13 +61,14 @@ def _make(workspace: Workspace, path: Path, ticket: str) -> str:
     kept = rescue.vacate(workspace, path, ticket, f"the worktree of ticket '{ticket}' had left its branch")
     known = workspace.repository.resolve(f"refs/heads/{branch}")
     start = "" if known else workspace.master_commit()
-    for checkout in workspace.repository.checkouts(branch):
+    for checkout in worktree_list.checkouts(workspace.repository, branch):
         _reclaim(workspace, checkout, ticket)
-    elsewhere = [checkout for checkout in workspace.repository.checkouts(branch) if checkout != path]
+    holders = worktree_list.holders(workspace.repository, branch)
+    elsewhere = [holder.path for holder in holders if holder.path != path]
     if elsewhere:  # our commits would move it under them
         raise WorktreeError(ticket, f"'{branch}' is checked out in '{elsewhere[0]}'", "check out another branch there")
     rescue.keep_heads(workspace)
-    workspace.repository.add_worktree(path, branch, start)
+    worktree_list.add(workspace.repository, path, branch, start)
     return kept
 
 
@@ -79,14 +80,14 @@ def _reclaim(workspace: Workspace, path: Path, ticket: str) -> None:
     with locks.hold(lock, ticket):
         WorkingTree(workspace.repository, path).find_again()
         with suppress(GitError):
-            if not workspace.repository.remove_clean_worktree(path):
+            if not worktree_list.remove_clean(workspace.repository, path):
                 rescue.vacate(workspace, path, ticket, f"'{path}' is left from before a move")
 
 
 def forget(workspace: Workspace) -> None:
     """Forget our worktrees whose directories are gone, and keep the commits that only they know."""
     rescue.keep_heads(workspace)
-    workspace.repository.forget_worktrees(workspace.paths.home)
+    worktree_list.forget(workspace.repository, workspace.paths.home)
 
 
 class WorktreeError(ScriptoriumError):
@@ -180,12 +181,12 @@ def sweep(workspace: Workspace, plan: Plan) -> None:
         if ticket not in plan.tickets(State.DONE) or locks.is_held(workspace.paths.ticket_lock(ticket)):
             continue
         if not (path / ".git").exists():
-            workspace.repository.repair_worktrees()  # a removal that was killed has taken that file first
+            worktree_list.repair(workspace.repository)  # a removal that was killed has taken that file first
         tip = workspace.repository.resolve(f"refs/heads/{branch_of(ticket)}")
         tree = workspace.working_tree(ticket)
         whole = tree.is_sound(branch_of(ticket)) and not _holds_more(tree)
         landed = whole and workspace.repository.is_ancestor(tip, workspace.master_commit())
-        if landed and tree.lock_reason() is None:
+        if landed and not _is_locked(tree):
             remove(workspace, ticket, tip)
 
 
@@ -204,16 +205,16 @@ def sweep_branches(workspace: Workspace, plan: Plan) -> None:
     for ref, tip in workspace.repository.refs(f"refs/heads/{BRANCH_PREFIX}*").items():
         branch = ref.removeprefix("refs/heads/")
         done = is_of_ticket(branch) and branch.removeprefix(BRANCH_PREFIX) in plan.ids[State.DONE]
-        free = done and not workspace.repository.checkouts(branch)
+        free = done and not worktree_list.holders(workspace.repository, branch)
         if free and workspace.repository.is_ancestor(tip, workspace.master_commit()):
             with suppress(GitError):  # a lock on the packed refs holds nobody up
                 workspace.repository.update_refs(RefUpdate(ref, "", tip))
 
 
-def _kept_by_lock(tree: WorkingTree) -> bool:
+def _is_locked(tree: WorkingTree) -> bool:
     """Tell whether a person has locked a worktree, so that it stays."""
     try:
-        return tree.lock_reason() is not None
+        return worktree_list.lock_reason(tree.directory()) is not None
     except GitError:
         return False
 
@@ -228,14 +229,14 @@ def _keep_late(workspace: Workspace, ticket: str) -> None:
 def remove(workspace: Workspace, ticket: str, landed: str) -> None:
     """Remove the worktree and the branch of a ticket whose tip ``landed`` is in master."""
     path = workspace.paths.ticket_worktree(ticket)
-    if _kept_by_lock(workspace.working_tree(ticket)):
+    if _is_locked(workspace.working_tree(ticket)):
         log.warning("the worktree of ticket '%s' is locked, and stays", ticket)
         return
     if path.exists():
         try:
-            if not workspace.repository.remove_clean_worktree(path):
+            if not worktree_list.remove_clean(workspace.repository, path):
                 _keep_late(workspace, ticket)
-                workspace.repository.remove_worktree(path)
+                worktree_list.remove(workspace.repository, path)
         except GitError as error:
             # files of the gate's that we may not delete, as a container leaves them; the work is in master
             left = rescue.set_aside(path, "left")
@@ -243,7 +244,7 @@ def remove(workspace: Workspace, ticket: str, landed: str) -> None:
             log.warning("%s; what is left of the worktree of ticket '%s' is in '%s'", error.message, ticket, left)
     branch = f"refs/heads/{branch_of(ticket)}"
     # one that a person looks at in a checkout of theirs stays, or they would be on a branch without commits
-    if workspace.repository.resolve(branch) and not workspace.repository.checkouts(branch_of(ticket)):
+    if workspace.repository.resolve(branch) and not worktree_list.holders(workspace.repository, branch_of(ticket)):
         try:
             # only if it is still that commit: whatever came on top is not in master
             workspace.repository.update_refs(RefUpdate(branch, "", landed))

@@ -279,6 +279,62 @@ def test_a_ticket_goes_on_after_a_move_and_what_its_worktree_held_is_kept(
     assert not work.exists()
 
 
+def test_in_a_copy_of_a_repository_work_goes_on_and_the_first_is_left_alone(project: Project, tmp_path: Path) -> None:
+    name, _ = worked_on(project, "echo 1 >first")
+    for branch in ("master", "scriptorium/plan"):
+        project.git("worktree", "add", "--quiet", "--force", str(tmp_path / branch), branch)
+    first = project.root
+    before = project.refs(), project.git("status", "--porcelain"), project.git("worktree", "list", "--porcelain")
+    project.root = Path(shutil.copytree(first, tmp_path / "copy", symlinks=True))
+
+    assert handed_in(project, "echo 2 >second") == name
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+
+    assert [show(project, path) for path in ("first", "second")] == ["1", "2"]
+    assert project.git("status", "--porcelain") == ""
+    project.root = first
+    assert before == (
+        project.refs(), project.git("status", "--porcelain"), project.git("worktree", "list", "--porcelain")
+    )  # fmt: skip
+    for place in (tmp_path / "master", tmp_path / "scriptorium/plan", project.worktree(name)):
+        assert project.git("status", "--porcelain", cwd=place) == ""
+
+
+# -- a worktree on a disk that is not there for a while ----------------------------------------------------
+
+
+def test_a_landing_waits_for_a_locked_checkout_of_master_that_is_away(project: Project, tmp_path: Path) -> None:
+    disk, away = tmp_path / "disk", tmp_path / "away"
+    project.git("worktree", "add", "--quiet", "--force", str(disk), "master")
+    project.git("worktree", "lock", str(disk))
+    name = handed_in(project)
+    disk.rename(away)
+
+    told = waits(project, name)
+    assert told.waits_for == f"'{disk}', where 'master' is checked out, is away"
+    assert told.hint == f"bring it back, or 'git worktree unlock {disk}' if it is gone for good"
+
+    away.rename(disk)
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert (disk / "file").read_text() == f"{name}\n"
+    assert project.git("status", "--porcelain", cwd=disk) == ""
+    in_order(project, name)
+
+
+def test_a_checkout_of_the_plan_that_was_away_follows_when_it_is_back(project: Project, tmp_path: Path) -> None:
+    disk, away = tmp_path / "disk", tmp_path / "away"
+    project.git("worktree", "add", "--quiet", str(disk), "scriptorium/plan")
+    project.git("worktree", "lock", str(disk))
+    disk.rename(away)
+    name = lands(project)
+
+    away.rename(disk)
+    lands(project, "echo 2 >second", "0002")
+
+    assert (disk / f"tickets/done/{name}.md").exists()
+    assert project.git("status", "--porcelain", cwd=disk) == ""
+
+
 @pytest.mark.parametrize("root", ["root", "link/root"])
 @pytest.mark.parametrize("merges", [True, False])
 def test_commits_on_no_branch_outlive_a_worktree_that_was_deleted(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
-import shutil
 from pathlib import Path
 
 import pytest
@@ -156,37 +154,6 @@ def test_a_stream_that_git_refuses_leaves_no_crash_report(project: Project, repo
     assert list(project.root.rglob("fast_import_crash*")) == []
 
 
-def test_checkouts_of_a_branch_are_found_wherever_they_are(
-    project: Project, repository: Repository, tmp_path: Path
-) -> None:
-    assert repository.checkouts("master") == [project.root]
-    assert repository.checkouts("work") == []
-
-    repository.add_worktree(tmp_path / "linked", "work", "master")
-    assert repository.checkouts("work") == [tmp_path / "linked"]
-
-
-def test_checkouts_are_found_beside_branches_and_heads_that_are_no_text(
-    project: Project, repository: Repository, tmp_path: Path
-) -> None:
-    project.git("worktree", "add", "--quiet", "-b", "caf\udce9", str(tmp_path / "linked"))
-    torn = project.root / ".git" / "worktrees" / "torn"
-    torn.mkdir()
-    (torn / "HEAD").write_bytes(b"\xff")
-    (torn / "gitdir").write_text("/nowhere/.git\n")
-
-    assert repository.checkouts("master") == [project.root]
-    assert repository.checkouts("caf\udce9") == [tmp_path / "linked"]
-
-
-def test_a_checkout_is_found_by_a_relative_path(project: Project, tmp_path: Path, repository: Repository) -> None:
-    project.git("worktree", "add", "--quiet", "-b", "work", str(tmp_path / "linked"))
-    # as git 2.48 writes it with worktree.useRelativePaths
-    (project.root / ".git" / "worktrees" / "linked" / "gitdir").write_text("../../../../linked/.git\n")
-
-    assert repository.checkouts("work") == [tmp_path / "linked"]
-
-
 def test_a_branch_of_ours_is_never_the_one_that_work_lands_on(tmp_path: Path) -> None:
     project = Project(tmp_path / "trunk", branch="trunk")
     project.init()
@@ -201,55 +168,3 @@ def test_a_git_directory_that_is_a_link_is_followed(project: Project, tmp_path: 
     (project.root / ".git").symlink_to(tmp_path / "git")
 
     assert Repository.discover(project.root).root == project.root
-
-
-def test_a_bare_repository_has_the_checkouts_of_its_worktrees_alone(project: Project, tmp_path: Path) -> None:
-    bare, linked = tmp_path / "bare", tmp_path / "linked"
-    project.git("clone", "--quiet", "--bare", str(project.root), str(bare))
-    project.git("worktree", "add", "--quiet", str(linked), "master", cwd=bare)
-
-    assert Repository.discover(linked).checkouts("master") == [linked]
-
-
-def test_a_checkout_that_cannot_be_read_for_now_is_not_taken_for_none(project: Project) -> None:
-    repository = Repository.discover(project.root)
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
-    try:
-        with pytest.raises(OSError, match="Too many open files"):
-            repository.checkouts("master")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert repository.checkouts("master") == [project.root]
-
-
-def test_a_worktree_of_ours_that_is_gone_and_that_no_git_can_read_is_forgotten(
-    project: Project, repository: Repository
-) -> None:
-    place = project.paths.ensure(project.paths.health_worktree.parent) / "health"
-    repository.add_worktree(place, start="master")
-    record = project.root / ".git" / "worktrees" / "health"
-    (record / "commondir").write_text("")  # it ends every git that goes through the worktrees
-    shutil.rmtree(place)
-
-    repository.forget_worktrees(project.paths.home)
-
-    assert not record.exists()
-    project.git("fsck")
-
-
-@pytest.mark.parametrize("link", ["missing", "empty"])
-def test_a_worktree_that_a_killed_git_only_began_is_forgotten_after_a_minute(
-    project: Project, repository: Repository, link: str
-) -> None:
-    begun = project.root / ".git" / "worktrees" / "health"
-    begun.mkdir(parents=True)
-    if link == "empty":
-        (begun / "gitdir").touch()
-    (begun / "locked").write_text("initializing\n")
-    repository.forget_worktrees(project.paths.home)
-    assert begun.exists()
-
-    os.utime(begun / "locked", (0, 0))
-    repository.forget_worktrees(project.paths.home)
-    assert not begun.exists()

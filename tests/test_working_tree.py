@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import git
+from scriptorium import git, worktree_list
 from scriptorium.git import GitError
 from scriptorium.repository import Repository
 from scriptorium.working_tree import WorkingTree, staged
@@ -23,14 +23,14 @@ def repository(project: Project) -> Repository:
 @pytest.fixture
 def worktree(project: Project, repository: Repository, tmp_path: Path) -> Path:
     path = tmp_path / "worktree"
-    repository.add_worktree(path, "work", project.git("rev-parse", "HEAD"))
+    worktree_list.add(repository, path, "work", project.git("rev-parse", "HEAD"))
     return path
 
 
 def test_a_broken_worktree_is_an_error_and_never_the_repository_around_it(project: Project) -> None:
     repository = Repository.discover(project.root)
     inside = project.root / "inside"
-    repository.add_worktree(inside, start="master")
+    worktree_list.add(repository, inside, start="master")
     tree = WorkingTree(repository, inside)
     (inside / ".git").unlink()
     (inside / "file").write_text("work\n")
@@ -54,7 +54,7 @@ def test_hooks_and_signing_of_the_user_are_left_out(project: Project, repository
     project.git("config", "commit.gpgSign", "true")
     project.git("config", "user.signingKey", "nobody")
     worktree = tmp_path / "worktree"
-    repository.add_worktree(worktree, "work", "master")
+    worktree_list.add(repository, worktree, "work", "master")
     (worktree / "file").write_text("text")
 
     tree = WorkingTree(repository, worktree)
@@ -65,7 +65,7 @@ def test_hooks_and_signing_of_the_user_are_left_out(project: Project, repository
 
 def test_a_merge_with_conflicts_is_undone_and_named(project: Project, repository: Repository, tmp_path: Path) -> None:
     worktree = tmp_path / "worktree"
-    repository.add_worktree(worktree, "work", "master")
+    worktree_list.add(repository, worktree, "work", "master")
     (worktree / "Makefile").write_text("theirs\n")
     tree = WorkingTree(repository, worktree)
     tree.commit(tree.changes(), "Work")
@@ -211,7 +211,7 @@ def test_git_that_waits_for_a_pipe_is_ended(
 def test_all_kinds_of_changes_are_staged(project: Project, repository: Repository, tmp_path: Path) -> None:
     start = project.commit({"gone": "", "file": "", "directory/in": "", "run": "", "kept": ""})
     path = tmp_path / "worktree"
-    repository.add_worktree(path, "work", start)
+    worktree_list.add(repository, path, "work", start)
     (path / "gone").unlink()
     (path / "file").unlink()
     (path / "file").mkdir()

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from scriptorium import agent, locks, mending, process, rescue, worktrees
+from scriptorium import agent, locks, mending, process, rescue, worktree_list, worktrees
 from scriptorium.cli import Command
 from scriptorium.commands.manager import known_tickets
 from scriptorium.errors import ExitCode, ScriptoriumError
@@ -83,8 +83,8 @@ def _checkout(workspace: Workspace, plan: Plan) -> Iterator[Path]:
     with locks.hold(workspace.paths.ask_lock(directory.name), directory.name):
         try:
             with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=SETUP_WAIT):
-                workspace.repository.add_worktree(directory / "source", start=workspace.master_commit())
-                workspace.repository.add_worktree(directory / "plan", start=plan.commit)
+                worktree_list.add(workspace.repository, directory / "source", start=workspace.master_commit())
+                worktree_list.add(workspace.repository, directory / "plan", start=plan.commit)
             yield directory
         finally:
             _clear(workspace, directory)
@@ -112,7 +112,7 @@ def _remove(workspace: Workspace, path: Path) -> None:
             commit = tree.snapshot(changes, head, "Files that an agent wrote when it was asked a question")
             rescue.keep(workspace, commit, "question", "the agent wrote files, and was only to answer")
             rescue.spare(workspace, path, commit)
-        repository.remove_worktree(path)
+        worktree_list.remove(repository, path)
     except (GitError, NotADirectoryError, FileNotFoundError) as error:
         if isinstance(error, GitError) and error.system:
             log.warning("%s; '%s' stays until the next question", error.message, path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from scriptorium import locks, rescue
+from scriptorium import locks, rescue, worktree_list
 from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.plan import Plan
@@ -101,7 +101,7 @@ def _of_ticket(workspace: Workspace, plan: Plan, kind: Kind, name: str, ours: Pa
     known = [lock for lock in workspace.paths.ticket_lock("x").parent.glob("*.lock") if lock != ours]
     busy = any(locks.is_held(lock) for lock in known if ticket_id(lock.stem) == id)
     branch = name if kind is Kind.BRANCH else branch_of(name)
-    elsewhere = [at for at in workspace.repository.checkouts(branch) if not _is_ours(workspace, at)]
+    elsewhere = [at for _, at, _ in worktree_list.holders(workspace.repository, branch) if not _is_ours(workspace, at)]
     if kind is Kind.BRANCH and elsewhere:
         return Leftover(Action.KEEP, kind, name, f"it is checked out in '{elsewhere[0]}'")
     tip = workspace.repository.resolve(f"refs/heads/{branch}")
@@ -149,7 +149,7 @@ def _remove_worktree(workspace: Workspace, found: Leftover) -> None:
     if found.action is Action.RESCUE:
         rescue.vacate(workspace, path, found.name, f"the worktree '{found.name}' was cleaned away")
     elif path.exists():
-        workspace.repository.remove_worktree(path)
+        worktree_list.remove(workspace.repository, path)
 
 
 def _remove_branch(workspace: Workspace, found: Leftover) -> None:

@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import dataclass
 
-from scriptorium import gate, locks, process, rescue, worktrees
+from scriptorium import gate, locks, process, rescue, worktree_list, worktrees
 from scriptorium.cli import Command
 from scriptorium.errors import ExitCode
 from scriptorium.gate import Colour
@@ -74,7 +74,7 @@ def _run(workspace: Workspace, commit: str) -> MasterHealth:
     if os.path.lexists(path):
         _discard(workspace)
     with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=600):
-        repository.add_worktree(path, start=commit)
+        worktree_list.add(repository, path, start=commit)
     try:
         result = gate.run(workspace, path, "health")
     finally:

@@ -1,0 +1,232 @@
+"""The list that git keeps of a repository's worktrees: who has which branch, who is gone, who comes and goes.
+
+Sources: git-worktree(1), gitrepository-layout(5).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import rmtree
+from stat import S_ISREG
+from time import time
+from typing import NamedTuple
+
+from scriptorium.errors import is_wanting
+from scriptorium.git import GitError
+from scriptorium.repository import Repository
+
+MAKING = 60.0
+"""Seconds after which a worktree that still has no place was left so by a git that was killed."""
+
+
+def gitfile(file: Path) -> str:
+    """Return what a .git file names; ValueError when it is none. A pipe in its place must not be waited for."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        text = os.fsdecode(os.read(descriptor, 8192)) if S_ISREG(os.fstat(descriptor).st_mode) else ""
+    finally:
+        os.close(descriptor)
+    if not text.startswith("gitdir: "):
+        raise ValueError(f"'{file}' names no git directory")
+    return text.removeprefix("gitdir: ").strip()
+
+
+def lock_reason(git_dir: Path) -> str | None:
+    """Return why a worktree is locked, None when it is not (git-worktree, lock)."""
+    try:
+        return (git_dir / "locked").read_text(errors="replace").strip()
+    except FileNotFoundError:
+        return None
+
+
+def is_half_made(git_dir: Path) -> bool:
+    """Tell whether `git worktree add` is still at it, or was killed: until its end it holds this lock."""
+    return lock_reason(git_dir) == "initializing"
+
+
+# -- who has a branch ---------------------------------------------------------------------------------------
+
+
+class Holder(NamedTuple):
+    """A working tree that has a branch checked out, and the git directory of it alone."""
+
+    git_dir: Path
+    path: Path
+    is_away: bool
+    """Whether it is not in its place, and locked, so that it is to come back."""
+
+
+def checkouts(repository: Repository, branch: str) -> list[Path]:
+    """Return the working trees that have a branch checked out and are in their places, the main one first."""
+    return [holder.path for holder in holders(repository, branch) if not holder.is_away]
+
+
+def holders(repository: Repository, branch: str) -> list[Holder]:
+    """Return the working trees that have a branch checked out, those included whose disk is away.
+
+    Read from the HEAD files, because this is asked at every transition and a process each would double the cost; a
+    reftable repository is asked by process.
+    """
+    wanted, heads = os.fsencode(f"ref: refs/heads/{branch}"), {}
+    for git_dir, path in _listed(repository):
+        heads[git_dir, path] = _read(git_dir / "HEAD")
+    if b"ref: refs/heads/.invalid" in heads.values():
+        told = _told(repository, branch)
+        heads = {place: wanted if place[1].resolve() in told else b"" for place in heads}
+    found = [_holder(repository, *place) for place, head in heads.items() if head == wanted]
+    return [holder for holder in found if holder]
+
+
+def _told(repository: Repository, branch: str) -> set[Path]:
+    """Return the places of the working trees with a branch, as git tells them."""
+    out = os.fsdecode(repository.git("worktree", "list", "--porcelain")[1])
+    facts = [dict(line.partition(" ")[::2] for line in block.split("\n")) for block in out.strip("\n").split("\n\n")]
+    return {Path(one["worktree"]).resolve() for one in facts if one.get("branch") == f"refs/heads/{branch}"}
+
+
+def rebase_of(repository: Repository, branch: str) -> Path | None:
+    """Return the git directory in which a branch is being rebased; HEAD is detached there meanwhile."""
+    for git_dir, path in _listed(repository):
+        for kind in ("rebase-merge", "rebase-apply"):
+            name = _read(git_dir / kind / "head-name")
+            if name == os.fsencode(f"refs/heads/{branch}") and _holder(repository, git_dir, path):
+                return git_dir
+    return None
+
+
+def _listed(repository: Repository) -> Iterator[tuple[Path, Path]]:
+    """Yield git directory and place of all working trees, the main one first."""
+    if repository.root != repository.common_dir:  # a bare repository has worktrees, but none of its own
+        yield repository.common_dir, repository.root
+    for git_dir in (repository.common_dir / "worktrees").glob("*"):
+        if link := _read(git_dir / "gitdir"):  # else it is being made, or removed, at this moment
+            yield git_dir, _place(git_dir, link)
+
+
+def _read(file: Path) -> bytes:
+    """Return what is in one of git's files, without the end of its line; nothing where it is not there."""
+    try:
+        return file.read_bytes().strip()
+    except OSError as error:
+        if is_wanting(error):
+            raise  # to take it for none would move a branch under somebody's files
+        return b""
+
+
+def _place(git_dir: Path, link: bytes) -> Path:
+    """Return where a linked worktree is, or was; since git 2.48 it may be relative (worktree.useRelativePaths)."""
+    return Path(os.path.normpath(git_dir / os.fsdecode(link))).parent
+
+
+def _holder(repository: Repository, git_dir: Path, path: Path) -> Holder | None:
+    """Return a working tree that is there, or away; None for what was removed by hand, or is another repository's.
+
+    A repository that is a copy has a list of worktrees that are those of the one it was copied from.
+    """
+    if git_dir == repository.common_dir:
+        return Holder(git_dir, path, False) if path.is_dir() else None
+    file = path / ".git"
+    if not os.path.lexists(file):
+        # git-worktree(1) says to lock one that is on a disk which is not always there
+        is_away = lock_reason(git_dir) is not None and not is_half_made(git_dir)
+        return Holder(git_dir, path, True) if is_away else None
+    try:
+        named = path / gitfile(file)
+        ours = not named.exists() or named.samefile(git_dir)  # it leads nowhere since the repository was moved
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and is_wanting(error):
+            raise
+        return None
+    return Holder(git_dir, path, False) if ours else None
+
+
+# -- who comes and goes -------------------------------------------------------------------------------------
+
+
+def add(repository: Repository, path: Path, branch: str = "", start: str = "") -> None:
+    """Check out ``branch``, made at ``start`` if that is given; without a branch, ``start`` detached."""
+    if branch and start:
+        # --no-track: several at once would fight over the configuration file
+        target = ["--no-track", "-b", branch, str(path), start]
+    elif branch:
+        target = [str(path), branch]
+    else:
+        target = ["--detach", str(path), start]
+    # in a sparse checkout of the user's, git would leave files out here, too
+    whole = ("-c", "core.sparseCheckout=false")
+    # forced twice, as one that was killed half way is locked
+    repository.git(*whole, "worktree", "add", "--quiet", "--force", "--force", *target)
+
+
+def remove(repository: Repository, path: Path) -> None:
+    """Remove a worktree whose work is kept elsewhere; what it still holds is gone."""
+    repository.git("worktree", "remove", "--force", "--force", str(path))
+
+
+def remove_clean(repository: Repository, path: Path) -> bool:
+    """Remove a worktree that git finds clean; False, and nothing changed, where it does not."""
+    whole = ("-c", "status.showUntrackedFiles=all")
+    try:
+        repository.git(*whole, "worktree", "remove", str(path))
+    except GitError as error:
+        if not re.search(r"contains modified or untracked files|containing submodules", error.stderr):
+            raise
+        return False
+    return True
+
+
+def repair(repository: Repository) -> None:
+    """Write the .git files of worktrees anew that have lost them."""
+    repository.git("worktree", "repair", accept=(0, 1))
+
+
+def forgotten(repository: Repository, home: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield the worktrees below a directory that are gone: where they were, and what git keeps of them."""
+    for git_dir, place in _listed(repository):
+        if git_dir != repository.common_dir and _is_gone(place, home):
+            yield place, git_dir
+
+
+def nameless_head(repository: Repository, git_dir: Path) -> str:
+    """Return the commit at which a worktree's HEAD is detached, '' where a ref contains it or there is none."""
+    try:
+        head = (git_dir / "HEAD").read_text(errors="replace").strip()
+    except OSError:
+        return ""
+    known = not repository.resolve(head) or repository.git("for-each-ref", "--count=1", f"--contains={head}")[1]
+    return "" if known else head
+
+
+def forget(repository: Repository, home: Path) -> None:
+    """Forget the worktrees below a directory that are gone.
+
+    `git worktree prune` would forget a person's as well, whose disk may be away for a while.
+    """
+    for directory in (repository.common_dir / "worktrees").glob("*"):
+        try:
+            link = os.fsdecode((directory / "gitdir").read_bytes().strip())
+        except FileNotFoundError:
+            link = ""
+        except OSError:
+            continue  # it is there, and cannot be read for now
+        place = (directory / link).parent
+        if (link and not _is_gone(place, home)) or _is_being_made(directory):
+            continue
+        if not link or repository.git("worktree", "remove", "--force", "--force", str(place), accept=(0, 128))[0]:
+            rmtree(directory, ignore_errors=True)  # half made, or half forgotten; git's own clean-up does so
+
+
+def _is_being_made(directory: Path) -> bool:
+    """Tell whether a worktree's git directory that names no place yet is to get one: within moments, or never."""
+    try:
+        return time() - (directory / "locked").stat().st_mtime < MAKING
+    except OSError:
+        return False
+
+
+def _is_gone(place: Path, home: Path) -> bool:
+    """Tell whether a worktree below a directory is not there any more; git names places by what links lead to."""
+    return not place.exists() and not {home, home.resolve()}.isdisjoint(place.parents)

@@ -1,0 +1,147 @@
+"""Who has a branch checked out, and which worktrees are gone for good."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+from pathlib import Path
+
+import pytest
+
+from scriptorium.repository import Repository
+from scriptorium.worktree_list import add, checkouts, forget, holders, rebase_of
+from tests.support import Project
+
+
+@pytest.fixture
+def repository(project: Project) -> Repository:
+    return Repository.discover(project.root)
+
+
+def test_checkouts_of_a_branch_are_found_wherever_they_are(
+    project: Project, repository: Repository, tmp_path: Path
+) -> None:
+    assert checkouts(repository, "master") == [project.root]
+    assert checkouts(repository, "work") == []
+
+    add(repository, tmp_path / "linked", "work", "master")
+    assert checkouts(repository, "work") == [tmp_path / "linked"]
+
+
+def test_checkouts_are_found_beside_branches_and_heads_that_are_no_text(
+    project: Project, repository: Repository, tmp_path: Path
+) -> None:
+    project.git("worktree", "add", "--quiet", "-b", "caf\udce9", str(tmp_path / "linked"))
+    torn = project.root / ".git" / "worktrees" / "torn"
+    torn.mkdir()
+    (torn / "HEAD").write_bytes(b"\xff")
+    (torn / "gitdir").write_text("/nowhere/.git\n")
+
+    assert checkouts(repository, "master") == [project.root]
+    assert checkouts(repository, "caf\udce9") == [tmp_path / "linked"]
+
+
+def test_a_checkout_is_found_by_a_relative_path(project: Project, tmp_path: Path, repository: Repository) -> None:
+    project.git("worktree", "add", "--quiet", "-b", "work", str(tmp_path / "linked"))
+    # as git 2.48 writes it with worktree.useRelativePaths
+    (project.root / ".git" / "worktrees" / "linked" / "gitdir").write_text("../../../../linked/.git\n")
+
+    assert checkouts(repository, "work") == [tmp_path / "linked"]
+
+
+def test_a_bare_repository_has_the_checkouts_of_its_worktrees_alone(project: Project, tmp_path: Path) -> None:
+    bare, linked = tmp_path / "bare", tmp_path / "linked"
+    project.git("clone", "--quiet", "--bare", str(project.root), str(bare))
+    project.git("worktree", "add", "--quiet", str(linked), "master", cwd=bare)
+
+    assert checkouts(Repository.discover(linked), "master") == [linked]
+
+
+def test_a_checkout_that_cannot_be_read_for_now_is_not_taken_for_none(project: Project) -> None:
+    repository = Repository.discover(project.root)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            checkouts(repository, "master")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert checkouts(repository, "master") == [project.root]
+
+
+def test_a_worktree_of_ours_that_is_gone_and_that_no_git_can_read_is_forgotten(
+    project: Project, repository: Repository
+) -> None:
+    place = project.paths.ensure(project.paths.health_worktree.parent) / "health"
+    add(repository, place, start="master")
+    record = project.root / ".git" / "worktrees" / "health"
+    (record / "commondir").write_text("")  # it ends every git that goes through the worktrees
+    shutil.rmtree(place)
+
+    forget(repository, project.paths.home)
+
+    assert not record.exists()
+    project.git("fsck")
+
+
+@pytest.mark.parametrize("link", ["missing", "empty"])
+def test_a_worktree_that_a_killed_git_only_began_is_forgotten_after_a_minute(
+    project: Project, repository: Repository, link: str
+) -> None:
+    begun = project.root / ".git" / "worktrees" / "health"
+    begun.mkdir(parents=True)
+    if link == "empty":
+        (begun / "gitdir").touch()
+    (begun / "locked").write_text("initializing\n")
+    forget(repository, project.paths.home)
+    assert begun.exists()
+
+    os.utime(begun / "locked", (0, 0))
+    forget(repository, project.paths.home)
+    assert not begun.exists()
+
+
+def test_a_worktree_that_is_locked_and_away_holds_its_branch_and_one_that_was_removed_does_not(
+    project: Project, repository: Repository, tmp_path: Path
+) -> None:
+    for name in ("away", "removed", "emptied"):
+        project.git("worktree", "add", "--quiet", "--force", str(tmp_path / name), "master")
+    project.git("worktree", "lock", str(tmp_path / "away"))
+    for name in ("away", "removed", "emptied"):
+        shutil.rmtree(tmp_path / name)
+    (tmp_path / "emptied").mkdir()
+
+    assert checkouts(repository, "master") == [project.root]
+    assert [(holder.path, holder.is_away) for holder in holders(repository, "master")] == [
+        (project.root, False),
+        (tmp_path / "away", True),
+    ]
+
+
+def test_a_copy_of_a_repository_has_none_of_the_worktrees_of_the_first(project: Project, tmp_path: Path) -> None:
+    project.git("worktree", "add", "--quiet", "-b", "work", str(tmp_path / "linked"))
+    shutil.copytree(project.root, tmp_path / "copy", symlinks=True)
+
+    assert checkouts(Repository.discover(tmp_path / "copy"), "work") == []
+    assert checkouts(Repository.discover(project.root), "work") == [tmp_path / "linked"]
+
+
+def test_a_repository_that_was_moved_has_its_worktrees_still(project: Project, tmp_path: Path) -> None:
+    project.git("worktree", "add", "--quiet", "-b", "work", str(tmp_path / "linked"))
+    project.root.rename(tmp_path / "moved")
+
+    assert checkouts(Repository.discover(tmp_path / "moved"), "work") == [tmp_path / "linked"]
+
+
+def test_a_rebase_counts_as_long_as_its_worktree_is_there(
+    project: Project, repository: Repository, tmp_path: Path
+) -> None:
+    project.git("worktree", "add", "--quiet", "-b", "work", str(tmp_path / "linked"))
+    git_dir = project.root / ".git" / "worktrees" / "linked"
+    (git_dir / "rebase-merge").mkdir()
+    (git_dir / "rebase-merge" / "head-name").write_text("refs/heads/work\n")
+    assert rebase_of(repository, "work") == git_dir
+
+    shutil.rmtree(tmp_path / "linked")
+    assert rebase_of(repository, "work") is None
