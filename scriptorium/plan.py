@@ -435,7 +435,7 @@ class PlanStore:
             self.follow(newest, newest)
 
     def _note_checkouts(self, base: Plan) -> None:
-        """Note where each checkout is before the branch moves on; it may be away, or this may be killed before it follows."""
+        """Note where each checkout is before the branch moves on: it may be away, or this killed before it follows."""
         for holder in holders(self.repository, BRANCH):
             mark = holder.git_dir / MARK
             if not mark.exists():
