@@ -52,7 +52,7 @@ check: lint types test
 # one test after the other, as each keeps all cores busy by itself; its figures are printed. Those of real wants wait.
 crash-test: $(VENV)/developing
 	$(BIN)/pytest -s tests/crash --ignore=tests/crash/test_starved.py
-	$(BIN)/pytest -n 4 tests/crash/test_starved.py
+	$(BIN)/pytest -n auto tests/crash/test_starved.py
 
 stress-test: $(VENV)/developing
 	$(BIN)/pytest -s tests/stress
@@ -73,18 +73,17 @@ $(AGENTS)/installed: tests/integration/package.json
 	npm install --loglevel=error --no-fund --no-audit --no-package-lock --prefix $(AGENTS)
 	@touch $@
 
-# more of them at once than there are cores: they wait for time limits, more than they work
 integration-test: $(VENV)/developing $(AGENTS)/installed
-	$(WITH_AGENTS) $(BIN)/pytest -n 4 tests/integration
+	$(WITH_AGENTS) $(BIN)/pytest -n auto tests/integration
 
 # the same where there is no network but loopback: nothing may reach out
 integration-test-offline: $(VENV)/developing $(AGENTS)/installed
 	$(WITH_AGENTS) $(BIN)/python -m tests.integration.offline \
-		$(BIN)/pytest -n 4 tests/integration --agents-table=check
+		$(BIN)/pytest -n auto tests/integration --agents-table=check
 
 # docs/agents.md: what those tests have shown
 agents-table: $(VENV)/developing $(AGENTS)/installed
-	$(WITH_AGENTS) $(BIN)/pytest -n 4 tests/integration --agents-table=write
+	$(WITH_AGENTS) $(BIN)/pytest -n auto tests/integration --agents-table=write
 
 bench: $(VENV)/developing
 	$(BIN)/python -m tests.bench

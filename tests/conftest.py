@@ -20,6 +20,11 @@ settings.register_profile("scriptorium", derandomize=True, database=None, deadli
 settings.load_profile("scriptorium")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return what `-n auto` means: tests wait for processes and time limits about as long as they work."""
+    return 2 * (os.cpu_count() or 1)
+
+
 @pytest.fixture(autouse=True)
 def _sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the user's home, git configuration and settings from the test and what it starts."""

@@ -189,8 +189,11 @@ def test_a_lock_on_packed_refs_keeps_the_branch_of_a_landed_ticket_and_holds_up_
     lands(project, "echo 3 >third", "0003")
 
 
-def test_a_lock_on_the_plan_is_named_and_the_ticket_goes_on_when_it_is_gone(project: Project) -> None:
+def test_a_lock_on_the_plan_is_named_and_the_ticket_goes_on_when_it_is_gone(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = handed_in(project)
+    monkeypatch.setattr("scriptorium.plan.TRIES", 3)
     lock = lock_of(project, "refs/heads/scriptorium/plan.lock", -600)
 
     with pytest.raises(ScriptoriumError, match="could not be written to 'scriptorium/plan'") as raised:
