@@ -14,7 +14,8 @@ from scriptorium import leftlocks, process
 from scriptorium.checkout import INDEX_LOCKED, Checkout
 from scriptorium.git import GitError
 from scriptorium.harness.runner import last_trailers
-from scriptorium.plan import REF, TRIES, Change, Plan, pause
+from scriptorium.plan import REF, Change, Plan
+from scriptorium.plan_store import TRIES, pause
 from scriptorium.repository import RefUpdate
 from scriptorium.ticket import State, Ticket
 from scriptorium.transitions import complete

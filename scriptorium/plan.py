@@ -12,29 +12,20 @@ Files are the state, commits are the events, and one ref is the truth::
     last-id                                  the highest ticket number ever given out
     format                                   the number of this format; absent means 1
 
-Empty directories hold a ``.gitkeep``; unknown files are left alone. A snapshot is read from one
-commit. A change is one commit, written on top of the snapshot it was decided on and accepted only
-if the ref still names that snapshot: who loses the race reads again and decides again. No
-worktree is involved, and killing a writer anywhere leaves at most objects that nothing refers to.
+Empty directories hold a ``.gitkeep``; unknown files are left alone. A snapshot is what one commit
+says, and a change is to be one commit; `plan_store` reads the one and writes the other.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import random
 import re
 import secrets
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from scriptorium.checkout import Checkout
-from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.git import IDENTITY
-from scriptorium.repository import RefUpdate, Repository, Tree
+from scriptorium.errors import ScriptoriumError
+from scriptorium.repository import Repository, Tree
 from scriptorium.ticket import (
     ID_IN_LIST,
     QueueItem,
@@ -46,7 +37,6 @@ from scriptorium.ticket import (
     ticket_id,
     ticket_path,
 )
-from scriptorium.worktree_list import Holder, holders
 
 BRANCH = "scriptorium/plan"
 REF = f"refs/heads/{BRANCH}"
@@ -56,20 +46,12 @@ ACTIVE = "queue/merge/active.md"
 PENDING = "queue/merge/pending"
 PLANNED = "planned"
 LAST_ID = "last-id"
-MARK = "scriptorium-plan"
-"""A file in the git directory of a checkout of the plan: the commit that it was last brought to."""
 ZERO = "0" * 40
 
 _STEERING = re.compile(r"[\0-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udc7f\udd00-\udfff]")
 
 PARSED_MOST = 10_000
 """How many parsed tickets are kept in memory."""
-
-TRIES = 200
-"""How often a change is decided anew before giving up; writers let each other go first, so that one is usual."""
-
-COURTESY = 5.0
-"""Seconds that a writer lets others go first, before it tries against them."""
 
 
 @dataclass
@@ -262,201 +244,6 @@ def _told(value: object) -> str:
     return _STEERING.sub("?", " ".join(str(value).split()))
 
 
-def pause(turn: int) -> None:
-    """Wait a little after a try that was lost, which spreads the writers."""
-    time.sleep(random.uniform(0, min(0.001 * 2 ** min(turn, 10), 0.1)))
-
-
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def path_ok(line: str) -> bool:
     """Tell whether a line of the ``planned`` file has both its parts."""
     return bool(re.fullmatch(r"[0-9a-f]{40,64} \S.*", line))
-
-
-def _quote(path: str) -> bytes:
-    """Quote a path as fast-import reads it."""
-    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return b'"' + escaped.encode(errors="surrogateescape") + b'"'
-
-
-def _stream(ref: str, parent: str, change: Change) -> bytes:
-    message = change.message()
-    name, email = IDENTITY
-    out = [
-        b"feature done\ncommit %s\nmark :1\n" % ref.encode(),
-        b"committer %s <%s> %d +0000\n" % (name.encode(), email.encode(), int(time.time())),
-        b"data %d\n%s" % (len(message), message),
-    ]
-    if parent:
-        out.append(b"from %s\n" % parent.encode())
-    out += [b"R %s %s\n" % (_quote(old), _quote(new)) for old, new in change.moves.items()]
-    out += [b"D %s\n" % _quote(path) for path in change.removes]
-    for path, data in change.writes.items():
-        out.append(b"M 100644 inline %s\ndata %d\n%s\n" % (_quote(path), len(data), data))
-    return b"".join(out)
-
-
-class PlanStore:
-    """The plan branch of a repository: read it, and change it by whole commits."""
-
-    def __init__(self, repository: Repository) -> None:
-        self.repository = repository
-        self._newest: Plan | None = None
-
-    def snapshot(self) -> Plan:
-        """Return the plan as it stands now."""
-        found = self.repository.objects.read(REF)
-        if found is None:
-            raise ScriptoriumError(
-                f"there is no branch '{BRANCH}'", "run 'scriptorium --init' in this repository", ExitCode.CONFIG
-            )
-        if self._newest is not None and self._newest.commit == found.oid:
-            return self._newest  # with all that was read from it
-        if found.kind != "commit":
-            raise ScriptoriumError(f"branch '{BRANCH}' is no commit", f"see 'git log {BRANCH}'")
-        plan = Plan(self.repository, found.oid, found.data[5 : found.data.index(b"\n")].decode())
-        number = plan.read("format").decode(errors="replace").strip()
-        if number not in ("", str(FORMAT)):
-            raise ScriptoriumError(
-                f"branch '{BRANCH}' has format '{number[:20]}', and this is for format {FORMAT}",
-                "install a newer scriptorium", ExitCode.CONFIG,
-            )  # fmt: skip
-        self._newest = plan
-        return plan
-
-    def create(self) -> None:
-        """Make the plan branch, as one commit without a parent."""
-        empty = ["areas", "decisions", PENDING, *(f"tickets/{state}" for state in State)]
-        change = Change("initialize", "plan branch")
-        change.writes = {f"{directory}/.gitkeep": b"" for directory in empty}
-        change.writes |= {"spec.md": PLACEHOLDER.encode(), ACTIVE: b"", "format": b"%d\n" % FORMAT}
-        parent = BRANCH.partition("/")[0]
-        if self.repository.resolve(f"refs/heads/{parent}"):
-            hint = f"git branch --move {parent} another-name"
-            raise ScriptoriumError(f"the branch '{parent}' leaves no room for a branch '{BRANCH}'", hint)
-        commit = self._write("", change)
-        if not self.repository.update_refs(RefUpdate(REF, commit, ZERO)):
-            raise ScriptoriumError(f"branch '{BRANCH}' exists already", "look at it with 'scriptorium status'")
-
-    def commit(self, base: Plan, change: Change) -> Plan | None:
-        """Write a change on top of a snapshot; None when the branch has moved on since."""
-        self._check(base, change)
-        self._note_checkouts(base)
-        stream = _stream(REF, base.commit, change) + b"get-mark :1\ndone\n"
-        commit = self.repository.fast_import(stream)
-        if commit is None:
-            return None
-        self.follow(base.commit, commit)
-        return Plan(self.repository, commit, self.repository.tree_of(commit))
-
-    def prepare(self, base: Plan, change: Change) -> RefUpdate:
-        """Write a change as a commit that no ref names yet, for a transaction with other refs."""
-        self._check(base, change)
-        self._note_checkouts(base)
-        return RefUpdate(REF, self._write(base.commit, change), base.commit)
-
-    def _write(self, parent: str, change: Change) -> str:
-        # the branch is reset to nothing before the end, so that only the objects are written
-        ref = "refs/scriptorium/unborn"
-        # as many as the repository's hash has digits, which SHA-256 has more of
-        zero = b"0" * len(parent or self.repository.git("hash-object", "--stdin")[1].strip())
-        stream = _stream(ref, parent, change) + b"get-mark :1\nreset %s\nfrom %s\n\ndone\n" % (
-            ref.encode(),
-            zero,
-        )
-        commit = self.repository.fast_import(stream)
-        if commit is None:
-            raise ScriptoriumError(f"'{ref}' is in the way", f"run 'git update-ref -d {ref}'")
-        return commit
-
-    def transact(self, decide: Callable[[Plan], Change | None]) -> Plan | None:
-        """Decide on the newest snapshot and write the change, again and again until it holds.
-
-        ``decide`` returns None when there is nothing to do (any more); then so does this.
-        """
-        what = ""
-        with self.turn():
-            for turn in range(TRIES):
-                plan = self.snapshot()
-                change = decide(plan)
-                if change is None:
-                    return None
-                written = self.commit(plan, change)
-                if written is not None:
-                    return written
-                what = f"{change.verb} {change.subject}"
-                pause(turn)
-        lock = self.repository.lock_of(REF)
-        # a lock that has outlasted all that is nobody at work, and would be waited for in silence
-        hint, code = (
-            (f"if no git is at work, remove '{lock}'", ExitCode.FAILED) if lock else ("try again", ExitCode.LOCKED)
-        )
-        raise ScriptoriumError(f"'{what}' could not be written to '{BRANCH}' in {TRIES} tries", hint, code)
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Let the writers who were here first finish, for a while.
-
-        A courtesy, so that few of many write in vain: what holds is decided by the compare-and-swap alone.
-        """
-        handle = os.open(self.repository.common_dir, os.O_RDONLY)
-        try:
-            deadline = time.monotonic() + COURTESY
-            with suppress(OSError):  # a file system without such locks
-                while not _locked(handle) and time.monotonic() < deadline:
-                    time.sleep(random.uniform(0.001, 0.02))
-            yield
-        finally:
-            os.close(handle)
-
-    def follow(self, old: str, new: str) -> None:
-        """Take along a checkout of the plan branch, which would otherwise show our change reversed."""
-        for holder in holders(self.repository, BRANCH):
-            if not holder.is_away and not self._take_along(holder, old, new):
-                import logging
-
-                logging.getLogger(__name__).warning(
-                    "the files in '%s' are behind '%s', as edits are in the way; hint: copy your edits elsewhere, "
-                    "then 'git reset --hard' there; a commit from there would undo what has happened since",
-                    holder.path, BRANCH,
-                )  # fmt: skip
-
-    def catch_up(self) -> None:
-        """Take along what a command that was killed has left behind."""
-        if holders(self.repository, BRANCH):
-            newest = self.snapshot().commit
-            self.follow(newest, newest)
-
-    def _note_checkouts(self, base: Plan) -> None:
-        """Note where each checkout is before the branch moves on: it may be away, or this killed before it follows."""
-        for holder in holders(self.repository, BRANCH):
-            mark = holder.git_dir / MARK
-            if not mark.exists():
-                mark.write_text(f"{base.commit}\n")
-
-    def _take_along(self, holder: Holder, old: str, new: str) -> bool:
-        checkout, mark = Checkout(self.repository, holder.path), holder.git_dir / MARK
-        known = mark.read_text(errors="replace").strip() if mark.exists() else old
-        # not back, where a neighbour has brought it further already
-        if known != old and self.repository.resolve(known) and self.repository.is_ancestor(known, old):
-            checkout.follow(known, old)  # moves nothing where a person has moved it since
-        done = checkout.follow(old, new)
-        if done:
-            mark.write_text(f"{new}\n")
-        return done
-
-    @staticmethod
-    def _check(base: Plan, change: Change) -> None:
-        # fast-import dies of a missing path, and overwrites an existing one in silence
-        for old, new in change.moves.items():
-            if not base.blob(old):
-                raise ScriptoriumError(f"'{old}' is not on the plan branch")
-            if base.blob(new):
-                raise ScriptoriumError(f"'{new}' is on the plan branch already", "see 'scriptorium fsck'")

@@ -10,7 +10,7 @@ from scriptorium import config
 from scriptorium.config import Config
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.paths import Paths
-from scriptorium.plan import PlanStore
+from scriptorium.plan_store import PlanStore
 from scriptorium.repository import Repository
 from scriptorium.working_tree import WorkingTree
 

@@ -14,7 +14,8 @@ import pytest
 from scriptorium import landing
 from scriptorium.checkout import Checkout
 from scriptorium.commands.merge import Ended, Merged, merge
-from scriptorium.plan import Change, Plan, PlanStore
+from scriptorium.plan import Change, Plan
+from scriptorium.plan_store import PlanStore
 from scriptorium.repository import RefUpdate
 from tests.support import PLAN, Project, until, write_script
 

@@ -10,7 +10,8 @@ import urllib.request
 from itertools import cycle, pairwise
 from pathlib import Path
 
-from scriptorium.plan import BRANCH, REF, Change, PlanStore
+from scriptorium.plan import BRANCH, REF, Change
+from scriptorium.plan_store import PlanStore
 from scriptorium.repository import Repository
 from scriptorium.submission import SubmitServer
 from scriptorium.ticket import State, ticket_path
