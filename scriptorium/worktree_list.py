@@ -128,18 +128,19 @@ def _holder(repository: Repository, git_dir: Path, path: Path) -> Holder | None:
     """
     if git_dir == repository.common_dir:
         return Holder(git_dir, path, False) if path.is_dir() else None
-    file = path / ".git"
-    if not os.path.lexists(file):
+    try:
+        named = path / gitfile(path / ".git")
+        ours = not named.exists() or named.samefile(git_dir)  # it leads nowhere since the repository was moved
+    except (FileNotFoundError, NotADirectoryError):
         # git-worktree(1) says to lock one that is on a disk which is not always there
         is_away = lock_reason(git_dir) is not None and not is_half_made(git_dir)
         return Holder(git_dir, path, True) if is_away else None
-    try:
-        named = path / gitfile(file)
-        ours = not named.exists() or named.samefile(git_dir)  # it leads nowhere since the repository was moved
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and is_wanting(error):
+    except ValueError:
+        ours = False
+    except OSError as error:
+        if is_wanting(error):
             raise
-        return None
+        ours = True  # as far as can be told
     return Holder(git_dir, path, False) if ours else None
 
 

@@ -119,6 +119,16 @@ def test_a_worktree_that_is_locked_and_away_holds_its_branch_and_one_that_was_re
     ]
 
 
+def test_a_worktree_that_cannot_be_looked_at_holds_its_branch(
+    project: Project, repository: Repository, tmp_path: Path
+) -> None:
+    project.git("worktree", "add", "--quiet", "-b", "work", str(tmp_path / "linked"))
+    (tmp_path / "linked" / ".git").unlink()
+    (tmp_path / "linked" / ".git").symlink_to(".git")  # a circle: ELOOP, as it could be EACCES or EIO
+
+    assert checkouts(repository, "work") == [tmp_path / "linked"]
+
+
 def test_a_copy_of_a_repository_has_none_of_the_worktrees_of_the_first(project: Project, tmp_path: Path) -> None:
     project.git("worktree", "add", "--quiet", "-b", "work", str(tmp_path / "linked"))
     shutil.copytree(project.root, tmp_path / "copy", symlinks=True)
