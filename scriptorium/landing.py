@@ -128,6 +128,9 @@ def recover(workspace: Workspace) -> None:
     except ValueError:
         where = old = commit = ""
     master, path = workspace.master_commit(), Path(where)
+    for holder in holders(repository, workspace.master):  # a git that had moved it may hold these, and no other asks
+        leftlocks.outlast(holder.git_dir / "HEAD.lock")
+    leftlocks.outlast(repository.common_dir / f"{workspace.master_ref}.lock")
     if not (repository.resolve(old) and repository.resolve(commit)):
         mark.unlink()  # nobody's
     elif repository.is_ancestor(commit, master):

@@ -35,12 +35,20 @@ def discard(stderr: str, checkout: Path | None = None) -> bool:
 def outwait(stderr: str, checkout: Path | None = None) -> bool:
     """Wait until the lock that stood in the way of a git is gone, or left and removed; tell whether it is gone."""
     found = _IN_THE_WAY.search(stderr)
+    return found is not None and outlast(Path(found[1]), checkout)
+
+
+def outlast(lock: Path, checkout: Path | None = None) -> bool:
+    """Wait until a lock is gone, or left and removed; tell whether it is gone."""
     end = time.monotonic() + AGE + 1
-    while found and os.path.lexists(found[1]) and not discard(stderr, checkout):
-        if time.monotonic() > end:
+    while os.path.lexists(lock):
+        if _is_left(lock, checkout):
+            lock.unlink(missing_ok=True)
+        elif time.monotonic() > end:
             return False
-        time.sleep(0.05)
-    return found is not None
+        else:
+            time.sleep(0.05)
+    return True
 
 
 def discard_all(locks: Iterable[Path]) -> None:

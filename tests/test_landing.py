@@ -386,6 +386,21 @@ def test_a_killed_fast_forward_is_taken_back_as_soon_as_its_lock_is_left(project
     assert project.git("status", "--porcelain") == ""
 
 
+def test_the_locks_of_a_git_that_was_killed_when_master_had_moved_are_taken_away(project: Project) -> None:
+    """Nothing of ours may want them again, and a person's next commit would fail."""
+    name = project.queued()
+    begin_landing(project)
+    project.git("merge", "--quiet", "--ff-only", "scriptorium/ticket-0001")
+    locks = [project.root / ".git" / lock for lock in ("HEAD.lock", "refs/heads/master.lock")]
+    for lock in locks:
+        lock.touch()
+        os.utime(lock, (0, 0))
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+    assert not any(lock.exists() for lock in locks)
+    project.commit({"mine": "1\n"})
+
+
 def test_edits_from_before_and_after_a_killed_fast_forward_stay(project: Project) -> None:
     project.commit({"file": "before\n"})
     project.queued(script="echo it is done >file; echo new >other; echo more >third")
