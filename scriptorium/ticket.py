@@ -316,6 +316,8 @@ class QueueItem:
     path: str
     ticket: str
     summary: str
+    head: str = ""
+    """The commit that was handed in, empty where a person has queued the ticket by hand."""
 
     @property
     def order(self) -> tuple[int, str]:
@@ -330,10 +332,11 @@ def parse_item(path: str, data: bytes) -> QueueItem | None:
     name = fields.get("Ticket", "").rpartition("/")[2].removesuffix(".md")
     if name_problem(name):
         return None
-    return QueueItem(path, name, fields.get("Summary", ""))
+    head = fields.get("Head", "")
+    return QueueItem(path, name, fields.get("Summary", ""), head if re.fullmatch("[0-9a-f]{40,64}", head) else "")
 
 
-def format_item(ticket: Ticket, worktree: str, summary: str) -> bytes:
+def format_item(ticket: Ticket, worktree: str, head: str, summary: str) -> bytes:
     """Write a queue item, in the original's form so that its users find what they know."""
     lines = [
         "# Merge Queue Item",
@@ -342,6 +345,7 @@ def format_item(ticket: Ticket, worktree: str, summary: str) -> bytes:
         f"**Ticket ID:** {ticket.id}",
         f"**Branch:** {ticket.branch}",
         f"**Worktree:** {worktree}",
+        f"**Head:** {head}",
         f"**Summary:** {' '.join(summary.split())}",
         "",
     ]

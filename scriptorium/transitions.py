@@ -32,7 +32,7 @@ def assign(ticket: Ticket, name: str) -> Change:
 def enqueue(plan: Plan, ticket: Ticket, worktree: str, summary: str, head: str) -> Change:
     """A submitted ticket joins the merge queue; it stays in progress."""
     change = Change("enqueue", f"ticket {ticket.name}")
-    change.writes[plan.next_item_path(ticket.name)] = format_item(ticket, worktree, summary)
+    change.writes[plan.next_item_path(ticket.name)] = format_item(ticket, worktree, head, summary)
     change.trailers = {"Ticket": ticket.name, "Attempt": ticket.attempts + 1, "Head": head}
     return change
 

@@ -88,7 +88,7 @@ def test_a_ticket_is_read_or_refused_in_words(data: bytes, name: str) -> None:
         os.fsencode(ticket.area)
         assert "\0" not in ticket.area + ticket.title
         assert re.fullmatch(r"|\d{4,18}", ticket.id)
-        item = parse_item("queue/merge/pending/0001-x.md", format_item(ticket, "/tmp/w", "summary"))
+        item = parse_item("queue/merge/pending/0001-x.md", format_item(ticket, "/tmp/w", "0" * 40, "summary"))
         assert item is not None
         assert item.ticket == ticket.name
 

@@ -433,16 +433,60 @@ def test_commits_that_a_person_adds_to_a_queued_ticket_are_kept_and_do_not_land(
 
 def test_a_ticket_that_a_person_queues_again_by_hand_lands_as_they_left_it(project: Project) -> None:
     name = project.queued()
-    item = {path: text for path, text in project.plan_files().items() if path.startswith("queue/merge/pending/0")}
+    (item,) = (path for path in project.plan_files() if path.startswith("queue/merge/pending/0"))
     project.commit({"file": "person\n"})
     assert project.run("merge").out == f"{name}\treopened\n"
     project.git("merge", "-q", "-X", "ours", "-m", "Resolved", "master", cwd=project.worktree(name))
     text = project.plan_files()[f"tickets/open/{name}.md"]
-    project.commit_plan({f"tickets/open/{name}.md": None, f"tickets/in-progress/{name}.md": text, **item})
+    queued = {f"tickets/in-progress/{name}.md": text, item: f"**Ticket:** {name}\n"}
+    project.commit_plan({f"tickets/open/{name}.md": None, **queued})
 
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
 
     assert project.git("log", "-1", "--format=%s") == "Resolved"
+
+
+def test_a_ticket_that_is_queued_by_hand_without_a_branch_is_not_taken_for_done(project: Project) -> None:
+    name = project.ticket("0001", state="in-progress")
+    project.commit_plan({f"queue/merge/pending/0001-{name}.md": f"**Ticket:** {name}\n"})
+
+    assert project.run("merge")[:2] == (0, f"{name}\treopened\n")
+
+    assert note(project, name) == "## Attempt 1 failed: lost\n\nThere is no branch `scriptorium/ticket-0001`\n"
+
+
+@pytest.mark.parametrize("name", ["0001-a  b", "0001-a\u3000b"])
+def test_what_lands_is_what_was_handed_in_whatever_the_ticket_is_called(project: Project, name: str) -> None:
+    project.queued(name)
+    adds_more(project, name)
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert "late" not in project.git("ls-tree", "--name-only", "master").split()
+
+
+def test_what_lands_is_what_was_handed_in_though_the_plan_was_merged_since(project: Project, tmp_path: Path) -> None:
+    """The hand-in is on the second parent then, where a person pushes to the plan from a clone."""
+    clone = tmp_path / "clone"
+    project.git("clone", "--quiet", "--branch", PLAN, ".", str(clone))
+    (clone / "areas" / "mine.md").write_text("# Mine\n")
+    project.git("add", ".", cwd=clone)
+    project.git("commit", "--quiet", "--message", "Mine", cwd=clone)
+    name = project.queued()
+    project.git("pull", "--quiet", "--no-rebase", "--no-edit", "origin", PLAN, cwd=clone)
+    project.git("push", "--quiet", "origin", f"HEAD:{PLAN}", cwd=clone)
+    adds_more(project, name)
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert "late" not in project.git("ls-tree", "--name-only", "master").split()
+
+
+def adds_more(project: Project, name: str) -> None:
+    """Commit on a ticket's branch after it was handed in."""
+    (project.worktree(name) / "late").write_text("late\n")
+    project.git("add", "late", cwd=project.worktree(name))
+    project.git("commit", "--quiet", "--message", "Late", cwd=project.worktree(name))
 
 
 def test_a_landing_that_is_blocked_keeps_its_merge_of_master_for_the_next_try(project: Project) -> None:

@@ -255,10 +255,11 @@ def test_setting_a_field_changes_its_lines_alone(
 
 
 def test_a_queue_item_is_read_as_it_was_written() -> None:
-    data = format_item(read(FULL), "/some/where", "did\nit")
+    data = format_item(read(FULL), "/some/where", "a" * 40, f"did\n**Head:** {'b' * 40}\nit")
     item = parse_item("queue/merge/pending/0012-0007-parse.md", data)
     assert item is not None
-    assert (item.ticket, item.summary, item.order[0]) == ("0007-parse", "did it", 12)
+    assert (item.ticket, item.order[0], item.head) == ("0007-parse", 12, "a" * 40)
+    assert item.summary == f"did **Head:** {'b' * 40} it"
     assert b"**Ticket ID:** 0007\n**Branch:** scriptorium/ticket-0007\n**Worktree:** /some/where\n" in data
 
 

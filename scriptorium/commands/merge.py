@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn
@@ -17,7 +16,7 @@ from scriptorium.gate import Colour
 from scriptorium.git import IDENTITY, GitError
 from scriptorium.harness.runner import last_trailers
 from scriptorium.landing import Landed, land, recover
-from scriptorium.plan import REF, Change, Plan
+from scriptorium.plan import Change, Plan
 from scriptorium.records import emit, tickets
 from scriptorium.ticket import QueueItem, State, Ticket, TicketError
 from scriptorium.working_tree import WorkingTree
@@ -180,9 +179,11 @@ class _Lane:
         if not found.green and not ticket.repair:
             _refuse(found)
         master = workspace.master_commit()
+        submitted = self.item.head
+        if not (submitted or self._has_work(ticket)):  # else it would pass for one that has landed
+            return self._reopen(ticket, Cause.LOST, f"There is no branch `{ticket.branch}`", "")
         worktree = worktrees.ensure(workspace, ticket.name)
         process.end_leftovers(f"SCRIPTORIUM_WORKTREE={worktree}")
-        submitted = self._submitted(ticket)
         if submitted and not workspace.repository.resolve(submitted):
             return self._reopen(ticket, Cause.LOST, f"`{ticket.branch}` no longer holds what was submitted", submitted)
         try:
@@ -201,14 +202,10 @@ class _Lane:
         failed = self._test(ticket, tested)
         return failed or self._land(ticket, master, tested)
 
-    def _submitted(self, ticket: Ticket) -> str:
-        """Return the commit that was handed in, '' where a person has queued the ticket by hand."""
-        verb = re.compile(rf"scriptorium: (\w+) ticket {re.escape(ticket.name)}\n")
-        for commit in self.workspace.repository.history(REF):
-            if found := verb.match(commit.message):
-                head = re.search(r"^Head: ([0-9a-f]{40,64})$", commit.message, re.MULTILINE)
-                return head[1] if head and found[1] == "enqueue" else ""
-        return ""
+    def _has_work(self, ticket: Ticket) -> bool:
+        """Tell whether there is a branch to be merged, or a worktree that remembers one."""
+        known = self.workspace.repository.resolve(f"refs/heads/{ticket.branch}")
+        return bool(known) or self.workspace.working_tree(ticket.name).is_sound(ticket.branch)
 
     def _hold_to(self, ticket: Ticket, submitted: str, master: str) -> None:
         """Take the branch back to what was handed in, as nobody has looked at what else is there.
