@@ -1,9 +1,9 @@
 """Tells when something moved while an agent ran that no agent should move.
 
-Looked at before and after a run: refs, the HEAD and the index of the user's checkout, the repository's
-configuration and hooks, and the run's own worktree. Read from git's own files (gitrepository-layout,
-gitformat-index), because a run is to cost no further git process; what is kept in reftables is asked of
-git. What our own steps move is left out. A person may have moved the rest, so it is told and never undone.
+Looked at before and after a run: refs, the stash, the HEAD and the index of the user's checkout, the HEADs of their
+other worktrees, the repository's configuration and hooks, and the run's own worktree. Read from git's own files
+(gitrepository-layout, gitformat-index), because a run is to cost no further git process; what is kept in reftables is
+asked of git. What our own steps move is left out. A person may have moved the rest, so it is told and never undone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium import gate
+from scriptorium import gate, rescue
 from scriptorium.errors import ScriptoriumError, is_wanting, told
 from scriptorium.gate import Colour
 from scriptorium.git import lines_of
@@ -26,11 +26,12 @@ from scriptorium.repository import Repository
 from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, ticket_path
 from scriptorium.working_tree import WorkingTree, staged
 from scriptorium.workspace import Workspace
+from scriptorium.worktree_list import listed
 
 log = logging.getLogger(__name__)
 
-OTHERS = ("refs/scriptorium/", "refs/bisect/", "refs/worktree/", "refs/rewritten/")
-"""Refs that are ours to move, or that git moves in the midst of a command."""
+OTHERS = ("refs/bisect/", "refs/worktree/", "refs/rewritten/")
+"""Refs that git moves in the midst of a command."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,12 @@ class Sight:
 def watching(workspace: Workspace, worktree: Path, role: str, ticket: str = "") -> Iterator[None]:
     """Warn, after a block in which an agent runs, of all that moved meanwhile and should not have."""
     who = f"agent of ticket '{ticket}'" if ticket else f"{role} agent"
-    before = look(workspace.repository)
+    before = look(workspace)
     try:
         yield
     finally:
         try:
-            moved = _moved(workspace, before, look(workspace.repository)) + _strayed(workspace, worktree, ticket)
+            moved = _moved(workspace, before, look(workspace)) + _strayed(workspace, worktree, ticket)
             if moved:
                 hint = "nothing of it is undone: look whether it was you"
                 log.warning("while the %s ran, these moved: %s; %s", who, ", ".join(moved), hint)
@@ -58,14 +59,15 @@ def watching(workspace: Workspace, worktree: Path, role: str, ticket: str = "") 
             log.warning("what moved while the %s ran cannot be told: %s", who, told(error).message)
 
 
-def look(repository: Repository) -> Sight:
+def look(workspace: Workspace) -> Sight:
     """Return how everything stands now."""
-    common = repository.common_dir
+    repository, common = workspace.repository, workspace.repository.common_dir
     reftable = (common / "reftable").is_dir()
     refs = refs_by_git(repository) if reftable else refs_in_files(common)
     watched = [
         common / "config",
         common / "config.worktree",
+        common / "logs" / "refs" / "stash",  # all of them; the ref is the last
         *(common / "hooks").glob("*"),
         *(file for file in (common / "info").glob("*") if file.name != "refs"),  # which git's own clean-up writes
     ]
@@ -73,7 +75,15 @@ def look(repository: Repository) -> Sight:
     if repository.root != common:
         raw = len(next((oid for oid in refs.values() if re.fullmatch(r"[0-9a-f]{40,64}", oid)), "0" * 40)) // 2
         files[os.path.relpath(common / "index", repository.root)] = _digest(_staged(_read(common / "index"), raw))
+    files |= {f"{path} (HEAD)": _digest(_read(git_dir / "HEAD")) for git_dir, path in others(workspace)}
     return Sight({ref: oid for ref, oid in refs.items() if not ref.startswith(OTHERS)}, files)
+
+
+def others(workspace: Workspace) -> list[tuple[Path, Path]]:
+    """Return git directory and place of the linked worktrees that are not ours."""
+    homes = {workspace.paths.home, workspace.paths.home.resolve()}
+    linked = [place for place in listed(workspace.repository) if place[0] != workspace.repository.common_dir]
+    return [(git_dir, path) for git_dir, path in linked if homes.isdisjoint(path.parents)]
 
 
 def refs_in_files(common: Path) -> dict[str, str]:
@@ -128,6 +138,8 @@ def _moved(workspace: Workspace, before: Sight, after: Sight) -> list[str]:
     """Return what moved and is not our own doing, in words."""
     repository = workspace.repository
     refs, files = _differing(before.refs, after.refs), _differing(before.files, after.files)
+    # we name what is to be kept, and nobody but a person lets go of it
+    refs = {ref: pair for ref, pair in refs.items() if not ref.startswith("refs/scriptorium/") or _is_lost(ref, *pair)}
     commits = _since(repository, *refs[REF]) if REF in refs else []
     if commits is not None:
         refs.pop(REF, None)  # it is to move by our own commits, which have this trailer
@@ -141,6 +153,10 @@ def _moved(workspace: Workspace, before: Sight, after: Sight) -> list[str]:
     told = [f"'{REF}' by the commit {name[:12]}" for name in foreign]
     told += [_ref(ref, _short(old), _short(new)) for ref, (old, new) in refs.items() if ref not in at_work]
     return told + [f"'{file}'" for file in files]
+
+
+def _is_lost(ref: str, old: str, new: str) -> bool:
+    return ref.startswith(rescue.PREFIX) and bool(old) and old != new
 
 
 def _since(repository: Repository, old: str, new: str) -> list[tuple[str, str]] | None:

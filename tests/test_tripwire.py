@@ -23,6 +23,11 @@ def watched(project: Project) -> Project:
     project.commit({"file": "one\n"})
     project.git("branch", "topic")
     project.git("tag", "v1")
+    project.git("update-ref", "refs/scriptorium/rescue/late", "HEAD")
+    project.git("worktree", "add", "--quiet", "-b", "beside", "../beside")
+    for text in ("first", "second"):
+        (project.root / "file").write_text(f"{text}\n")
+        project.git("stash", "--quiet")
     project.ticket("0001", state="in-progress")
     worktrees.ensure(project.workspace, NAME)
     return project
@@ -47,7 +52,11 @@ MOVES = {
     "a branch that is gone": ("git branch -qD topic", "'refs/heads/topic' {} -> none"),
     "a packed branch that is gone": ("git pack-refs --all; git branch -qD topic", "'refs/heads/topic' {} -> none"),
     "a tag": ("git tag -f v1 HEAD~1", "'refs/tags/v1' {} -> {}"),
-    "a stash": ("echo two >file; git stash -q", "'refs/stash' none -> {}"),
+    "a stash": ("echo two >file; git stash -q", "'refs/stash' {} -> {}"),
+    "an older stash": ("git stash drop -q stash@{1}", "'.git/logs/refs/stash'"),
+    "what was rescued": ("git update-ref -d refs/scriptorium/rescue/late", "'refs/scriptorium/rescue/late' {} -> none"),
+    "another worktree": ("git -C ../beside switch -q --detach", "/beside (HEAD)'"),
+    "another worktree that is gone": ("git worktree remove ../beside", "/beside (HEAD)'"),
     "a switch": ("git switch -q topic", "'HEAD' refs/heads/master -> refs/heads/topic"),
     "a detached HEAD": ("git switch -q --detach", "'HEAD' refs/heads/master -> {}"),
     "the index": ("echo two >file; git add file", "'.git/index'"),
