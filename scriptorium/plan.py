@@ -27,11 +27,13 @@ from functools import cached_property
 from scriptorium.errors import ScriptoriumError
 from scriptorium.repository import Repository, Tree
 from scriptorium.ticket import (
+    BRANCH_PREFIX,
     ID_IN_LIST,
     QueueItem,
     State,
     Ticket,
     area_problem,
+    is_of_ticket,
     parse_item,
     parse_ticket,
     ticket_id,
@@ -164,7 +166,14 @@ class Plan:
         """Return the number after the highest that is in use or, for tickets that were removed, was ever."""
         text = self.read(LAST_ID).decode(errors="replace").strip()
         last = int(text) if re.fullmatch(r"\d{1,18}", text) else 0
-        return max(last, *(int(i) for ids in self.ids.values() for i in ids), *self._ids_by_hand, 0) + 1
+        known = [int(id) for ids in self.ids.values() for id in ids]
+        return max(last, *known, *self._ids_by_hand, *self._ids_of_branches(), 0) + 1
+
+    def _ids_of_branches(self) -> list[int]:
+        """Return the ids whose branches are there, as the plan may have been taken back to before they were given."""
+        refs = self.repository.refs(f"refs/heads/{BRANCH_PREFIX}*")
+        branches = [ref.removeprefix("refs/heads/") for ref in refs]
+        return [int(branch.removeprefix(BRANCH_PREFIX)) for branch in branches if is_of_ticket(branch)]
 
     @cached_property
     def _ids_by_hand(self) -> set[int]:

@@ -275,6 +275,14 @@ def test_no_id_is_given_out_again_though_its_ticket_is_gone(project: Project, st
     assert store.snapshot().next_id() == 8
 
 
+def test_an_id_whose_branch_is_there_is_not_given_out_though_the_plan_was_taken_back(
+    project: Project, store: PlanStore
+) -> None:
+    project.git("branch", "scriptorium/ticket-0004")
+    project.git("branch", "scriptorium/ticket-0009-of-a-person")
+    assert store.snapshot().next_id() == 5
+
+
 # -- a checkout of the plan -----------------------------------------------------------------------------
 
 
