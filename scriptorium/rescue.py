@@ -97,9 +97,14 @@ def keep_heads(workspace: Workspace) -> None:
     for path, git_dir in worktree_list.forgotten(workspace.repository, workspace.paths.home):
         if path.parts[-2:] == workspace.paths.health_worktree.parts[-2:]:
             continue  # what a gate commits is nobody's work
-        keep_autostash(workspace, git_dir, path.name)
-        if commit := worktree_list.nameless_head(workspace.repository, git_dir):
-            keep(workspace, commit, path.name, f"'{path}' was removed, and held commits of no branch")
+        keep_head(workspace, git_dir, path.name, f"'{path}' was removed, and held commits of no branch")
+
+
+def keep_head(workspace: Workspace, git_dir: Path, ticket: str, why: str) -> None:
+    """Keep what goes with the git directory of a worktree: commits of a detached HEAD, and what was put by."""
+    keep_autostash(workspace, git_dir, ticket)
+    if commit := worktree_list.nameless_head(workspace.repository, git_dir):
+        keep(workspace, commit, ticket, why)
 
 
 def keep_autostash(workspace: Workspace, git_dir: Path, ticket: str) -> None:

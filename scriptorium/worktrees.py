@@ -219,11 +219,19 @@ def _is_locked(tree: WorkingTree) -> bool:
         return False
 
 
-def _keep_late(workspace: Workspace, ticket: str) -> None:
-    """Keep what has come into a worktree since its work was tested."""
+def _take_away(workspace: Workspace, ticket: str, path: Path) -> None:
+    """Remove the worktree of a ticket that has landed, and keep what has come into it since it was tested."""
     tree = workspace.working_tree(ticket)
-    if tree.is_sound(branch_of(ticket)) and _holds_more(tree):
-        clear(workspace, ticket)
+    if not tree.is_sound(branch_of(ticket)):
+        why = f"the worktree of ticket '{ticket}' had left its branch"
+        if tree.changes():
+            rescue.vacate(workspace, path, ticket, why)
+            return
+        rescue.keep_head(workspace, tree.directory(), ticket, why)  # git does not ask whether a branch has it
+    if not worktree_list.remove_clean(workspace.repository, path):
+        if _holds_more(tree):
+            clear(workspace, ticket)
+        worktree_list.remove(workspace.repository, path)
 
 
 def remove(workspace: Workspace, ticket: str, landed: str) -> None:
@@ -234,9 +242,7 @@ def remove(workspace: Workspace, ticket: str, landed: str) -> None:
         return
     if path.exists():
         try:
-            if not worktree_list.remove_clean(workspace.repository, path):
-                _keep_late(workspace, ticket)
-                worktree_list.remove(workspace.repository, path)
+            _take_away(workspace, ticket, path)
         except GitError as error:
             # files of the gate's that we may not delete, as a container leaves them; the work is in master
             left = rescue.set_aside(path, "left")

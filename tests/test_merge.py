@@ -600,6 +600,22 @@ def test_commits_made_while_a_red_gate_ran_are_kept(project: Project) -> None:
     assert project.git("log", "-1", "--format=%s", kept) == "precious"
 
 
+@pytest.mark.parametrize("more", ["", "echo more >untracked"])
+def test_commits_on_no_branch_made_while_a_green_gate_ran_are_kept(project: Project, more: str) -> None:
+    name = project.queued()
+    commit = "git checkout --quiet --detach; git commit --quiet --allow-empty -m precious"
+    project.configure(gate=f"[ ! -f file ] || {{ {commit}; {more or ':'}; }}")
+
+    result = project.run("merge")
+
+    assert result[:2] == (0, f"{name}\tlanded\n")
+    assert f"the worktree of ticket '{name}' had left its branch: kept as" in result.err
+    (kept,) = project.refs("refs/scriptorium/rescue/").values()
+    assert "precious" in project.git("log", "--format=%s", kept).splitlines()
+    assert ("untracked" in project.git("ls-tree", "--name-only", kept)) == bool(more)
+    assert not project.worktree(name).exists()
+
+
 def test_an_item_without_a_worktree_holds_up_no_other(project: Project) -> None:
     first, second = project.queued("0001"), project.queued("0002", "echo y >other")
     project.git("worktree", "remove", "--force", str(project.worktree(first)))
