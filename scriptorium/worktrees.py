@@ -78,8 +78,10 @@ def _reclaim(workspace: Workspace, path: Path, ticket: str) -> None:
     if path.parts[-3:] != ("worktrees", "tickets", ticket) or not lock.exists() or locks.is_held(lock):
         return
     with locks.hold(lock, ticket):
-        WorkingTree(workspace.repository, path).find_again()
+        tree = WorkingTree(workspace.repository, path)
+        tree.find_again()
         with suppress(GitError):
+            tree.unhide()
             if not worktree_list.remove_clean(workspace.repository, path):
                 rescue.vacate(workspace, path, ticket, f"'{path}' is left from before a move")
 
@@ -192,6 +194,7 @@ def sweep(workspace: Workspace, plan: Plan) -> None:
 
 def _holds_more(tree: WorkingTree) -> bool:
     """Tell whether a worktree has anything that its branch has not; what is missing was removed from it."""
+    tree.unhide()
     return any(change.code[0] not in " D?" or os.path.lexists(tree.path / change.path) for change in tree.changes())
 
 
@@ -222,6 +225,7 @@ def _is_locked(tree: WorkingTree) -> bool:
 def _take_away(workspace: Workspace, ticket: str, path: Path) -> None:
     """Remove the worktree of a ticket that has landed, and keep what has come into it since it was tested."""
     tree = workspace.working_tree(ticket)
+    tree.unhide()
     if not tree.is_sound(branch_of(ticket)):
         why = f"the worktree of ticket '{ticket}' had left its branch"
         if tree.changes():

@@ -104,6 +104,20 @@ def test_work_of_a_finished_ticket_goes_only_after_a_ref_keeps_it(project: Proje
     assert {row[:2] for row in rows(project.run("clean").out)} == {("keep", "rescue")}
 
 
+@pytest.mark.parametrize("flag", ["--skip-worktree", "--assume-unchanged"])
+def test_an_edit_that_git_is_told_to_overlook_is_kept(project: Project, flag: str) -> None:
+    path = worktree(project, "0001-x", "done")
+    (path / "Makefile").write_text("precious\n")
+    project.git("update-index", flag, "Makefile", cwd=path)
+
+    result = project.run("clean", "-f")
+
+    assert ("rescue", "worktree", "0001-x") in rows(result.out)
+    assert not path.exists()
+    (kept,) = project.refs(PREFIX)
+    assert project.git("show", f"{kept}:Makefile") == "precious"
+
+
 @pytest.mark.parametrize("state", ["open", "in-progress", "stuck"])
 def test_an_unfinished_ticket_keeps_all_it_has(project: Project, state: str) -> None:
     path = worktree(project, "0001-x", state)

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -262,6 +263,40 @@ def test_what_is_staged_in_the_worktree_of_a_landed_ticket_stays_though_its_file
     assert project.git("show", ":mine", cwd=project.worktree(name)) == "precious"
 
 
+@pytest.mark.parametrize("flag", ["--skip-worktree", "--assume-unchanged"])
+def test_an_edit_that_git_is_told_to_overlook_in_the_worktree_of_a_landed_ticket_stays(
+    project: Project, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    name = handed_in(project)
+    with monkeypatch.context() as patch:
+        patch.setattr(worktrees, "remove", lambda *_: None)  # as if it were killed there
+        assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    (project.worktree(name) / "file").write_text("precious\n")
+    project.git("update-index", flag, "file", cwd=project.worktree(name))
+
+    tidy(project.workspace)
+
+    assert (project.worktree(name) / "file").read_text() == "precious\n"
+
+
+def test_an_edit_that_git_is_told_to_overlook_after_the_gate_is_kept(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = handed_in(project)
+    remove = worktrees.remove
+
+    def late(*args: Any) -> None:
+        (project.worktree(name) / "file").write_text("precious\n")
+        project.git("update-index", "--skip-worktree", "file", cwd=project.worktree(name))
+        remove(*args)
+
+    monkeypatch.setattr(worktrees, "remove", late)
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+
+    in_order(project, name)
+    assert kept(project, "file") == ["precious"]
+
+
 @pytest.mark.parametrize("what", ["the repository", "the root"])
 @pytest.mark.parametrize("change", ["", "echo of a person >mine"])
 def test_a_ticket_goes_on_after_a_move_and_what_its_worktree_held_is_kept(
@@ -280,6 +315,18 @@ def test_a_ticket_goes_on_after_a_move_and_what_its_worktree_held_is_kept(
     assert [show(project, path) for path in ("first", "second")] == ["1", "2"]
     assert kept(project, "mine") == (["of a person"] if change else [])
     assert not work.exists()
+
+
+def test_an_edit_that_git_is_told_to_overlook_outlives_a_move(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, _ = worked_on(project, "echo 1 >first")
+    shell(project, f"cd {project.worktree(name)}; echo precious >first; git update-index --skip-worktree first")
+    monkeypatch.setenv("SCRIPTORIUM_ROOT", str(tmp_path / "other"))
+
+    lands(project, "echo 2 >second")
+
+    assert kept(project, "first") == ["precious"]
 
 
 def test_in_a_copy_of_a_repository_work_goes_on_and_the_first_is_left_alone(project: Project, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from scriptorium.plan import Plan
 from scriptorium.records import emit
 from scriptorium.repository import RefUpdate
 from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, is_of_ticket, ticket_id
+from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
 
 
@@ -105,9 +106,16 @@ def _of_ticket(workspace: Workspace, plan: Plan, kind: Kind, name: str, ours: Pa
     if kind is Kind.BRANCH and elsewhere:
         return Leftover(Action.KEEP, kind, name, f"it is checked out in '{elsewhere[0]}'")
     tip = workspace.repository.resolve(f"refs/heads/{branch}")
-    tree = workspace.working_tree(name)
-    whole = kind is Kind.BRANCH or (tree.is_sound(branch) and not tree.changes())
+    whole = kind is Kind.BRANCH or (not busy and _is_whole(workspace.working_tree(name), branch))
     return decide(kind, name, found[1] if found else None, busy=busy, landed=whole and _is_landed(workspace, tip))
+
+
+def _is_whole(tree: WorkingTree, branch: str) -> bool:
+    """Tell whether all that a worktree holds is on its branch."""
+    if not tree.is_sound(branch):
+        return False
+    tree.unhide()
+    return not tree.changes()
 
 
 def _is_ours(workspace: Workspace, path: Path) -> bool:
