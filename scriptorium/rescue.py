@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from scriptorium import worktree_list
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git import GitError, lines_of
 from scriptorium.plan import ZERO
-from scriptorium.repository import RefUpdate
+from scriptorium.repository import RefUpdate, Repository
 from scriptorium.ticket import slug
 from scriptorium.working_tree import Change, WorkingTree
 from scriptorium.workspace import Workspace
@@ -90,6 +90,22 @@ def spare(workspace: Workspace, worktree: Path, commit: str, becomes: str = "") 
     known = workspace.repository.links(becomes) if links and becomes else {}
     new = {path: oid for path, oid in links.items() if path not in known}
     move_out(worktree, workspace.repository.embedded(commit, new))
+    spare_unseen(workspace, worktree, commit)
+
+
+def spare_unseen(workspace: Workspace, worktree: Path, commit: str) -> None:
+    """Move the repositories out that were made in directories of a commit, as git shows nothing of them there."""
+    repository = workspace.repository
+    move_out(worktree, list(_unseen(repository, worktree, repository.tree_of(commit))))
+
+
+def _unseen(repository: Repository, place: Path, tree: str, prefix: str = "") -> Iterator[str]:
+    for entry in repository.tree(tree).values():
+        path = place / entry.name
+        if entry.is_directory and path.is_dir() and not path.is_symlink():
+            if (path / ".git").is_dir():
+                yield f"{prefix}{entry.name}/.git"
+            yield from _unseen(repository, path, entry.oid, f"{prefix}{entry.name}/")
 
 
 def keep_heads(workspace: Workspace) -> None:

@@ -82,6 +82,7 @@ def _reclaim(workspace: Workspace, path: Path, ticket: str) -> None:
         tree.find_again()
         with suppress(GitError):
             tree.unhide()
+            rescue.spare_unseen(workspace, path, tree.head()[1])
             if not worktree_list.remove_clean(workspace.repository, path):
                 rescue.vacate(workspace, path, ticket, f"'{path}' is left from before a move")
 
@@ -157,6 +158,7 @@ def clear(workspace: Workspace, ticket: str) -> None:
     """
     tree = workspace.working_tree(ticket)
     mending.mend(workspace, ticket)
+    rescue.spare_unseen(workspace, tree.path, workspace.repository.resolve(f"refs/heads/{branch_of(ticket)}"))
     tree.unhide()
     # a merge that was killed may have changed no file, and git begins none beside it
     if tree.changes() or tree.is_merging():
@@ -189,6 +191,7 @@ def sweep(workspace: Workspace, plan: Plan) -> None:
         whole = tree.is_sound(branch_of(ticket)) and not _holds_more(tree)
         landed = whole and workspace.repository.is_ancestor(tip, workspace.master_commit())
         if landed and not _is_locked(tree):
+            rescue.spare_unseen(workspace, path, tip)
             remove(workspace, ticket, tip)
 
 

@@ -86,6 +86,18 @@ def test_a_repository_within_a_worktree_is_kept_beside_it(project: Project) -> N
     assert project.git("log", "--format=%s", cwd=aside / "own") == "One"
 
 
+def test_a_repository_in_a_directory_that_has_files_of_ours_is_kept_beside_the_worktree(project: Project) -> None:
+    project.commit({"src/file": "1\n"})
+    path = worktree(project, "0001-x", "done")
+    project.git("init", "--quiet", cwd=path / "src")
+    project.git("commit", "--quiet", "--allow-empty", "--message", "One", cwd=path / "src")
+
+    assert ("remove", "worktree", "0001-x") in rows(project.run("clean", "-f").out)
+
+    [aside] = path.parent.iterdir()
+    assert project.git("log", "--format=%s", cwd=aside / "src") == "One"
+
+
 @pytest.mark.parametrize("state", ["done", ""])
 def test_work_of_a_finished_ticket_goes_only_after_a_ref_keeps_it(project: Project, state: str) -> None:
     path = worktree(project, "0001-x", state)

@@ -118,6 +118,19 @@ def test_a_repository_that_an_agent_left_beside_what_it_handed_in_is_kept(
     assert aside.name in project.run("rescue", "list").out
 
 
+def test_a_repository_that_an_agent_made_in_a_directory_of_ours_is_kept(project: Project) -> None:
+    project.commit({"src/lib/file": "1\n"})
+    init = "git init -q; git commit -q --allow-empty -m One"
+    name = project.queued(script=f"echo 1 >new; ln -s / link; cd src/lib; {init}")
+
+    result = project.run("merge")
+
+    assert (result.code, result.out) == (0, f"{name}\tlanded\n")
+    [aside] = project.worktree(name).parent.glob(f"{name}.found-*")
+    assert f"'src/lib/.git' is a repository of its own: kept in '{aside}'" in result.err
+    assert project.git("log", "--format=%s", cwd=aside / "src" / "lib") == "One"
+
+
 def test_what_was_not_handed_in_is_neither_tested_nor_landed_but_kept(project: Project) -> None:
     project.gate("test ! -e stray")
     name = project.queued()

@@ -157,6 +157,7 @@ def _remove_worktree(workspace: Workspace, found: Leftover) -> None:
     if found.action is Action.RESCUE:
         rescue.vacate(workspace, path, found.name, f"the worktree '{found.name}' was cleaned away")
     elif path.exists():
+        rescue.spare_unseen(workspace, path, workspace.repository.resolve(f"refs/heads/{branch_of(found.name)}"))
         worktree_list.remove(workspace.repository, path)
 
 
