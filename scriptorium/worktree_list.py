@@ -179,9 +179,16 @@ def remove_clean(repository: Repository, path: Path) -> bool:
     return True
 
 
-def repair(repository: Repository) -> None:
-    """Write the .git files of worktrees anew that have lost them."""
-    repository.git("worktree", "repair", accept=(0, 1))
+def repair(repository: Repository, path: Path) -> None:
+    """Write the .git file of a worktree anew that has lost it.
+
+    `git worktree repair` would do so in all places that the repository knows, which others may have by now.
+    """
+    if not path.is_dir() or path.is_symlink() or os.path.lexists(path / ".git"):
+        return
+    found = [git_dir for git_dir, place in _listed(repository) if place == path.parent.resolve() / path.name]
+    if len(found) == 1:
+        (path / ".git").write_text(f"gitdir: {found[0]}\n", errors="surrogateescape")
 
 
 def forgotten(repository: Repository, home: Path) -> Iterator[tuple[Path, Path]]:

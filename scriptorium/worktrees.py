@@ -184,8 +184,7 @@ def sweep(workspace: Workspace, plan: Plan) -> None:
         ticket = path.name
         if ticket not in plan.tickets(State.DONE) or locks.is_held(workspace.paths.ticket_lock(ticket)):
             continue
-        if not (path / ".git").exists():
-            worktree_list.repair(workspace.repository)  # a removal that was killed has taken that file first
+        worktree_list.repair(workspace.repository, path)  # a removal that was killed has taken that file first
         tip = workspace.repository.resolve(f"refs/heads/{branch_of(ticket)}")
         tree = workspace.working_tree(ticket)
         whole = tree.is_sound(branch_of(ticket)) and not _holds_more(tree)

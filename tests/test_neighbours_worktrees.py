@@ -350,6 +350,29 @@ def test_in_a_copy_of_a_repository_work_goes_on_and_the_first_is_left_alone(proj
         assert project.git("status", "--porcelain", cwd=place) == ""
 
 
+@pytest.mark.parametrize("copied", [True, False])
+def test_what_is_left_of_a_removal_goes_and_the_places_of_a_persons_worktrees_are_left_alone(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
+) -> None:
+    for place in ("linked", "plain"):
+        project.git("worktree", "add", "--quiet", "-b", place, str(tmp_path / place))
+    if copied:
+        project.root = Path(shutil.copytree(project.root, tmp_path / "copy", symlinks=True))
+    (tmp_path / "plain" / ".git").unlink()  # a directory as any other by now
+    link = (tmp_path / "linked" / ".git").read_text()
+    name = handed_in(project)
+    with monkeypatch.context() as patch:
+        patch.setattr(worktrees, "remove", lambda *_: None)  # as if it were killed there
+        assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    (project.worktree(name) / ".git").unlink()
+
+    tidy(project.workspace)
+
+    assert (tmp_path / "linked" / ".git").read_text() == link
+    assert not (tmp_path / "plain" / ".git").exists()
+    in_order(project, name)
+
+
 # -- a worktree on a disk that is not there for a while ----------------------------------------------------
 
 
