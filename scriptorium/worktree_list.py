@@ -186,16 +186,28 @@ def repair(repository: Repository, path: Path) -> None:
     """
     if not path.is_dir() or path.is_symlink() or os.path.lexists(path / ".git"):
         return
-    found = [git_dir for git_dir, place in _listed(repository) if place == path.parent.resolve() / path.name]
+    found = [git_dir for git_dir, place in listed(repository) if place == path.parent.resolve() / path.name]
     if len(found) == 1:
         (path / ".git").write_text(f"gitdir: {found[0]}\n", errors="surrogateescape")
 
 
 def forgotten(repository: Repository, home: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield the worktrees below a directory that are gone: where they were, and what git keeps of them."""
-    for git_dir, place in listed(repository):
-        if git_dir != repository.common_dir and _is_gone(place, home):
-            yield place, git_dir
+    """Yield the worktrees below a directory that are gone, and remnants: where they were, and what git keeps of them.
+
+    A remnant names no place, and stands for it itself.
+    """
+    for directory in (repository.common_dir / "worktrees").glob("*"):
+        try:
+            link = (directory / "gitdir").read_bytes().strip()
+        except FileNotFoundError:
+            link = b""
+        except OSError as error:
+            if is_wanting(error):
+                raise
+            continue  # it is there, and cannot be read for now
+        place = _place(directory, link) if link else directory
+        if _is_gone(place, home) if link else _is_remnant(directory):
+            yield place, directory
 
 
 def nameless_head(repository: Repository, git_dir: Path) -> str:
@@ -213,18 +225,21 @@ def forget(repository: Repository, home: Path) -> None:
 
     `git worktree prune` would forget a person's as well, whose disk may be away for a while.
     """
-    for directory in (repository.common_dir / "worktrees").glob("*"):
-        try:
-            link = os.fsdecode((directory / "gitdir").read_bytes().strip())
-        except FileNotFoundError:
-            link = ""
-        except OSError:
-            continue  # it is there, and cannot be read for now
-        place = (directory / link).parent
-        if (link and not _is_gone(place, home)) or _is_being_made(directory):
+    for place, directory in list(forgotten(repository, home)):
+        if _is_being_made(directory):
             continue
-        if not link or repository.git("worktree", "remove", "--force", "--force", str(place), accept=(0, 128))[0]:
+        remnant = place == directory
+        if remnant or repository.git("worktree", "remove", "--force", "--force", str(place), accept=(0, 128))[0]:
             rmtree(directory, ignore_errors=True)  # half made, or half forgotten; git's own clean-up does so
+
+
+def _is_remnant(directory: Path) -> bool:
+    """Tell whether a worktree's git directory that names no place is half made, or half removed.
+
+    A whole one has lost its place by a crash of the machine, and a person may be able to mend it.
+    """
+    whole = (directory / "HEAD").exists() and (directory / "index").exists() and not is_half_made(directory)
+    return not whole and not _is_being_made(directory)
 
 
 def _is_being_made(directory: Path) -> bool:

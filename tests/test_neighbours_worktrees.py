@@ -373,6 +373,24 @@ def test_what_is_left_of_a_removal_goes_and_the_places_of_a_persons_worktrees_ar
     in_order(project, name)
 
 
+@pytest.mark.parametrize("half", ["", "index"])
+def test_a_persons_worktree_that_lost_its_place_by_a_crash_loses_nothing_else(
+    project: Project, tmp_path: Path, half: str
+) -> None:
+    project.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "linked"))
+    project.git("commit", "--quiet", "--allow-empty", "--message", "Mine", cwd=tmp_path / "linked")
+    tip = project.git("rev-parse", "HEAD", cwd=tmp_path / "linked")
+    record = project.root / ".git" / "worktrees" / "linked"
+    (record / "gitdir").write_text("")
+    if half:
+        (record / half).unlink()
+
+    lands(project)
+
+    assert (record / "HEAD").exists() == (not half)
+    assert [commit for ref, commit in project.refs("refs/scriptorium/rescue/").items()] == ([tip] if half else [])
+
+
 # -- a worktree on a disk that is not there for a while ----------------------------------------------------
 
 
