@@ -71,7 +71,7 @@ def holders(repository: Repository, branch: str) -> list[Holder]:
     reftable repository is asked by process.
     """
     wanted, heads = os.fsencode(f"ref: refs/heads/{branch}"), {}
-    for git_dir, path in listed(repository):
+    for git_dir, path in _listed(repository):
         heads[git_dir, path] = _read(git_dir / "HEAD")
     if b"ref: refs/heads/.invalid" in heads.values():
         told = _told(repository, branch)
@@ -89,7 +89,7 @@ def _told(repository: Repository, branch: str) -> set[Path]:
 
 def rebase_of(repository: Repository, branch: str) -> Path | None:
     """Return the git directory in which a branch is being rebased; HEAD is detached there meanwhile."""
-    for git_dir, path in listed(repository):
+    for git_dir, path in _listed(repository):
         for kind in ("rebase-merge", "rebase-apply"):
             name = _read(git_dir / kind / "head-name")
             if name == os.fsencode(f"refs/heads/{branch}") and _holder(repository, git_dir, path):
@@ -97,7 +97,7 @@ def rebase_of(repository: Repository, branch: str) -> Path | None:
     return None
 
 
-def listed(repository: Repository) -> Iterator[tuple[Path, Path]]:
+def _listed(repository: Repository) -> Iterator[tuple[Path, Path]]:
     """Yield git directory and place of all working trees, the main one first."""
     if repository.root != repository.common_dir:  # a bare repository has worktrees, but none of its own
         yield repository.common_dir, repository.root
@@ -186,7 +186,7 @@ def repair(repository: Repository, path: Path) -> None:
     """
     if not path.is_dir() or path.is_symlink() or os.path.lexists(path / ".git"):
         return
-    found = [git_dir for git_dir, place in listed(repository) if place == path.parent.resolve() / path.name]
+    found = [git_dir for git_dir, place in _listed(repository) if place == path.parent.resolve() / path.name]
     if len(found) == 1:
         (path / ".git").write_text(f"gitdir: {found[0]}\n", errors="surrogateescape")
 
