@@ -9,13 +9,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Container, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, NamedTuple
 
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import UNWRITABLE, GitError, ObjectReader, check_version, lines_of, query, run
+from scriptorium.paths import replace_file
+
+ROOT = "scriptorium-root"
+"""A file in a git directory that lies elsewhere: the top of its main working tree, which git notes nowhere."""
 
 TREE_ENTRIES_MOST = 15_000
 """How many entries of trees are kept in memory; some 300 bytes each."""
@@ -73,6 +79,40 @@ class RefUpdate(NamedTuple):
     old: str
 
 
+def gitfile(file: Path) -> str:
+    """Return what a .git file names; ValueError when it is none. A pipe in its place must not be waited for."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        text = os.fsdecode(os.read(descriptor, 8192)) if S_ISREG(os.fstat(descriptor).st_mode) else ""
+    finally:
+        os.close(descriptor)
+    if not text.startswith("gitdir: "):
+        raise ValueError(f"'{file}' names no git directory")
+    return text.removeprefix("gitdir: ").strip()
+
+
+def _leads_to(link: Path, common: Path) -> bool:
+    """Tell whether a .git is a git directory, a link to it, or a file that names it."""
+    try:
+        return (link if link.is_dir() else link.parent / gitfile(link)).samefile(common)
+    except (OSError, ValueError):
+        return False
+
+
+def _noted_root(common: Path) -> Path | None:
+    try:
+        return Path((common / ROOT).read_text(errors="surrogateescape").removesuffix("\n"))
+    except OSError:
+        return None
+
+
+def _note_root(common: Path, root: Path) -> None:
+    """Note where the main working tree is, for who asks in a linked one."""
+    if _noted_root(common) != root:
+        with suppress(OSError):  # then it is asked for there
+            replace_file(common / ROOT, f"{root}\n", 0o644)
+
+
 @dataclass
 class Repository:
     """A repository with a working tree, from wherever in it the command was started."""
@@ -80,7 +120,9 @@ class Repository:
     common_dir: Path
     """The one git directory that all its worktrees share, absolute."""
     root: Path
-    """The top of the main working tree."""
+    """The top of the main working tree, or of what would be one."""
+    is_bare: bool = False
+    """Whether there is no main working tree, but linked ones alone."""
     objects: ObjectReader = field(init=False, repr=False)
     parsed: dict[Any, Any] = field(default_factory=dict, repr=False)
     """What readers of objects have made of them, by object id; an object never changes."""
@@ -112,15 +154,36 @@ class Repository:
         if len(lines) != 4:
             raise ScriptoriumError(f"the path '{start}' has a line break in it", "move it to a path without one")
         common, git_dir, toplevel = (Path(line) for line in lines[1:])
+        if git_dir != common:
+            return cls(common, *cls._main_worktree(common))
         # core.worktree, a submodule, --separate-git-dir: it is where git says, unless this is a linked worktree
-        return cls(common, toplevel if git_dir == common else cls._main_worktree(common))
+        if toplevel / ".git" != common:
+            _note_root(common, toplevel)
+        return cls(common, toplevel)
 
     @staticmethod
-    def _main_worktree(common: Path) -> Path:
-        if common.name == ".git":
-            return common.parent
-        out = run("--git-dir", str(common), "worktree", "list", "--porcelain")[1]
-        return Path(lines_of(out)[0].removeprefix("worktree "))
+    def _main_worktree(common: Path) -> tuple[Path, bool]:
+        """Return the top of the main working tree, and whether there is none; asked in a linked one, which knows less.
+
+        git takes the directory around the git directory for it, or that itself; that of another repository, perhaps.
+        """
+        where = ("-C", str(common), "--git-dir", str(common))
+        status, out, err = query(*where, "rev-parse", "--is-bare-repository", "--show-toplevel", accept=(0, 128))
+        lines = lines_of(out)
+        if lines == ["true"]:
+            return common.parent if common.name == ".git" else common, True
+        if status:
+            raise GitError(("rev-parse",), status, err)
+        named = Path(lines[-1])
+        if named != common:  # by core.worktree
+            return named, False
+        for root in (_noted_root(common), common.parent):
+            if root and _leads_to(root / ".git", common):
+                return root, False
+        raise ScriptoriumError(
+            f"cannot tell where the main working tree of '{common}' is",
+            "run 'scriptorium status' there once, then try again",
+        )
 
     def git(self, *argv: str, data: bytes = b"", accept: Container[int] = (0,)) -> tuple[int, bytes, str]:
         """Run git on the repository itself, in no worktree."""

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from scriptorium.errors import is_wanting
 from scriptorium.git import GitError, lines_of, run
-from scriptorium.repository import Repository
-from scriptorium.worktree_list import gitfile, is_half_made
+from scriptorium.repository import Repository, gitfile
+from scriptorium.worktree_list import is_half_made
 
 # 'dirty': git would start itself inside of each submodule, with the configuration that it finds there
 STATUS = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty")

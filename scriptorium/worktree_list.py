@@ -10,28 +10,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import rmtree
-from stat import S_ISREG
 from time import time
 from typing import NamedTuple
 
 from scriptorium.errors import is_wanting
 from scriptorium.git import GitError
-from scriptorium.repository import Repository
+from scriptorium.repository import Repository, gitfile
 
 MAKING = 60.0
 """Seconds after which a worktree that still has no place was left so by a git that was killed."""
-
-
-def gitfile(file: Path) -> str:
-    """Return what a .git file names; ValueError when it is none. A pipe in its place must not be waited for."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        text = os.fsdecode(os.read(descriptor, 8192)) if S_ISREG(os.fstat(descriptor).st_mode) else ""
-    finally:
-        os.close(descriptor)
-    if not text.startswith("gitdir: "):
-        raise ValueError(f"'{file}' names no git directory")
-    return text.removeprefix("gitdir: ").strip()
 
 
 def lock_reason(git_dir: Path) -> str | None:
@@ -99,7 +86,7 @@ def rebase_of(repository: Repository, branch: str) -> Path | None:
 
 def _listed(repository: Repository) -> Iterator[tuple[Path, Path]]:
     """Yield git directory and place of all working trees, the main one first."""
-    if repository.root != repository.common_dir:  # a bare repository has worktrees, but none of its own
+    if not repository.is_bare:
         yield repository.common_dir, repository.root
     for git_dir in (repository.common_dir / "worktrees").glob("*"):
         if link := _read(git_dir / "gitdir"):  # else it is being made, or removed, at this moment

@@ -124,6 +124,22 @@ def test_a_working_tree_elsewhere_follows(tmp_path: Path, project: Project) -> N
     assert [path.name for path in project.root.iterdir()] == [".git", "scriptorium.json"]
 
 
+def test_the_checkout_of_a_git_directory_elsewhere_follows_from_any_worktree(project: Project, tmp_path: Path) -> None:
+    project.git("clone", "--quiet", f"--separate-git-dir={tmp_path / 'store'}", ".", "../clone")
+    other = at(project, tmp_path / "clone")
+    other.git("worktree", "add", "--quiet", "-b", "topic", str(tmp_path / "topic"))
+    name = other.ticket("0001")
+    other.agent("echo 1 >file; scriptorium submit-pr x")
+    assert other.run("assign").code == 0
+    assert other.run("code", name).code == 0
+
+    assert other.run("merge", cwd=tmp_path / "topic")[:2] == (0, f"{name}\tlanded\n")
+
+    assert (other.root / "file").read_text() == "1\n"
+    assert other.git("status", "--porcelain") == ""
+    assert [home.name.rpartition("-")[0] for home in (tmp_path / "root").glob("*-*")] == ["clone"]
+
+
 def test_a_repository_of_somebody_elses_is_refused_with_gits_remedy(project: Project) -> None:
     name = handed_in(project)
     result = project.run("merge", env={"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"})

@@ -9,6 +9,7 @@ import pytest
 
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git import GitError
+from scriptorium.paths import Paths
 from scriptorium.repository import RefUpdate, Repository, TreeEntry
 from tests.support import PLAN, Project, write_script
 
@@ -45,6 +46,56 @@ def test_a_submodule_is_a_repository_of_its_own(project: Project, tmp_path: Path
     project.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(part.root), "part")
 
     assert Repository.discover(project.root / "part").root == project.root / "part"
+
+
+ELSEWHERE = [
+    ("project", "git init -q --separate-git-dir=store project"),
+    ("project", "git init -q x; mkdir x/y; git init -q --separate-git-dir=x/y/.git project"),
+    ("project", "mv project/.git store; ln -s ../store project/.git"),
+    ("away", "mkdir away; git -C project config core.worktree ../../away; mv project/Makefile away"),
+    ("s/part", "git init -q s; git -C s -c protocol.file.allow=always submodule --quiet add ../project part"),
+]
+
+
+@pytest.mark.parametrize(("main", "make"), ELSEWHERE)
+def test_a_linked_worktree_finds_the_main_one_of_a_repository_of_any_form(
+    project: Project, tmp_path: Path, main: str, make: str
+) -> None:
+    write_script(tmp_path / "make", make)
+    assert os.system(f"cd '{tmp_path}' && ./make") == 0
+    found = Repository.discover(tmp_path / main.replace("away", "project"))
+    assert found.root == tmp_path / main
+    project.git("worktree", "add", "--quiet", "-b", "work", str(tmp_path / "linked"), cwd=found.common_dir)
+
+    linked = Repository.discover(tmp_path / "linked")
+
+    assert (linked.root, linked.common_dir) == (found.root, found.common_dir)
+    assert Paths.of(linked.common_dir, linked.root) == Paths.of(found.common_dir, found.root)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_linked_worktree_whose_main_one_nobody_knows_is_refused(
+    project: Project, tmp_path: Path, moved: bool
+) -> None:
+    project.git("init", "--quiet", f"--separate-git-dir={tmp_path / 'store'}")
+    project.git("worktree", "add", "--quiet", "-b", "work", str(tmp_path / "linked"))
+    if moved:
+        Repository.discover(project.root)
+        project.root.rename(tmp_path / "moved")
+
+    with pytest.raises(ScriptoriumError) as caught:
+        Repository.discover(tmp_path / "linked")
+    assert str(caught.value) == (
+        f"cannot tell where the main working tree of '{tmp_path / 'store'}' is\n"
+        "hint: run 'scriptorium status' there once, then try again"
+    )
+
+
+def test_nothing_is_noted_in_a_repository_of_the_usual_form(project: Project, tmp_path: Path) -> None:
+    project.git("worktree", "add", "--quiet", "-b", "work", str(tmp_path / "linked"))
+    Repository.discover(project.root)
+    Repository.discover(tmp_path / "linked")
+    assert list((project.root / ".git").glob("scriptorium*")) == []
 
 
 @pytest.mark.parametrize(

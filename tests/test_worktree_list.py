@@ -50,8 +50,11 @@ def test_a_checkout_is_found_by_a_relative_path(project: Project, tmp_path: Path
     assert checkouts(repository, "work") == [tmp_path / "linked"]
 
 
-def test_a_bare_repository_has_the_checkouts_of_its_worktrees_alone(project: Project, tmp_path: Path) -> None:
-    bare, linked = tmp_path / "bare", tmp_path / "linked"
+@pytest.mark.parametrize("name", ["bare", "hub/.git"])
+def test_a_bare_repository_has_the_checkouts_of_its_worktrees_alone(
+    project: Project, tmp_path: Path, name: str
+) -> None:
+    bare, linked = tmp_path / name, tmp_path / "linked"
     project.git("clone", "--quiet", "--bare", str(project.root), str(bare))
     project.git("worktree", "add", "--quiet", str(linked), "master", cwd=bare)
 
