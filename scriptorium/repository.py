@@ -16,12 +16,15 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, NamedTuple
 
-from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.errors import ExitCode, ScriptoriumError, is_wanting
 from scriptorium.git import UNWRITABLE, GitError, ObjectReader, check_version, lines_of, query, run
 from scriptorium.paths import replace_file
 
 ROOT = "scriptorium-root"
 """A file in a git directory that lies elsewhere: the top of its main working tree, which git notes nowhere."""
+
+SYMREFS_MOST = 5
+"""How many refs git follows from one to the next."""
 
 TREE_ENTRIES_MOST = 15_000
 """How many entries of trees are kept in memory; some 300 bytes each."""
@@ -279,12 +282,17 @@ class Repository:
 
     def branch_behind(self, branch: str) -> str:
         """Return the branch that a branch stands for, as `git symbolic-ref` makes one; most stand for themselves."""
-        try:
-            text = (self.common_dir / "refs" / "heads" / branch).read_text(errors="surrogateescape")
-        except OSError:
-            return branch
-        prefix = "ref: refs/heads/"
-        return text.removeprefix(prefix).strip() if text.startswith(prefix) else branch
+        for _ in range(SYMREFS_MOST):
+            try:
+                text = (self.common_dir / "refs" / "heads" / branch).read_text(errors="surrogateescape")
+            except OSError as error:
+                if is_wanting(error):
+                    raise
+                break
+            if not text.startswith("ref: refs/heads/"):
+                break
+            branch = text.removeprefix("ref: refs/heads/").strip()
+        return branch
 
     def hooks_path(self, start: Path) -> tuple[str, str]:
         """Return (configuration level, value) of the core.hooksPath that counts in a directory; empty when unset."""

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import rmtree
+from stat import S_ISDIR
 from time import time
 from typing import NamedTuple
 
@@ -57,14 +58,27 @@ def holders(repository: Repository, branch: str) -> list[Holder]:
     Read from the HEAD files, because this is asked at every transition and a process each would double the cost; a
     reftable repository is asked by process.
     """
-    wanted, heads = os.fsencode(f"ref: refs/heads/{branch}"), {}
-    for git_dir, path in _listed(repository):
-        heads[git_dir, path] = _read(git_dir / "HEAD")
-    if b"ref: refs/heads/.invalid" in heads.values():
+    heads = {place: _branch(repository, place[0]) for place in _listed(repository)}
+    if ".invalid" in heads.values():
         told = _told(repository, branch)
-        heads = {place: wanted if place[1].resolve() in told else b"" for place in heads}
-    found = [_holder(repository, *place) for place, head in heads.items() if head == wanted]
+        heads = {place: branch if place[1].resolve() in told else "" for place in heads}
+    found = [_holder(repository, *place) for place, head in heads.items() if head == branch]
     return [holder for holder in found if holder]
+
+
+def _branch(repository: Repository, git_dir: Path) -> str:
+    """Return the branch that HEAD leads to, '' for none; core.preferSymlinkRefs makes it a link instead of a file."""
+    try:
+        ref = os.fsencode((git_dir / "HEAD").readlink())
+    except OSError:
+        ref = _read(git_dir / "HEAD").removeprefix(b"ref: ")
+    return _behind(repository, ref)
+
+
+def _behind(repository: Repository, ref: bytes) -> str:
+    """Return the branch that a ref stands for, '' for none."""
+    name = os.fsdecode(ref).removeprefix("refs/heads/")
+    return repository.branch_behind(name) if ref.startswith(b"refs/heads/") else ""
 
 
 def _told(repository: Repository, branch: str) -> set[Path]:
@@ -78,8 +92,8 @@ def rebase_of(repository: Repository, branch: str) -> Path | None:
     """Return the git directory in which a branch is being rebased; HEAD is detached there meanwhile."""
     for git_dir, path in _listed(repository):
         for kind in ("rebase-merge", "rebase-apply"):
-            name = _read(git_dir / kind / "head-name")
-            if name == os.fsencode(f"refs/heads/{branch}") and _holder(repository, git_dir, path):
+            name = _behind(repository, _read(git_dir / kind / "head-name"))
+            if name == branch and _holder(repository, git_dir, path):
                 return git_dir
     return None
 
@@ -114,7 +128,7 @@ def _holder(repository: Repository, git_dir: Path, path: Path) -> Holder | None:
     A repository that is a copy has a list of worktrees that are those of the one it was copied from.
     """
     if git_dir == repository.common_dir:
-        return Holder(git_dir, path, False) if path.is_dir() else None
+        return Holder(git_dir, path, False) if _is_there(path) else None
     try:
         named = path / gitfile(path / ".git")
         ours = not named.exists() or named.samefile(git_dir)  # it leads nowhere since the repository was moved
@@ -129,6 +143,18 @@ def _holder(repository: Repository, git_dir: Path, path: Path) -> Holder | None:
             raise
         ours = True  # as far as can be told
     return Holder(git_dir, path, False) if ours else None
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether there is a directory, as far as can be told."""
+    try:
+        return S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if is_wanting(error):
+            raise
+        return True
 
 
 # -- who comes and goes -------------------------------------------------------------------------------------

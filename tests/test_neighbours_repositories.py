@@ -140,6 +140,19 @@ def test_the_checkout_of_a_git_directory_elsewhere_follows_from_any_worktree(pro
     assert [home.name.rpartition("-")[0] for home in (tmp_path / "root").glob("*-*")] == ["clone"]
 
 
+def test_the_checkout_of_a_branch_that_stands_for_another_follows(tmp_path: Path) -> None:
+    project = Project(tmp_path / "trunk", branch="trunk")
+    project.git("symbolic-ref", "refs/heads/master", "refs/heads/trunk")
+    project.git("checkout", "--quiet", "master")
+    project.init()
+
+    lands(project)
+
+    assert (project.root / ".git" / "HEAD").read_text() == "ref: refs/heads/master\n"
+    assert show(project, commit="trunk") == "0001-thing"
+    assert project.git("status", "--porcelain") == ""
+
+
 def test_a_repository_of_somebody_elses_is_refused_with_gits_remedy(project: Project) -> None:
     name = handed_in(project)
     result = project.run("merge", env={"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"})

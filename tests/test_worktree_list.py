@@ -132,6 +132,37 @@ def test_a_worktree_that_cannot_be_looked_at_holds_its_branch(
     assert checkouts(repository, "work") == [tmp_path / "linked"]
 
 
+def test_a_main_working_tree_that_cannot_be_looked_at_holds_its_branch(project: Project, tmp_path: Path) -> None:
+    project.git("init", "--quiet", f"--separate-git-dir={tmp_path / 'store'}")
+    repository = Repository.discover(project.root)
+    project.root.rename(tmp_path / "moved")
+    assert checkouts(repository, "master") == []
+
+    project.root.symlink_to(project.root.name)
+    assert checkouts(repository, "master") == [project.root]
+
+
+def test_who_is_on_a_branch_that_stands_for_another_holds_that(
+    project: Project, repository: Repository, tmp_path: Path
+) -> None:
+    project.git("branch", "trunk")
+    project.git("symbolic-ref", "refs/heads/between", "refs/heads/trunk")
+    project.git("symbolic-ref", "refs/heads/master", "refs/heads/between")
+    (project.root / ".git" / "rebase-merge").mkdir()
+    (project.root / ".git" / "rebase-merge" / "head-name").write_text("refs/heads/master\n")
+
+    assert checkouts(repository, repository.branch_behind("master")) == [project.root]
+    assert rebase_of(repository, "trunk") == project.root / ".git"
+    assert checkouts(repository, "master") == []
+
+
+def test_a_head_that_is_a_link_names_a_branch_as_well(project: Project, repository: Repository) -> None:
+    project.git("-c", "core.preferSymlinkRefs=true", "symbolic-ref", "HEAD", "refs/heads/master")
+    assert (project.root / ".git" / "HEAD").is_symlink()
+
+    assert checkouts(repository, "master") == [project.root]
+
+
 def test_a_copy_of_a_repository_has_none_of_the_worktrees_of_the_first(project: Project, tmp_path: Path) -> None:
     project.git("worktree", "add", "--quiet", "-b", "work", str(tmp_path / "linked"))
     shutil.copytree(project.root, tmp_path / "copy", symlinks=True)
