@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,7 @@ class Checkout:
         begun = [name for name in ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD") if (git_dir / name).exists()]
         if begun:
             raise GitError(("merge",), 128, f"fatal: '{begun[0]}' exists: a merge or pick of yours is not concluded")
+        self._require_index()
         with locked_refs(git_dir, f"update HEAD {commit} {old}") as move:
             if self.path not in checkouts(self.repository, branch):
                 raise GitError(("merge",), 128, f"fatal: '{branch}' is not checked out any more")
@@ -77,11 +79,19 @@ class Checkout:
         """Tell whether something of a person's in a place would be lost to what is to be there."""
         place = self.path / path
         is_directory = place.is_dir() and not place.is_symlink()
-        if known and known.is_directory and entry.is_directory:
-            return place.is_symlink()
-        if is_directory and not entry.is_directory and not entry.is_link:
-            return self._holds_others(path)
-        return not is_directory and (known is None or known.is_directory) and os.path.lexists(place)
+        if is_directory:
+            return not entry.is_directory and not entry.is_link and self._holds_others(path)
+        if not os.path.lexists(place):
+            return False
+        if known is None or known.is_directory:
+            return True
+        # of a file in the index git would ask for itself
+        return entry.is_directory and not self._git("--literal-pathspecs", "ls-files", "-z", "--", path)[1]
+
+    def _require_index(self) -> None:
+        """Raise GitError where there is no index: git would take it for a new checkout, and write every file."""
+        if not (self.git_directory() / "index").exists():
+            raise GitError(("merge",), 128, "fatal: it has no index; 'git reset' makes one, and leaves the files alone")
 
     def _holds_others(self, path: str) -> bool:
         """Tell whether there is more in a directory than the index has: what git does not know, and repositories."""
@@ -158,11 +168,20 @@ class Checkout:
 
     def follow(self, old: str, new: str) -> bool:
         """Bring it from ``old`` to ``new``; False, and nothing changed, when something of its person is in the way."""
-        return not self._in_the_way(old, new) and self._read_tree(old, new)[0] == 0
+        with suppress(GitError):
+            self._require_index()
+            return not self._in_the_way(old, new) and self._read_tree(old, new)[0] == 0
+        return False
 
     def could_follow(self, old: str, new: str) -> bool:
-        """Tell whether `follow` would work, without changing anything."""
-        return not self._in_the_way(old, new) and self._git("read-tree", "--dry-run", "-m", "-u", old, new)[0] == 0
+        """Tell whether `follow` would work, without changing anything; GitError where it is not edits that stop it."""
+        self._require_index()
+        if self._in_the_way(old, new):
+            return False
+        status, _, err = self._git("read-tree", "--dry-run", "-m", "-u", old, new)
+        if INDEX_LOCKED.search(err):
+            raise GitError(("read-tree",), status, err)
+        return status == 0
 
     def _git(self, *argv: str, data: bytes = b"") -> tuple[int, bytes, str]:
         # a working tree that core.worktree names may know nothing of its repository

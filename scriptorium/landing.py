@@ -63,17 +63,18 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
     if not places:
         return _together(workspace, ticket, master, tested)
     # more than one takes `git worktree add --force`; git's fast-forward knows of the first alone
-    for other in places[1:]:
-        if not Checkout(workspace.repository, other).could_follow(master, tested):
-            return Landing(Landed.BLOCKED, f"local changes in '{other}' are in the way", "commit or stash them")
+    for place in places[1:]:  # more than one takes `git worktree add --force`
+        try:
+            if not Checkout(workspace.repository, place).could_follow(master, tested):
+                return Landing(Landed.BLOCKED, f"local changes in '{place}' are in the way", "commit or stash them")
+        except GitError as error:
+            return _cannot_follow(place, error)
     try:
         blocking = _fast_forward(workspace, places[0], master, tested)
     except GitError as error:
         if workspace.master_commit() != master:
             return Landing(Landed.MOVED)
-        # a merge of theirs under way, a lock file: theirs to end, and never the ticket's failure
-        hint = error.hint or "see 'git status' there"
-        return Landing(Landed.BLOCKED, f"'{places[0]}' cannot follow: {error.message}", hint)
+        return _cannot_follow(places[0], error)
     if blocking:
         files = ", ".join(f"'{name}'" for name in blocking)
         why = f"local changes in '{places[0]}' are in the way: {files}"
@@ -83,6 +84,12 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
         return Landing(Landed.MOVED)  # the checkout changed its branch at this very moment
     _follow(workspace, places[0], master, tested)
     return _complete(workspace, ticket, tested)
+
+
+def _cannot_follow(place: Path, error: GitError) -> Landing:
+    """Tell what is theirs to end first, such as a merge or a lock, and never the ticket's failure."""
+    hint = error.hint or "see 'git status' there"
+    return Landing(Landed.BLOCKED, f"'{place}' cannot follow: {error.message}", hint)
 
 
 def _fast_forward(workspace: Workspace, path: Path, master: str, tested: str) -> list[str]:

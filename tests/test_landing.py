@@ -493,6 +493,48 @@ def test_a_link_in_place_of_a_directory_is_in_the_way(project: Project, tmp_path
     assert (project.root / "data").readlink() == tmp_path / "disk"
 
 
+@pytest.mark.parametrize("how", ["taken out of git", "in place of a directory"])
+def test_an_ignored_file_that_the_ticket_has_a_directory_for_is_in_the_way(project: Project, how: str) -> None:
+    if how == "taken out of git":
+        project.commit({"data": "1\n"})
+        project.queued(script="rm data; mkdir data; echo 1 >data/new")
+        project.git("rm", "--quiet", "--cached", "data")
+    else:
+        project.commit({"data/keep": "1\n"})
+        project.queued(script="echo 1 >data/new")
+        shutil.rmtree(project.root / "data")
+    with (project.root / ".git" / "info" / "exclude").open("a") as file:
+        file.write("data\n")
+    (project.root / "data").write_text("precious\n")
+
+    blocked = project.run("merge")
+
+    assert blocked[:2] == (1, "")
+    assert "are in the way: 'data'" in blocked.err
+    assert (project.root / "data").read_text() == "precious\n"
+
+
+def test_a_checkout_without_an_index_gets_no_files_until_it_has_one(project: Project, tmp_path: Path) -> None:
+    """As `git clone --no-checkout` and `git reset --soft` leave one; git would write all files of the commit."""
+    second = tmp_path / "second"
+    project.git("worktree", "add", "--quiet", "--force", str(second), "master")
+    name = project.queued()
+    for place, index in ((second, ".git/worktrees/second/index"), (project.root, ".git/index")):
+        (project.root / index).unlink()
+        (place / "mine").write_text("precious\n")
+        (place / "shared").unlink()
+        blocked = project.run("merge")
+        assert blocked[:2] == (1, "")
+        assert f"'{place}' cannot follow: " in blocked.err
+        assert "it has no index" in blocked.err
+        assert (place / "mine").read_text() == "precious\n"
+        assert not (place / "shared").exists()
+        project.git("reset", "--quiet", cwd=place)
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+    assert (project.root / "mine").read_text() == (second / "mine").read_text() == "precious\n"
+
+
 def test_an_ignored_file_in_a_checkout_of_the_plan_stays_and_is_told(project: Project, tmp_path: Path) -> None:
     project.git("worktree", "add", "--quiet", str(tmp_path / "plan"), PLAN)
     with (project.root / ".git" / "info" / "exclude").open("a") as file:
