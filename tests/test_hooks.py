@@ -436,7 +436,7 @@ def test_nothing_of_the_commits_environment_reaches_the_step(world: World) -> No
     leaked = {name for name in seen if name.startswith("GIT_")} - {"GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM"}
     assert leaked == set()
     assert seen["SCRIPTORIUM_HOOK"] == "1"
-    assert seen["PWD"] == str(side)
+    assert seen["PWD"] == str(world.repository)
 
 
 def test_amending_merging_and_reverting_on_master_start_health_once_each(world: World) -> None:
@@ -484,6 +484,28 @@ def test_a_changed_spec_on_the_plan_branch_starts_the_architect(world: World) ->
     assert world.commit("spec.md", "# Spec\nmore\n", cwd=plan) == ["architect"]
     world.git("rm", "--quiet", "spec.md", cwd=plan)
     assert world.settled("commit", "--quiet", "-m", "gone", cwd=plan) == ["architect"]
+
+
+def test_a_step_is_at_work_where_a_worktree_that_is_removed_at_once_was_committed(world: World) -> None:
+    world.install()
+    plan = world.plan_worktree()
+    world.write("spec.md", "# Spec\n", cwd=plan)
+    world.program.write_text('#!/bin/sh\nread -r _ <"$RECORDS/gate"; pwd >"$RECORDS/place"\n')
+    os.mkfifo(world.records / "gate")
+    world.git("commit", "--quiet", "--message", "Ask for it", cwd=plan)
+    world.git("worktree", "remove", str(plan))
+    (world.records / "gate").write_text("go on\n")
+    until(lambda: (world.records / "place").exists() and bool((world.records / "place").read_text()))
+    assert (world.records / "place").read_text() == f"{world.repository}\n"
+
+
+def test_a_step_stays_in_a_worktree_of_a_bare_repository(world: World) -> None:
+    world.install()
+    world.git("config", "core.bare", "true")
+    plan = world.plan_worktree()
+    world.write("spec.md", "# Spec\n", cwd=plan)
+    assert world.settled("commit", "--quiet", "-m", "Ask for it", cwd=plan) == ["architect"]
+    assert f"PWD={plan}\n" in (world.records / "env").read_text()
 
 
 def test_the_first_commit_of_the_plan_branch_starts_the_architect(world: World) -> None:
