@@ -24,7 +24,14 @@ class Workspace:
     @classmethod
     def open(cls, start: Path | None = None) -> Workspace:
         """Open the repository around a directory, the current one by default."""
-        return cls(Repository.discover(start or Path.cwd()))
+        try:
+            return cls(Repository.discover(start or Path.cwd()))
+        except FileNotFoundError as error:
+            if error.filename:
+                raise
+            # only the current directory has no name, as it cannot be told any more
+            hint = "it was removed or made anew: go to one that is there"
+            raise ScriptoriumError("the current directory is gone", hint) from error
 
     @cached_property
     def plan(self) -> PlanStore:

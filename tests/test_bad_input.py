@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +63,15 @@ def test_bare_repository(project: Project, tmp_path: Path, verb: str) -> None:
 def test_git_directory(project: Project) -> None:
     place = project.root / ".git"
     refused(project.run("status", cwd=place), 1, f"'{place}' is inside a git directory", "go to the working tree")
+
+
+@pytest.mark.parametrize("verb", ["--init", "status", "architect"])
+def test_a_current_directory_that_is_gone(project: Project, tmp_path: Path, verb: str) -> None:
+    leave = f'mkdir "$1"; cd "$1"; rmdir "$1"; exec {shlex.quote(sys.executable)} -m scriptorium {verb}'
+    argv = ["sh", "-c", leave, "sh", tmp_path / "gone"]
+    done = subprocess.run(argv, cwd=project.root, capture_output=True, text=True, check=False)
+    result = Result(done.returncode, done.stdout, done.stderr)
+    refused(result, 1, "the current directory is gone", "it was removed or made anew: go to one that is there")
 
 
 @pytest.mark.parametrize("verb", ["--init", "health"])
