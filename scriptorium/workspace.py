@@ -10,6 +10,7 @@ from scriptorium import config
 from scriptorium.config import Config
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.paths import Paths
+from scriptorium.plan import BRANCH, REF
 from scriptorium.plan_store import PlanStore
 from scriptorium.repository import Repository
 from scriptorium.working_tree import WorkingTree
@@ -35,7 +36,17 @@ class Workspace:
 
     @cached_property
     def plan(self) -> PlanStore:
+        if not self.repository.resolve(REF):
+            self._require_own_plan()
         return PlanStore(self.repository)
+
+    def _require_own_plan(self) -> None:
+        """Raise in a clone of a project that has a plan: another one, made here, could never be brought together."""
+        found = [ref.removeprefix("refs/remotes/") for ref in self.repository.refs(f"refs/remotes/*/{BRANCH}")]
+        if found:
+            theirs = f"origin/{BRANCH}" if f"origin/{BRANCH}" in found else found[0]
+            hint = f"git branch {BRANCH} {theirs}"
+            raise ScriptoriumError(f"there is no branch '{BRANCH}', but '{theirs}'", hint, ExitCode.CONFIG)
 
     @cached_property
     def paths(self) -> Paths:

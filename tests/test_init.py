@@ -79,3 +79,19 @@ def test_a_branch_that_leaves_no_room_for_the_plan_is_named(project: Project) ->
         "scriptorium: the branch 'scriptorium' leaves no room for a branch 'scriptorium/plan'\n"
         "hint: git branch --move scriptorium another-name\n"
     )
+
+
+@pytest.mark.parametrize("verb", ["--init", "status", "run", "fsck"])
+def test_a_clone_of_a_project_with_a_plan_is_told_to_take_that(project: Project, tmp_path: Path, verb: str) -> None:
+    project.init()
+    clone = tmp_path / "clone"
+    project.git("clone", "--quiet", "--origin", "up", str(project.root), str(clone))
+    before = project.git("for-each-ref", cwd=clone)
+
+    result = project.run(verb, cwd=clone)
+
+    words = "scriptorium: there is no branch 'scriptorium/plan', but 'up/scriptorium/plan'\n"
+    assert result == (78, "", f"{words}hint: git branch scriptorium/plan up/scriptorium/plan\n")
+    assert project.git("for-each-ref", cwd=clone) == before
+    project.git("branch", "--quiet", PLAN, f"up/{PLAN}", cwd=clone)
+    assert project.run("status", cwd=clone).code == 0
