@@ -141,14 +141,21 @@ class Checkout:
         if status and INDEX_LOCKED.search(err):
             raise GitError(("read-tree",), status, err)
         files = set(self.repository.diff_names(old, commit))
-        pending = [change.path for change in changes_of(self._git(*STATUS)[1]) if change.code[1] != " "]
-        written = [path for path in pending if path in files and self._is_written(path, commit, since)]
+        pending = {change.path for change in changes_of(self._git(*STATUS)[1]) if change.code[1] != " "}
+        pending = (files & pending) | self._ignored(files)
+        written = [path for path in sorted(pending) if self._is_written(path, commit, since)]
         for path in written:
             (self.path / path).unlink(missing_ok=True)
         before = b"".join(os.fsencode(path) + b"\0" for path in written if self.repository.blob(old, path))
         if before:  # from the index, which a fast-forward writes when all files are there
             self._git("checkout-index", "--quiet", "-z", "--stdin", data=before)
         return bool(written)
+
+    def _ignored(self, files: set[str]) -> set[str]:
+        """Return those of some files that git ignores, and so does not tell of: a commit may have them all the same."""
+        data = b"".join(os.fsencode(path) + b"\0" for path in files)
+        found = self._git("check-ignore", "-z", "--stdin", data=data)[1].split(b"\0")
+        return {os.fsdecode(path) for path in found if path}
 
     def _is_written(self, path: str, commit: str, since: int) -> bool:
         """Tell whether a file is what git was writing of a commit, be it half; one that is gone was to be written."""

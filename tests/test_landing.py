@@ -328,6 +328,22 @@ def test_what_was_half_written_is_found_by_any_name(project: Project, path: str)
     assert (project.root / path).read_text() == "it is done\n"
 
 
+def test_what_was_half_written_is_found_where_git_ignores_it(project: Project) -> None:
+    project.commit({".gitignore": "*.log\nbuild/\n"})
+    name = project.queued(script="mkdir build; echo it is done | tee a.log build/b c; git add -f .; git commit -qm x")
+    begin_landing(project)
+    (project.root / "build").mkdir()
+    for path in ("a.log", "build/b", "c"):
+        (project.root / path).write_text("it is")
+    (project.root / "mine.log").write_text("precious\n")
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert project.git("status", "--porcelain") == ""
+    assert (project.root / "build" / "b").read_text() == "it is done\n"
+    assert (project.root / "mine.log").read_text() == "precious\n"
+
+
 def test_an_edit_in_the_way_is_told_by_any_name(project: Project) -> None:
     project.commit({"a\nb": "before\n"})
     project.queued(script="echo it is done >'a\nb'")
