@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from scriptorium import leftlocks
 from scriptorium.git import GitError, locked_refs, run
 from scriptorium.repository import Repository, TreeEntry
 from scriptorium.working_tree import STATUS, WorkingTree, changes_of
@@ -23,6 +24,17 @@ _IN_THE_WAY = re.compile(
 )
 
 INDEX_LOCKED = re.compile(r"Unable to create '.*index\.lock': File exists")
+
+
+def tell_behind(path: Path, branch: str, why: str = "edits are in the way") -> None:
+    """Warn that a checkout could not be brought to where its branch is."""
+    import logging  # late: `status` does without
+
+    logging.getLogger(__name__).warning(
+        "the files in '%s' are behind '%s', as %s; hint: copy your edits elsewhere, "
+        "then 'git reset --hard' there; a commit from there would undo what has happened since",
+        path, branch, why,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,11 +123,16 @@ class Checkout:
         status, _, err = self._git(*WITH_INDEX, "read-tree", "-m", "-u", old, commit)
         return status, err
 
-    def _move_files(self, old: str, commit: str) -> list[str]:
+    def _read_tree_again(self, old: str, commit: str) -> tuple[int, str]:
+        """Do the same, and once more where the index may only not know of a file that it is as it was."""
         status, err = self._read_tree(old, commit)
         if status and _IN_THE_WAY.search(err):
             self._git(*WITH_INDEX, "update-index", "-q", "--refresh")  # a file that was only touched is no edit
             status, err = self._read_tree(old, commit)
+        return status, err
+
+    def _move_files(self, old: str, commit: str) -> list[str]:
+        status, err = self._read_tree_again(old, commit)
         if status == 0:
             return []
         told = _IN_THE_WAY.findall(err)  # git names the first alone
@@ -177,8 +194,29 @@ class Checkout:
         """Bring it from ``old`` to ``new``; False, and nothing changed, when something of its person is in the way."""
         with suppress(GitError):
             self._require_index()
-            return not self._in_the_way(old, new) and self._read_tree(old, new)[0] == 0
+            return not self._in_the_way(old, new) and self._read_tree_again(old, new)[0] == 0
         return False
+
+    def bring(self, old: str, new: str, since: int, *, was_killed: bool) -> bool:
+        """Do as `follow`, and leave nothing half written where a git was killed or has failed at it ``since``.
+
+        Raises GitError while the index is locked; a git that ``was_killed`` has left its lock, which is removed.
+        """
+        for _ in range(3):
+            if self.follow(old, new) or self._has_followed(old, new):
+                return True
+            try:
+                self.undo(old, new, since)
+            except GitError as error:
+                if not (was_killed and leftlocks.outwait(error.stderr, self.path)):
+                    raise
+        return False
+
+    def _has_followed(self, old: str, new: str) -> bool:
+        """Tell whether the index is where it was to be brought; it is written when all files are there."""
+        status, out, _ = self._git("diff-index", "--cached", "--name-only", "--no-renames", "-z", new)
+        names = {os.fsdecode(name) for name in out.split(b"\0")}
+        return status == 0 and names.isdisjoint(self.repository.diff_names(old, new))
 
     def could_follow(self, old: str, new: str) -> bool:
         """Tell whether `follow` would work, without changing anything; GitError where it is not edits that stop it."""

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from scriptorium import leftlocks, process
-from scriptorium.checkout import INDEX_LOCKED, Checkout
+from scriptorium.checkout import INDEX_LOCKED, Checkout, tell_behind
 from scriptorium.git import GitError
 from scriptorium.harness.runner import last_trailers
 from scriptorium.plan import REF, Change, Plan
@@ -82,7 +82,7 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
     if workspace.master_commit() != tested:
         _mark(workspace).unlink()
         return Landing(Landed.MOVED)  # the checkout changed its branch at this very moment
-    _follow(workspace, places[0], master, tested)
+    _follow(workspace, places[0], master, tested, was_killed=False)
     return _complete(workspace, ticket, tested)
 
 
@@ -113,12 +113,15 @@ def _fast_forward(workspace: Workspace, path: Path, master: str, tested: str) ->
     return blocking
 
 
-def _follow(workspace: Workspace, first: Path, old: str, tested: str) -> None:
+def _follow(workspace: Workspace, first: Path, old: str, tested: str, *, was_killed: bool) -> None:
     """Take along the checkouts of master beside the one that it was moved in, which ends the landing's note."""
+    mark = _mark(workspace)
+    since = mark.stat().st_ctime_ns
     for other in checkouts(workspace.repository, workspace.master):
-        if other != first:
-            Checkout(workspace.repository, other).follow(old, tested)
-    _mark(workspace).unlink()
+        checkout = Checkout(workspace.repository, other)
+        if other != first and not checkout.bring(old, tested, since, was_killed=was_killed):
+            tell_behind(other, workspace.master)
+    mark.unlink()
 
 
 def recover(workspace: Workspace) -> None:
@@ -141,7 +144,7 @@ def recover(workspace: Workspace) -> None:
     if not (repository.resolve(old) and repository.resolve(commit)):
         mark.unlink()  # nobody's
     elif repository.is_ancestor(commit, master):
-        _follow(workspace, path, old, commit)
+        _follow(workspace, path, old, commit, was_killed=True)
     elif path in checkouts(repository, workspace.master):  # else when it is back on its branch
         _undo(Checkout(repository, path), master, commit, since)
         mark.unlink()
@@ -189,7 +192,8 @@ def _together(workspace: Workspace, ticket: Ticket, master: str, tested: str) ->
             if workspace.repository.update_refs(RefUpdate(workspace.master_ref, tested, master), of_plan):
                 workspace.plan.follow(plan.commit, of_plan.new)
                 for path in checkouts(workspace.repository, workspace.master):  # made since that was looked at
-                    Checkout(workspace.repository, path).follow(master, tested)
+                    if not Checkout(workspace.repository, path).follow(master, tested):
+                        tell_behind(path, workspace.master)
                 return Landing(Landed.LANDED)
             if workspace.master_commit() != master:
                 return Landing(Landed.MOVED)

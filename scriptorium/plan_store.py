@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from scriptorium.checkout import Checkout
+from scriptorium.checkout import Checkout, tell_behind
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import IDENTITY
 from scriptorium.plan import ACTIVE, BRANCH, FORMAT, PENDING, PLACEHOLDER, REF, ZERO, Change, Plan
@@ -185,13 +185,7 @@ class PlanStore:
         """Take along a checkout of the plan branch, which would otherwise show our change reversed."""
         for holder in holders(self.repository, BRANCH):
             if not holder.is_away and not self._take_along(holder, old, new):
-                import logging
-
-                logging.getLogger(__name__).warning(
-                    "the files in '%s' are behind '%s', as edits are in the way; hint: copy your edits elsewhere, "
-                    "then 'git reset --hard' there; a commit from there would undo what has happened since",
-                    holder.path, BRANCH,
-                )  # fmt: skip
+                tell_behind(holder.path, BRANCH)
 
     def catch_up(self) -> None:
         """Take along what a command that was killed has left behind."""

@@ -583,6 +583,70 @@ def test_a_second_checkout_follows_though_the_landing_was_killed_in_between(proj
     assert not (project.root / ".git" / landing.MARK).exists()
 
 
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_second_checkout_that_was_half_written_follows_as_soon_as_its_lock_is_left(
+    project: Project, tmp_path: Path, locked: bool
+) -> None:
+    second, lock = tmp_path / "second", project.root / ".git" / "worktrees" / "second" / "index.lock"
+    project.git("worktree", "add", "--quiet", "--force", str(second), "master")
+    name = project.queued(script="echo it is done >file; echo 2 >mine")
+    killed(project, "Checkout.follow", "merge")
+    (second / "file").write_text("it is")
+    (second / "mine").unlink()
+    if locked:
+        lock.touch()
+        os.utime(lock, (0, 0))
+
+    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
+
+    assert project.git("status", "--porcelain", cwd=second) == ""
+    assert (second / "file").read_text() == "it is done\n"
+    assert not lock.exists()
+
+
+def test_a_second_checkout_that_was_brought_on_before_the_landing_was_killed_stays(
+    project: Project, tmp_path: Path
+) -> None:
+    second = tmp_path / "second"
+    project.git("worktree", "add", "--quiet", "--force", str(second), "master")
+    name = project.queued(script="echo 1 >file; echo 2 >mine")
+    killed(project, "Checkout.follow", "merge")
+    project.git("reset", "--quiet", "--hard", cwd=second)
+    (second / "mine").write_text("edited\n")
+
+    result = project.run("merge")
+
+    assert result[:2] == (0, f"{name}\tlanded\n")
+    assert "behind" not in result.err
+    assert project.git("status", "--porcelain", cwd=second) == " M mine"
+
+
+def test_a_second_checkout_with_edits_since_the_landing_was_killed_is_told(project: Project, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    project.git("worktree", "add", "--quiet", "--force", str(second), "master")
+    name = project.queued(script="echo 1 >file; echo 2 >mine")
+    killed(project, "Checkout.follow", "merge")
+    (second / "mine").write_text("edited\n")
+
+    result = project.run("merge")
+
+    assert result[:2] == (0, f"{name}\tlanded\n")
+    assert f"the files in '{second}' are behind 'master', as edits are in the way" in result.err
+    assert (second / "mine").read_text() == "edited\n"
+
+
+def test_a_lock_in_a_second_checkout_is_named(project: Project, tmp_path: Path) -> None:
+    project.git("worktree", "add", "--quiet", "--force", str(tmp_path / "second"), "master")
+    project.queued()
+    lock = project.root / ".git" / "worktrees" / "second" / "index.lock"
+    lock.touch()
+
+    blocked = project.run("merge")
+
+    assert blocked[:2] == (1, "")
+    assert f"hint: if no git is at work, remove '{lock}'" in blocked.err
+
+
 def test_a_checkout_that_is_made_while_refs_are_moved_follows(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
