@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
 from stat import S_ISDIR
@@ -265,4 +266,6 @@ def _is_being_made(directory: Path) -> bool:
 
 def _is_gone(place: Path, home: Path) -> bool:
     """Tell whether a worktree below a directory is not there any more; git names places by what links lead to."""
-    return not place.exists() and not {home, home.resolve()}.isdisjoint(place.parents)
+    with suppress(OSError):  # one that we may not look at counts as there
+        return not {home, home.resolve()}.isdisjoint(place.parents) and not place.exists()
+    return False

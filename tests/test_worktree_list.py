@@ -163,6 +163,21 @@ def test_a_head_that_is_a_link_names_a_branch_as_well(project: Project, reposito
     assert checkouts(repository, "master") == [project.root]
 
 
+@pytest.mark.parametrize("place", ["home", "elsewhere"])
+def test_a_worktree_that_cannot_be_looked_at_is_not_forgotten_and_holds_up_nobody(
+    project: Project, repository: Repository, tmp_path: Path, place: str
+) -> None:
+    project.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "linked"))
+    record = project.root / ".git" / "worktrees" / "linked"
+    above = {"home": project.paths.ensure(project.paths.home), "elsewhere": tmp_path}[place]
+    strange = above / ("x" * 300)  # ENAMETOOLONG, for EACCES
+    (record / "gitdir").write_text(f"{strange}/.git\n")
+
+    forget(repository, project.paths.home)
+
+    assert (record / "index").exists()
+
+
 def test_a_copy_of_a_repository_has_none_of_the_worktrees_of_the_first(project: Project, tmp_path: Path) -> None:
     project.git("worktree", "add", "--quiet", "-b", "work", str(tmp_path / "linked"))
     shutil.copytree(project.root, tmp_path / "copy", symlinks=True)
