@@ -67,6 +67,8 @@ def _make(workspace: Workspace, path: Path, ticket: str) -> str:
     elsewhere = [holder.path for holder in holders if holder.path != path]
     if elsewhere:  # our commits would move it under them
         raise WorktreeError(ticket, f"'{branch}' is checked out in '{elsewhere[0]}'", "check out another branch there")
+    if rebase := worktree_list.rebase_of(workspace.repository, branch):  # its end would move it under the agent
+        raise WorktreeError(ticket, f"'{branch}' is being rebased", f"finish the rebase in '{rebase}'")
     rescue.keep_heads(workspace)
     worktree_list.add(workspace.repository, path, branch, start)
     return kept

@@ -247,6 +247,33 @@ def test_a_branch_that_a_person_has_checked_out_is_not_moved_under_them(project:
     in_order(project, name)
 
 
+def test_a_branch_that_a_person_is_rebasing_gets_no_worktree_before_they_are_through(project: Project) -> None:
+    name, _ = worked_on(project, "echo 1 >first")
+    shutil.rmtree(project.worktree(name))
+    project.git("worktree", "prune")
+    project.git("checkout", "--quiet", "scriptorium/ticket-0001")
+    shell(project, "git rebase --quiet --interactive master", GIT_SEQUENCE_EDITOR="sed -i 1s/pick/edit/")
+    project.agent("echo 2 >second; scriptorium submit-pr x")
+
+    with pytest.raises(ScriptoriumError, match="'scriptorium/ticket-0001' is being rebased") as raised:
+        assign(project.workspace)
+    assert raised.value.hint == f"finish the rebase in '{project.root / '.git'}'"
+    assert not project.worktree(name).exists()
+
+    project.git("rebase", "--abort")
+    project.git("checkout", "--quiet", "master")
+    assert code(project.workspace, name).result is Out.SUBMITTED
+    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    in_order(project, name)
+
+
+def test_a_rebase_that_an_agent_left_in_its_worktree_does_not_hold_it_up(project: Project) -> None:
+    edit = "GIT_SEQUENCE_EDITOR='sed -i 1s/pick/edit/' git rebase --quiet --interactive master"
+    worked_on(project, f"echo 1 >first; git add first; git commit --quiet --message One; {edit}")
+    lands(project, "echo 2 >second")
+    assert [show(project, path) for path in ("first", "second")] == ["1", "2"]
+
+
 def test_what_is_staged_in_the_worktree_of_a_landed_ticket_stays_though_its_file_is_gone(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
