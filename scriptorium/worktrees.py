@@ -180,6 +180,26 @@ def take_back(workspace: Workspace, ticket: str, why: str, commit: str) -> None:
     workspace.repository.update_refs(RefUpdate(ref, commit, tip))
 
 
+def reset(workspace: Workspace, ticket: str, commit: str) -> None:
+    """Take a ticket's worktree and branch to a commit; what is there beyond that is nobody's work.
+
+    Where files may not be deleted, as a container leaves them, the worktree is set aside and made anew.
+    """
+    tree, ref = workspace.working_tree(ticket), f"refs/heads/{branch_of(ticket)}"
+    try:
+        tree.reset(commit)
+    except GitError as error:
+        if error.system:
+            raise
+        left = rescue.set_aside(tree.path, "left")
+        log.warning("%s; what the worktree of ticket '%s' held is in '%s'", error.message, ticket, left)
+        forget(workspace)
+        tip = workspace.repository.resolve(ref)
+        if tip != commit:
+            workspace.repository.update_refs(RefUpdate(ref, commit, tip))
+        ensure(workspace, ticket)
+
+
 def sweep(workspace: Workspace, plan: Plan) -> None:
     """Remove what a crash between a landing and its clean-up left: worktrees of done tickets, their work in master."""
     for path in workspace.paths.ticket_worktree("x").parent.glob("*"):

@@ -209,6 +209,27 @@ def test_a_directory_of_gits_that_was_made_read_only_holds_up_the_landing_alone(
     in_order(project, name)
 
 
+@pytest.mark.parametrize(("code", "outcome"), [(0, "landed"), (1, "reopened")])
+def test_files_of_the_gate_that_may_not_be_deleted_change_nothing_of_its_answer(
+    project: Project, code: int, outcome: str
+) -> None:
+    assert project.run("health").code == 0
+    name = handed_in(project)
+    project.configure(gate=f"[ ! -f file ] || {{ mkdir cache; touch cache/it; chmod 500 cache; exit {code}; }}")
+
+    with project.running("merge", python=("-c", BOUND)) as started:
+        result = started.end()
+
+    assert (result.code, result.out) == (0, f"{name}\t{outcome}\n"), result.err
+    [left] = project.worktree(name).parent.glob(f"{name}.left-*")
+    assert f"what the worktree of ticket '{name}' held is in '{left}'" in result.err
+    if code:
+        assert f"failed with exit code {code}" in project.plan_files()[f"tickets/open/{name}.md"]
+        assert project.git("status", "--porcelain", cwd=project.worktree(name)) == ""
+    else:
+        in_order(project, name)
+
+
 # -- the clock ---------------------------------------------------------------------------------------------
 
 YEAR = 365 * 24 * 3600

@@ -264,7 +264,7 @@ class _Lane:
             why = f"'{ticket.branch}' got commits while the gate ran"
             rescue.keep(workspace, tip, ticket.name, why)
         if tip != tested or worktree.changes():
-            worktree.reset(tested)
+            worktrees.reset(workspace, ticket.name, tested)
 
     def _land(self, ticket: Ticket, master: str, tested: str) -> Merged | None:
         landing = land(self.workspace, ticket, master, tested)
