@@ -13,7 +13,7 @@ from scriptorium.errors import ScriptoriumError
 from scriptorium.git import GitError
 from scriptorium.plan import Plan
 from scriptorium.repository import RefUpdate
-from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, is_of_ticket
+from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, is_of_ticket, ticket_id
 from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
 
@@ -75,11 +75,17 @@ def _make(workspace: Workspace, path: Path, ticket: str) -> str:
 
 
 def _reclaim(workspace: Workspace, path: Path, ticket: str) -> None:
-    """Take a ticket's worktree away that is left from before the repository, or SCRIPTORIUM_ROOT, was moved."""
-    lock = path.parent.parent.parent / "locks" / "tickets" / f"{ticket}.lock"
-    if path.parts[-3:] != ("worktrees", "tickets", ticket) or not lock.exists() or locks.is_held(lock):
+    """Take a ticket's worktree away that is left from before something was moved or renamed.
+
+    That is the repository, SCRIPTORIUM_ROOT, or the ticket, which keeps its id.
+    """
+    lock = path.parent.parent.parent / "locks" / "tickets" / f"{path.name}.lock"
+    ours = path.parts[-3:-1] == ("worktrees", "tickets") and ticket_id(path.name) == ticket_id(ticket)
+    if ours and path.name != ticket:
+        ours = not workspace.plan.snapshot().find(path.name)  # else there are two with one id
+    if not ours or not lock.exists() or locks.is_held(lock):
         return
-    with locks.hold(lock, ticket):
+    with locks.hold(lock, path.name):
         tree = WorkingTree(workspace.repository, path)
         tree.find_again()
         with suppress(GitError):

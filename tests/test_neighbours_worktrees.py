@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from scriptorium import worktrees
+from scriptorium import locks, worktrees
 from scriptorium.commands.assign import assign
 from scriptorium.commands.code import Result as Out
 from scriptorium.commands.code import code
@@ -342,6 +342,35 @@ def test_a_ticket_goes_on_after_a_move_and_what_its_worktree_held_is_kept(
     assert [show(project, path) for path in ("first", "second")] == ["1", "2"]
     assert kept(project, "mine") == (["of a person"] if change else [])
     assert not work.exists()
+
+
+def test_a_ticket_that_was_renamed_in_progress_goes_on_and_what_its_worktree_held_is_kept(project: Project) -> None:
+    name, _ = worked_on(project, "echo 1 >first")
+    work, renamed = project.worktree(name), "0001-better"
+    (work / "mine").write_text("of a person\n")
+    text = project.plan_files()[f"tickets/open/{name}.md"]
+    project.commit_plan({f"tickets/open/{name}.md": None, f"tickets/in-progress/{renamed}.md": text})
+    project.agent("echo 2 >second; scriptorium submit-pr x")
+
+    there = f"is checked out in '{work}'"
+    with locks.hold(project.paths.ticket_lock(name), name), pytest.raises(ScriptoriumError, match=there):
+        code(project.workspace, renamed)  # its agent is still at work there
+    assert code(project.workspace, renamed).result is Out.SUBMITTED
+    assert merge(project.workspace) == Merged(renamed, Ended.LANDED)
+
+    in_order(project, renamed)
+    assert [show(project, path) for path in ("first", "second")] == ["1", "2"]
+    assert kept(project, "mine") == ["of a person"]
+    assert not work.exists()
+
+
+def test_a_second_ticket_with_the_same_id_does_not_take_the_worktree_of_the_first(project: Project) -> None:
+    name, _ = worked_on(project, "echo 1 >first")
+    text = project.plan_files()[f"tickets/open/{name}.md"]
+    project.commit_plan({"tickets/in-progress/0001-other.md": text})
+
+    with pytest.raises(ScriptoriumError, match=f"is checked out in '{project.worktree(name)}'"):
+        code(project.workspace, "0001-other")
 
 
 def test_an_edit_that_git_is_told_to_overlook_outlives_a_move(
