@@ -217,7 +217,7 @@ def sweep(workspace: Workspace, plan: Plan) -> None:
         tree = workspace.working_tree(ticket)
         whole = tree.is_sound(branch_of(ticket)) and not _holds_more(tree)
         landed = whole and workspace.repository.is_ancestor(tip, workspace.master_commit())
-        if landed and not _is_locked(tree):
+        if landed and not is_locked(tree):
             rescue.spare_unseen(workspace, path, tip)
             remove(workspace, ticket, tip)
 
@@ -244,10 +244,11 @@ def sweep_branches(workspace: Workspace, plan: Plan) -> None:
                 workspace.repository.update_refs(RefUpdate(ref, "", tip))
 
 
-def _is_locked(tree: WorkingTree) -> bool:
-    """Tell whether a person has locked a worktree, so that it stays."""
+def is_locked(tree: WorkingTree) -> bool:
+    """Tell whether a person has locked a worktree, so that it stays; git locks one that it is making."""
     try:
-        return worktree_list.lock_reason(tree.directory()) is not None
+        git_dir = tree.directory()
+        return worktree_list.lock_reason(git_dir) is not None and not worktree_list.is_half_made(git_dir)
     except GitError:
         return False
 
@@ -271,7 +272,7 @@ def _take_away(workspace: Workspace, ticket: str, path: Path) -> None:
 def remove(workspace: Workspace, ticket: str, landed: str) -> None:
     """Remove the worktree and the branch of a ticket whose tip ``landed`` is in master."""
     path = workspace.paths.ticket_worktree(ticket)
-    if _is_locked(workspace.working_tree(ticket)):
+    if is_locked(workspace.working_tree(ticket)):
         log.warning("the worktree of ticket '%s' is locked, and stays", ticket)
         return
     if path.exists():

@@ -153,6 +153,22 @@ def test_a_worktree_at_which_somebody_works_stays(project: Project) -> None:
     assert path.exists()
 
 
+def test_a_worktree_that_a_person_has_locked_stays_with_its_branch(project: Project) -> None:
+    path = worktree(project, "0001-x", "done")
+    project.git("worktree", "lock", str(path))
+
+    result = project.run("clean", "--force")
+
+    assert result.out.splitlines() == [
+        "keep\tworktree\t0001-x\tit is locked (git worktree lock)",
+        f"keep\tbranch\tscriptorium/ticket-0001\tit is checked out in '{path}'",
+    ]
+    assert project.git("status", "--porcelain", cwd=path) == ""
+    project.git("worktree", "unlock", str(path))
+    assert {row[0] for row in rows(project.run("clean", "--force").out)} == {"remove"}
+    assert not path.exists()
+
+
 def test_a_branch_that_a_person_looks_at_stays(project: Project) -> None:
     path = worktree(project, "0001-x", "done")
     project.git("worktree", "remove", str(path))

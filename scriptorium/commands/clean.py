@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from scriptorium import locks, rescue, worktree_list
+from scriptorium import locks, rescue, worktree_list, worktrees
 from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.plan import Plan
@@ -102,9 +102,11 @@ def _of_ticket(workspace: Workspace, plan: Plan, kind: Kind, name: str, ours: Pa
     known = [lock for lock in workspace.paths.ticket_lock("x").parent.glob("*.lock") if lock != ours]
     busy = any(locks.is_held(lock) for lock in known if ticket_id(lock.stem) == id)
     branch = name if kind is Kind.BRANCH else branch_of(name)
-    elsewhere = [at for _, at, _ in worktree_list.holders(workspace.repository, branch) if not _is_ours(workspace, at)]
+    elsewhere = [at for _, at, _ in worktree_list.holders(workspace.repository, branch) if _stays(workspace, at)]
     if kind is Kind.BRANCH and elsewhere:
         return Leftover(Action.KEEP, kind, name, f"it is checked out in '{elsewhere[0]}'")
+    if kind is Kind.WORKTREE and worktrees.is_locked(workspace.working_tree(name)):
+        return Leftover(Action.KEEP, kind, name, "it is locked (git worktree lock)")
     tip = workspace.repository.resolve(f"refs/heads/{branch}")
     whole = kind is Kind.BRANCH or (not busy and _is_whole(workspace.working_tree(name), branch))
     return decide(kind, name, found[1] if found else None, busy=busy, landed=whole and _is_landed(workspace, tip))
@@ -118,8 +120,10 @@ def _is_whole(tree: WorkingTree, branch: str) -> bool:
     return not tree.changes()
 
 
-def _is_ours(workspace: Workspace, path: Path) -> bool:
-    return path.parent.resolve() == workspace.paths.ticket_worktree("x").parent.resolve()
+def _stays(workspace: Workspace, path: Path) -> bool:
+    """Tell whether a worktree is a person's, or one of ours that they have locked."""
+    ours = path.parent.resolve() == workspace.paths.ticket_worktree("x").parent.resolve()
+    return not ours or worktrees.is_locked(WorkingTree(workspace.repository, path))
 
 
 def _is_landed(workspace: Workspace, commit: str) -> bool:
