@@ -141,12 +141,16 @@ class WorkingTree:
         """Return what differs from HEAD, ignored files left out."""
         return changes_of(self.git(*STATUS)[1])
 
+    def hides(self) -> bool:
+        """Tell whether a flag may hide an edit from us; it may as well where only git can tell."""
+        return self._has_staged(lambda _, flags: flags[0] & 0x80 or (flags[0] & 0x40 and flags[2] & 0x40))
+
     def unhide(self) -> None:
         """Take the flags away that hide edits from us, set by an agent or by its git (core.ignoreStat).
 
         What is skipped and not there is left out of the worktree, as in a sparse checkout, and was not removed.
         """
-        if not self._has_staged(lambda _, flags: flags[0] & 0x80 or (flags[0] & 0x40 and flags[2] & 0x40)):
+        if not self.hides():
             return
         lines = self.git("ls-files", "-v", "-z")[1].split(b"\0")
         assumed = [line[2:] for line in lines if line[:1].islower()]

@@ -215,9 +215,8 @@ def sweep(workspace: Workspace, plan: Plan) -> None:
         worktree_list.repair(workspace.repository, path)  # a removal that was killed has taken that file first
         tip = workspace.repository.resolve(f"refs/heads/{branch_of(ticket)}")
         tree = workspace.working_tree(ticket)
-        whole = tree.is_sound(branch_of(ticket)) and not _holds_more(tree)
-        landed = whole and workspace.repository.is_ancestor(tip, workspace.master_commit())
-        if landed and not is_locked(tree):
+        whole = tree.is_sound(branch_of(ticket)) and not is_locked(tree) and not _holds_more(tree)
+        if whole and workspace.repository.is_ancestor(tip, workspace.master_commit()):
             rescue.spare_unseen(workspace, path, tip)
             remove(workspace, ticket, tip)
 

@@ -121,6 +121,8 @@ def test_an_edit_that_git_is_told_to_overlook_is_kept(project: Project, flag: st
     path = worktree(project, "0001-x", "done")
     (path / "Makefile").write_text("precious\n")
     project.git("update-index", flag, "Makefile", cwd=path)
+    assert ("rescue", "worktree", "0001-x") in rows(project.run("clean").out)
+    assert project.git("status", "--porcelain", cwd=path) == ""  # it still overlooks it
 
     result = project.run("clean", "-f")
 

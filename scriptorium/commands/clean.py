@@ -108,16 +108,9 @@ def _of_ticket(workspace: Workspace, plan: Plan, kind: Kind, name: str, ours: Pa
     if kind is Kind.WORKTREE and worktrees.is_locked(workspace.working_tree(name)):
         return Leftover(Action.KEEP, kind, name, "it is locked (git worktree lock)")
     tip = workspace.repository.resolve(f"refs/heads/{branch}")
-    whole = kind is Kind.BRANCH or (not busy and _is_whole(workspace.working_tree(name), branch))
+    tree = workspace.working_tree(name)
+    whole = kind is Kind.BRANCH or (tree.is_sound(branch) and not tree.hides() and not tree.changes())
     return decide(kind, name, found[1] if found else None, busy=busy, landed=whole and _is_landed(workspace, tip))
-
-
-def _is_whole(tree: WorkingTree, branch: str) -> bool:
-    """Tell whether all that a worktree holds is on its branch."""
-    if not tree.is_sound(branch):
-        return False
-    tree.unhide()
-    return not tree.changes()
 
 
 def _stays(workspace: Workspace, path: Path) -> bool:
