@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,16 @@ def test_a_branch_of_that_name_that_is_something_else_is_left_alone(project: Pro
     assert project.refs() == before
 
 
+def test_a_branch_that_is_called_as_the_place_of_restored_work_is_named(project: Project, kept: str) -> None:
+    project.git("branch", "rescue")
+    result = project.run("rescue", "restore", kept)
+    assert (result.code, result.out) == (ExitCode.FAILED, "")
+    assert result.err.splitlines() == [
+        f"scriptorium: branch 'rescue' is in the way of 'rescue/{kept}'",
+        "hint: rename it: git branch -m rescue NEW",
+    ]
+
+
 def test_dropped_work_is_named_by_its_commit_and_is_listed_no_more(project: Project, kept: str) -> None:
     commit = project.git("rev-parse", PREFIX + kept)
     assert project.run("rescue", "drop", kept) == (0, f"{kept}\t{commit}\n", "")
@@ -109,6 +120,23 @@ def test_a_directory_that_git_could_not_read_is_listed_and_can_be_dropped(projec
     assert project.run("rescue", "drop", row["name"]) == (0, f"{row['name']}\t{path}\n", "")
     assert not path.exists()
     assert worktree.exists()
+
+
+@pytest.mark.parametrize("what", ["a file", "a link"])
+def test_what_was_in_the_place_of_a_worktree_can_be_dropped(project: Project, tmp_path: Path, what: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "precious").touch()
+    aside = project.paths.ensure(project.worktree("x").parent) / "0001-x.found-012345"
+    if what == "a file":
+        aside.touch()
+    else:
+        aside.symlink_to(tmp_path / "elsewhere")
+
+    assert project.run("rescue", "drop", f"tickets/{aside.name}") == (0, f"tickets/{aside.name}\t{aside}\n", "")
+
+    assert not aside.is_symlink()
+    assert not aside.exists()
+    assert (tmp_path / "elsewhere" / "precious").exists()
 
 
 @pytest.mark.parametrize(

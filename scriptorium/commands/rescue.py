@@ -76,6 +76,9 @@ def restore(workspace: Workspace, kept: Kept) -> str:
         raise ScriptoriumError(f"'{kept.name}' is a directory, which git could not read", f"look into '{kept.path}'")
     branch = BRANCHES + kept.name
     ref = f"refs/heads/{branch}"
+    above = BRANCHES.rstrip("/")
+    if workspace.repository.resolve(f"refs/heads/{above}"):  # git keeps branches as files
+        raise ScriptoriumError(f"branch '{above}' is in the way of '{branch}'", f"rename it: git branch -m {above} NEW")
     made = workspace.repository.update_refs(RefUpdate(ref, kept.commit, ZERO))
     if not made and workspace.repository.resolve(ref) != kept.commit:
         raise ScriptoriumError(f"branch '{branch}' is there already, and is something else", f"rename '{branch}'")
@@ -85,7 +88,10 @@ def restore(workspace: Workspace, kept: Kept) -> str:
 def drop(workspace: Workspace, kept: Kept) -> str:
     """Forget something that is kept, and return the commit it was, by which git finds it until it is pruned."""
     if kept.path:
-        shutil.rmtree(kept.path)
+        if kept.path.is_dir() and not kept.path.is_symlink():
+            shutil.rmtree(kept.path)
+        else:
+            kept.path.unlink()  # an agent had put a file or a link in the place of its worktree
         return str(kept.path)
     if not workspace.repository.update_refs(RefUpdate(PREFIX + kept.name, "", kept.commit)):
         raise ScriptoriumError(
