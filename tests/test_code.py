@@ -743,6 +743,20 @@ def test_a_change_of_the_configuration_is_not_handed_in(project: Project, facts:
     assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "file"
 
 
+def test_the_note_tells_why_what_was_handed_in_was_refused(project: Project) -> None:
+    ticket = project.ticket("0001", state="in-progress")
+    project.agent(
+        "scriptorium submit-pr early || true\necho '{}' >scriptorium.json; git add -f scriptorium.json\n"
+        "scriptorium submit-pr x || true; echo 'I handed it in'"
+    )
+
+    assert project.run("code", ticket)[:2] == (1, "")
+
+    why = "what it tried to hand in was refused: 'scriptorium.json' says what runs outside of the sandbox"
+    note = f"The agent ended without handing in; {why}, and is a person's\n\n  ```\n  I handed it in\n  ```"
+    assert_reopened(project, "no-submit", note)
+
+
 @pytest.mark.parametrize("command", [["./tools/link"], ["sh", "{root}/tools/agent"]])
 def test_a_change_of_a_program_that_runs_as_agent_is_not_handed_in(
     project: Project, facts: Path, command: list[str]

@@ -131,6 +131,8 @@ class _Coding:
         """What the agent is told of a merge that was begun for it."""
         self.hindered = ""
         """Why the system kept the work from being handed in, for which neither agent nor ticket can be blamed."""
+        self.refused = ""
+        """Why what was last handed in was not taken."""
 
     def work(self, endpoint: Endpoint | None) -> Result:
         workspace = self.workspace
@@ -191,6 +193,7 @@ class _Coding:
         try:
             return self._submit(summary)
         except (ScriptoriumError, OSError) as error:
+            self.refused = told(error).message
             if isinstance(error, OSError) or (isinstance(error, GitError) and error.system):
                 self.hindered = told(error).message
             raise
@@ -272,6 +275,8 @@ class _Coding:
         cause, reason = agent.failure(outcome, task)
         if self.hindered:
             cause, reason = Cause.INFRASTRUCTURE, f"The work could not be handed in: {self.hindered}"
+        elif self.refused and cause is Cause.NO_SUBMIT:  # it ended as if all were well, so its stderr is not looked at
+            reason = f"{reason}; what it tried to hand in was refused: {self.refused}"
         reason = f"{reason}; what it left is kept as '{kept}'" if kept else reason
         errors = tail(outcome.log.with_suffix(".stderr"), *self.workspace.config.environments)
         said = self._redact(outcome.report.message)[-1500:]
