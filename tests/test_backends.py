@@ -111,3 +111,17 @@ def test_a_run_leaves_a_resting_backend_alone_assigns_nothing_and_says_so_once(
     assert again.code == 1
     assert again.out.count("backend 'codex' rests until") == 1
     assert runs.read_text() == "run\n"
+
+
+def test_a_backend_that_refuses_is_not_asked_for_each_area(project: Project) -> None:
+    project.init()
+    project.commit_plan({"areas/core.md": "# Core\n", "areas/extra.md": "# Extra\n"})
+    program = project.root.parent / "home" / "bin" / "codex"
+    write_script(program, f"cat >/dev/null; echo run >>{project.root.parent}/runs; echo '{LIMIT}'; exit 1")
+    project.configure(models=dict.fromkeys(ROLES, "gpt-5"), sandbox="off")
+
+    result = project.run("manager")
+
+    assert result.code == 1
+    assert "scriptorium: manager-core: the provider's limit is reached" in result.err
+    assert (project.root.parent / "runs").read_text() == "run\n"

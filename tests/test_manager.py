@@ -253,6 +253,23 @@ def test_area_that_failed_leaves_the_tickets_of_the_one_before(project: Project)
     assert runs(project) == ["core", "extra", "extra"]
 
 
+def test_area_that_fails_keeps_no_other_from_its_run(project: Project) -> None:
+    project.commit_plan({"areas/a.md": "# A\n", "areas/b.md": "# B\n"})
+    text = draft("[ghost]").replace("\n", "\\n")
+    project.agent(
+        f"{COUNTS}cd tickets/open; case $SCRIPTORIUM_AREA in b) echo '# Do' >do.md;;"
+        f" *) printf -- '{text}' >$SCRIPTORIUM_AREA.md;; esac"
+    )
+
+    result = project.run("manager")
+
+    assert (result.code, result.out) == (1, "0001-do\n")
+    why = "it depends on 'ghost', which does not exist"
+    assert f"scriptorium: ticket 'a': {why}; ticket 'core': {why}\nhint: " in result.err
+    assert runs(project) == ["a", "b", "core"]
+    assert list(open_tickets(project)) == ["0001-do"]
+
+
 def test_current_areas_cost_no_agent_run(project: Project) -> None:
     writes(project, it=draft())
     assert project.run("manager").code == 0

@@ -666,6 +666,17 @@ def test_planner_that_goes_on_failing_ends_until_idle_with_exit_code_1(project: 
     assert runs(project) == ["architect"] * driver.PATIENCE
 
 
+def test_area_that_fails_keeps_no_other_from_its_tickets_and_is_paused(project: Project) -> None:
+    project.agent(AGENT.replace("manager)", "manager)\n    [ $SCRIPTORIUM_AREA != core ] || exit 9"))
+    project.commit_plan({"spec.md": SPEC})
+    result = project.run("run", "--until-idle")
+    assert (result.code, result.err) == (1, "")
+    assert tickets(project) == {"done": ["0001-make"]}
+    tried = [run for run in runs(project) if run.startswith("manager")]
+    assert tried == ["manager core", "manager extra", *["manager core"] * (driver.PATIENCE - 1)]
+    assert result.out.count("[ERROR] manager-core: the agent ended with exit code 9") == 1
+
+
 # -- rest -----------------------------------------------------------------------------------------------
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from scriptorium import drafts, planning, rescue
 from scriptorium.cli import Command
 from scriptorium.endpoint import Endpoint
+from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.plan import LAST_ID, PLANNED, Change, Plan
 from scriptorium.prompts import prompt
 from scriptorium.records import emit
@@ -30,8 +32,7 @@ class Manager(Command):
     """
 
     def main(self) -> None:
-        for name in manager(Workspace.open()):
-            emit(name)
+        manager(Workspace.open(), tell=emit)
 
 
 def due(plan: Plan) -> list[str]:
@@ -39,19 +40,43 @@ def due(plan: Plan) -> list[str]:
     return [name for name, oid in plan.areas.items() if plan.planned.get(f"areas/{name}.md") != oid]
 
 
-def manager(workspace: Workspace, endpoint: Endpoint | None = None) -> list[str]:
+def manager(
+    workspace: Workspace, endpoint: Endpoint | None = None, tell: Callable[[str], None] = lambda _: None
+) -> list[str]:
     """Ticket every area that needs it, one agent run each, and return the new tickets.
 
-    ``endpoint`` is the MCP server of a surrounding `scriptorium run`.
+    ``endpoint`` is the MCP server of a surrounding `scriptorium run`; ``tell`` is told each ticket. An area that
+    fails keeps no other from its run: raises at the end.
     """
     if not due(workspace.plan.snapshot()):
         return []
     created: list[str] = []
+    failures: dict[str, ScriptoriumError] = {}
     with planning.single_flight(workspace):
         # read anew each time: each area's tickets are in the plan before the next one's are written
-        while areas := due(workspace.plan.snapshot()):
-            created += _plan_area(workspace, areas[0], endpoint)
+        while areas := [area for area in due(workspace.plan.snapshot()) if area not in failures]:
+            try:
+                names = _plan_area(workspace, areas[0], endpoint)
+            except ScriptoriumError as error:
+                if error.code is ExitCode.LOCKED and failures:
+                    break  # as a backend that rests since the last failure, which tells more
+                if error.code is ExitCode.LOCKED:
+                    raise
+                failures[areas[0]] = error
+                continue
+            created += names
+            for name in names:
+                tell(name)
+    if failures:
+        raise _all_in_one(list(failures.values()))
     return created
+
+
+def _all_in_one(failures: list[ScriptoriumError]) -> ScriptoriumError:
+    """Return the failures of several areas as one; what all of them met, such as a full disk, is told once."""
+    first = failures[0]
+    message = "; ".join(dict.fromkeys(failure.message for failure in failures))
+    return first if message == first.message else ScriptoriumError(message, first.hint, first.code)
 
 
 def _plan_area(workspace: Workspace, area: str, endpoint: Endpoint | None) -> list[str]:
