@@ -134,7 +134,7 @@ class Driver:
         stuck = plan.tickets(State.STUCK)
         self._tell("stuck", f"stuck, and in need of a person: {', '.join(stuck)}" if stuck else "", logging.WARNING)
         held_up = self.standing in (Standing.BLOCKED, Standing.FAILING)
-        return ExitCode.FAILED if held_up or stuck or _problems(plan) else ExitCode.OK
+        return ExitCode.FAILED if self._tell_problems() or held_up or stuck else ExitCode.OK
 
     # -- one pass -----------------------------------------------------------------------------------
 
@@ -298,9 +298,11 @@ class Driver:
         self._told.pop("merge", None)
         return True
 
-    def _tell_problems(self) -> None:
+    def _tell_problems(self) -> bool:
+        """Tell what keeps tickets from ever moving, and return whether anything does."""
         problems = _problems(self.workspace.plan.snapshot())
         self._tell("open", "; ".join(problem.message for problem in problems), logging.WARNING)
+        return bool(problems)
 
     # -- talking --------------------------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ def test_git_directory(project: Project) -> None:
 @pytest.mark.parametrize("verb", ["--init", "status", "architect"])
 def test_a_current_directory_that_is_gone(project: Project, tmp_path: Path, verb: str) -> None:
     leave = f'mkdir "$1"; cd "$1"; rmdir "$1"; exec {shlex.quote(sys.executable)} -m scriptorium {verb}'
-    argv = ["sh", "-c", leave, "sh", tmp_path / "gone"]
+    argv = ["sh", "-c", leave, "sh", str(tmp_path / "gone")]
     done = subprocess.run(argv, cwd=project.root, capture_output=True, text=True, check=False)
     result = Result(done.returncode, done.stdout, done.stderr)
     refused(result, 1, "the current directory is gone", "it was removed or made anew: go to one that is there")

@@ -378,6 +378,17 @@ def test_ticket_that_can_never_be_ready_is_told_and_ends_until_idle_with_exit_co
     )
 
 
+def test_ticket_that_cannot_be_read_is_told_although_another_was_worked_on(project: Project) -> None:
+    project.commit_plan({"spec.md": "# Tool\n", "tickets/open/0001-bare.md": "# Bare\n"})
+    project.ticket("0002")
+
+    result = project.run("run", "--once")
+
+    assert (result.code, result.err) == (1, "")
+    assert tickets(project) == {"done": ["0002-thing"], "open": ["0001-bare"]}
+    assert result.out.count("[WARN] ticket '0001-bare': it names no area") == 1
+
+
 # -- one at a time --------------------------------------------------------------------------------------
 
 
