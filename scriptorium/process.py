@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,9 @@ LINE_MOST = 16 * 1024 * 1024
 
 OUTPUT_MOST = 512 * 1024 * 1024
 """Bytes of output after which a run is ended, because the disk is everybody's."""
+
+FIRST_LINE_MOST = 256
+"""Bytes of a script's first line that the system looks at."""
 
 POLL = 0.1
 """Seconds between two looks at output and limits; the end of a run is noticed at once."""
@@ -208,9 +212,24 @@ def _launch(argv: Sequence[str], **settings: Any) -> Any:
             *argv[1:], _tty_in=False, _tty_out=False, _bg=True, _bg_exc=False, _new_session=True, **settings
         )
     except (sh.CommandNotFound, sh.ForkException) as error:
-        hint = "install it, or name another program in 'scriptorium.json'"
-        raise ScriptoriumError(f"cannot start '{argv[0]}': not found on PATH", hint, ExitCode.CONFIG) from error
+        why, hint = _why_not(argv[0], error)
+        raise ScriptoriumError(f"cannot start '{argv[0]}': {why}", hint, ExitCode.CONFIG) from error
     return running.process
+
+
+def _why_not(name: str, error: Exception) -> tuple[str, str]:
+    """Return why a program cannot be started, and what helps; the system says 'no such file' of an interpreter, too."""
+    program = shutil.which(name)
+    if program is None:
+        return "not found on PATH", "install it, or name another program in 'scriptorium.json'"
+    with Path(program).open("rb") as file:
+        is_script, words = file.read(2) == b"#!", file.readline(FIRST_LINE_MOST).strip(b" \t\n").split(b" ")
+    interpreter = os.fsdecode(words[0])
+    if is_script and not shutil.which(interpreter):
+        return f"its interpreter '{interpreter}' is not there", "install that, or mend the first line of the script"
+    if not is_script and "Exec format error" in str(error):
+        return "it is no program for this machine, nor a script", "begin a script with a line such as '#!/bin/sh'"
+    return str(error).strip().rpartition("\n")[2].strip(), "see whether it runs by itself"
 
 
 def _set_at_end(process: Any, done: threading.Event) -> None:

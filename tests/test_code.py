@@ -611,6 +611,20 @@ def test_an_agent_that_is_not_there_is_a_configuration_error(project: Project) -
     assert project.git("rev-parse", PLAN) == before
 
 
+def test_an_agent_that_cannot_be_started_leaves_the_ticket_open_with_the_reason(project: Project) -> None:
+    name = project.ticket("0001", state="in-progress")
+    agent = project.agent("")
+    agent.write_text("echo hello\n")
+
+    result = project.run("code", name)
+
+    why = f"cannot start '{agent}': it is no program for this machine, nor a script"
+    assert (result.code, result.out) == (78, "")
+    assert result.err.endswith(f"scriptorium: {why}\nhint: begin a script with a line such as '#!/bin/sh'\n")
+    assert list(files(project)) == [f"tickets/open/{name}.md"]
+    assert trailers(project)["Reason"] == f"The agent could not be set to work: {why}"
+
+
 def test_two_on_one_ticket_run_one_agent(project: Project, facts: Path) -> None:
     name = project.ticket("0001", state="in-progress")
     project.agent('echo run >>"$FACTS/runs"; until test -e "$FACTS/go"; do sleep 0.05; done; echo x >file' + SUBMIT)

@@ -89,6 +89,25 @@ def test_a_program_that_is_missing_is_a_configuration_error() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"echo hi\n", "it is no program for this machine, nor a script"),
+        (b"#!/no/such/sh -e\n", "its interpreter '/no/such/sh' is not there"),
+        (b"#! /bin/sh\r\n", "its interpreter '/bin/sh\r' is not there"),
+    ],
+)
+def test_a_file_that_cannot_be_started_says_what_is_the_matter(text: bytes, why: str) -> None:
+    program = Path("agent").absolute()
+    program.write_bytes(text)
+    program.chmod(0o755)
+
+    with pytest.raises(ScriptoriumError) as caught:
+        process.run([str(program)], cwd=Path(), env=os.environ, output=Path("out"), limits=NO_LIMITS)
+
+    assert (caught.value.message, caught.value.code) == (f"cannot start '{program}': {why}", 78)
+
+
+@pytest.mark.parametrize(
     ("limits", "end"),
     [
         (Limits(hard=1.5, no_output=0, no_progress=0), End.HARD_LIMIT),

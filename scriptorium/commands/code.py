@@ -153,6 +153,10 @@ class _Coding:
             except Stopped:
                 self._stopped()
                 raise
+            except ScriptoriumError as error:
+                if error.code is ExitCode.CONFIG:  # else it is tried again by itself, as when a backend rests
+                    self._reopen(Cause.INFRASTRUCTURE, f"The agent could not be set to work: {error.message}", "", {})
+                raise
         return self._conclude(outcome, task)
 
     def _begin_merge(self) -> None:
