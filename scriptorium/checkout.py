@@ -206,7 +206,8 @@ class Checkout:
             if self.follow(old, new) or self._has_followed(old, new):
                 return True
             try:
-                self.undo(old, new, since)
+                if not self.undo(old, new, since):
+                    return False
             except GitError as error:
                 if not (was_killed and leftlocks.outwait(error.stderr, self.path)):
                     raise

@@ -13,17 +13,19 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from scriptorium.checkout import Checkout, tell_behind
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.git import IDENTITY
+from scriptorium.git import IDENTITY, GitError
 from scriptorium.plan import ACTIVE, BRANCH, FORMAT, PENDING, PLACEHOLDER, REF, ZERO, Change, Plan
 from scriptorium.repository import RefUpdate, Repository
 from scriptorium.ticket import State
 from scriptorium.worktree_list import Holder, holders
 
 MARK = "scriptorium-plan"
-"""A file in the git directory of a checkout of the plan: the commit that it was last brought to."""
+"""A file in the git directory of a checkout of the plan: the commit that it was last brought to, and while a git is at
+it, the one that it is being brought to."""
 
 TRIES = 200
 """How often a change is decided anew before giving up; writers let each other go first, so that one is usual."""
@@ -184,8 +186,13 @@ class PlanStore:
     def follow(self, old: str, new: str) -> None:
         """Take along a checkout of the plan branch, which would otherwise show our change reversed."""
         for holder in holders(self.repository, BRANCH):
-            if not holder.is_away and not self._take_along(holder, old, new):
-                tell_behind(holder.path, BRANCH)
+            if holder.is_away:
+                continue
+            try:
+                if not self._take_along(holder, old, new):
+                    tell_behind(holder.path, BRANCH)
+            except GitError as error:
+                tell_behind(holder.path, BRANCH, error.message)
 
     def catch_up(self) -> None:
         """Take along what a command that was killed has left behind."""
@@ -202,13 +209,31 @@ class PlanStore:
 
     def _take_along(self, holder: Holder, old: str, new: str) -> bool:
         checkout, mark = Checkout(self.repository, holder.path), holder.git_dir / MARK
-        known = mark.read_text(errors="replace").strip() if mark.exists() else old
+        known, begun = (*(mark.read_text(errors="replace").split() if mark.exists() else ()), "", "")[:2]
+        if not (known and self.repository.resolve(known)):
+            known = old
+        elif begun and self.repository.resolve(begun):  # a git was killed at it, or a neighbour's still is at it
+            if not self._bring(checkout, mark, known, begun, was_killed=True):
+                return False
+            known = begun
         # not back, where a neighbour has brought it further already
-        if known != old and self.repository.resolve(known) and self.repository.is_ancestor(known, old):
-            checkout.follow(known, old)  # moves nothing where a person has moved it since
-        done = checkout.follow(old, new)
-        if done:
-            mark.write_text(f"{new}\n")
+        behind = known != old and self.repository.is_ancestor(known, old)
+        if behind and not self._bring(checkout, mark, known, old):  # moves nothing where a person has moved it since
+            return False
+        return self._bring(checkout, mark, old, new)
+
+    @staticmethod
+    def _bring(checkout: Checkout, mark: Path, old: str, new: str, *, was_killed: bool = False) -> bool:
+        """Bring a checkout on, and note where it is; as long as a git is at it, where it is to be as well."""
+        if not was_killed:
+            mark.write_text(f"{old}\n{new}\n")
+        try:
+            done = checkout.bring(old, new, mark.stat().st_ctime_ns, was_killed=was_killed)
+        except GitError:
+            if not was_killed:  # else the lock is still to be removed
+                mark.write_text(f"{old}\n")
+            raise
+        mark.write_text(f"{new if done else old}\n")
         return done
 
     @staticmethod

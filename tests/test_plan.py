@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -362,6 +363,47 @@ def test_a_checkout_of_the_plan_follows_a_command_that_was_killed(project: Proje
     project.git("add", "notes", cwd=plan)
     project.git("commit", "--quiet", "--message", "Note", cwd=plan)
     assert "tickets/in-progress/0001-thing.md" in project.plan_files()
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_checkout_of_the_plan_that_was_half_written_follows_as_soon_as_its_lock_is_left(
+    project: Project, tmp_path: Path, locked: bool
+) -> None:
+    project.init()
+    project.ticket("0001")
+    plan, lock = tmp_path / "plan", project.root / ".git" / "worktrees" / "plan" / "index.lock"
+    project.git("worktree", "add", "--quiet", str(plan), PLAN)
+    code = "import os, signal, sys; from scriptorium import main, checkout; sys.argv = ['scriptorium', 'assign']\n"
+    code += "checkout.Checkout._read_tree = lambda *_: os.kill(os.getpid(), signal.SIGKILL); main.main()"
+    assert subprocess.run([sys.executable, "-c", code], cwd=project.root, check=False).returncode == -signal.SIGKILL
+    (plan / "tickets" / "in-progress" / "0001-thing.md").touch()
+    if locked:
+        lock.touch()
+        os.utime(lock, (0, 0))
+    project.ticket("0002")
+
+    assigned = project.run("assign")
+
+    assert assigned.code == 0
+    assert "behind" not in assigned.err
+    assert project.git("status", "--porcelain", cwd=plan) == ""
+    assert not lock.exists()
+
+
+def test_a_lock_in_a_checkout_of_the_plan_stays_and_is_named(
+    project: Project, store: PlanStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    project.git("worktree", "add", "--quiet", str(tmp_path / "plan"), PLAN)
+    lock = project.root / ".git" / "worktrees" / "plan" / "index.lock"
+    for number in range(2):
+        lock.touch()
+        os.utime(lock, (0, 0))
+        written(store, Change("x", writes={f"areas/{number}.md": b"1\n"}))
+        assert f"Unable to create '{lock}': File exists" in caplog.text
+
+    lock.unlink()
+    written(store, Change("x", writes={"areas/last.md": b"1\n"}))
+    assert project.git("status", "--porcelain", cwd=tmp_path / "plan") == ""
 
 
 def test_edits_in_a_checkout_of_the_plan_are_kept(
