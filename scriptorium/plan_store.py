@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 
 from scriptorium.checkout import Checkout, tell_behind
@@ -203,16 +204,39 @@ class PlanStore:
     def _note_checkouts(self, base: Plan) -> None:
         """Note where each checkout is before the branch moves on: it may be away, or this killed before it follows."""
         for holder in holders(self.repository, BRANCH):
-            mark = holder.git_dir / MARK
-            if not mark.exists():
-                mark.write_text(f"{base.commit}\n")
+            known, begun = self._noted(holder, base.commit)
+            mark, text = holder.git_dir / MARK, f"{known}\n"
+            if not begun and not (mark.exists() and mark.read_text(errors="replace") == text):
+                mark.write_text(text)
+
+    def _noted(self, holder: Holder, now: str) -> tuple[str, str]:
+        """Return where a checkout was brought to, and where a git that was killed, or is at it, was to bring it."""
+        mark = holder.git_dir / MARK
+        known, begun = (*(mark.read_text(errors="replace").split() if mark.exists() else ()), "", "")[:2]
+        if not (known and self.repository.resolve(known)):
+            return now, ""
+        if begun and self.repository.resolve(begun):
+            return known, begun
+        return self._made_there(holder, known, now) or known, ""
+
+    def _made_there(self, holder: Holder, known: str, now: str) -> str:
+        """Return the newest commit since another that a person made in a checkout, '' where one of ours is among them.
+
+        That brought its index along, and what has been taken back there since is an edit.
+        """
+        ours = "{} <{}> ".format(*IDENTITY)
+        log, since = holder.git_dir / "logs" / "HEAD", []
+        for commit in takewhile(lambda commit: commit.oid != known, self.repository.history(now)):
+            if commit.committer.startswith(ours):
+                return ""
+            since.append(commit.oid)
+        moves = log.read_text(errors="replace") if since and log.exists() else ""
+        return next((oid for oid in since if f" {oid} " in moves), "")
 
     def _take_along(self, holder: Holder, old: str, new: str) -> bool:
         checkout, mark = Checkout(self.repository, holder.path), holder.git_dir / MARK
-        known, begun = (*(mark.read_text(errors="replace").split() if mark.exists() else ()), "", "")[:2]
-        if not (known and self.repository.resolve(known)):
-            known = old
-        elif begun and self.repository.resolve(begun):  # a git was killed at it, or a neighbour's still is at it
+        known, begun = self._noted(holder, old)
+        if begun:
             if not self._bring(checkout, mark, known, begun, was_killed=True):
                 return False
             known = begun

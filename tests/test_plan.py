@@ -406,6 +406,38 @@ def test_a_lock_in_a_checkout_of_the_plan_stays_and_is_named(
     assert project.git("status", "--porcelain", cwd=tmp_path / "plan") == ""
 
 
+@pytest.mark.parametrize("how", [["checkout", "--quiet", "HEAD~1", "--", "spec.md"], ["revert", "--no-commit", "HEAD"]])
+def test_what_a_person_takes_back_in_a_checkout_of_the_plan_stays_so(
+    project: Project, store: PlanStore, tmp_path: Path, how: list[str]
+) -> None:
+    checkout = tmp_path / "checkout"
+    project.git("worktree", "add", "--quiet", str(checkout), PLAN)
+    written(store, Change("x", writes={"spec.md": b"old\n"}))
+    (checkout / "spec.md").write_text("new\n")
+    project.git("commit", "--quiet", "--all", "--message", "New", cwd=checkout)
+    project.git(*how, cwd=checkout)
+
+    for name in ("one", "two"):
+        written(store, Change("x", writes={f"areas/{name}.md": b"1\n"}))
+
+    assert (checkout / "areas" / "two.md").exists()
+    assert (checkout / "spec.md").read_text() == "old\n"
+    assert project.git("status", "--porcelain", cwd=checkout) == "M  spec.md"
+
+
+def test_a_checkout_of_the_plan_follows_what_a_person_commits_elsewhere(
+    project: Project, store: PlanStore, tmp_path: Path
+) -> None:
+    checkout = tmp_path / "checkout"
+    project.git("worktree", "add", "--quiet", str(checkout), PLAN)
+    written(store, Change("x", writes={"areas/one.md": b"1\n"}))
+    project.commit_plan({"areas/two.md": "1\n"})
+
+    written(store, Change("x", writes={"areas/three.md": b"1\n"}))
+
+    assert project.git("status", "--porcelain", cwd=checkout) == ""
+
+
 def test_edits_in_a_checkout_of_the_plan_are_kept(
     project: Project, store: PlanStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
