@@ -32,6 +32,7 @@ class Landed(StrEnum):
     LANDED = "landed"
     MOVED = "moved"  # master is not what was tested any more
     BLOCKED = "blocked"  # something in the user's checkout is in the way
+    UNWANTED = "unwanted"  # the ticket was taken out of the queue, or is not in progress any more
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
     """
     if tested == master:  # a crash, or a person, landed it before
         return _complete(workspace, ticket, tested)
+    if not workspace.plan.snapshot().is_queued(ticket.name):  # a gate takes long, and master moves before the plan
+        return Landing(Landed.UNWANTED)
     rebase = rebase_of(workspace.repository, workspace.master)
     if rebase:
         return Landing(Landed.BLOCKED, f"'{workspace.master}' is being rebased", f"finish the rebase in '{rebase}'")

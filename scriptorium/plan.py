@@ -233,6 +233,10 @@ class Plan:
             return [*(same[:1] or [active]), *rest]
         return items
 
+    def is_queued(self, ticket: str) -> bool:
+        """Tell whether a ticket is in progress, and in the merge queue."""
+        return ticket in self.tickets(State.IN_PROGRESS) and any(item.ticket == ticket for item in self.queue())
+
     def next_item_path(self, ticket: str) -> str:
         """Return the path for a further queue item."""
         last = max((item.order[0] for item in self.queue()), default=0)

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from scriptorium import gate
+from scriptorium.commands.merge import Ended, Merged, merge
 from scriptorium.errors import ExitCode
+from scriptorium.workspace import Workspace
 from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until, write_script
 
 COUNT = 'echo gate >>"$$FACTS/gates"'
@@ -371,6 +374,36 @@ def test_a_queue_item_of_a_ticket_that_is_not_in_progress_is_dropped(project: Pr
     )
     assert not [path for path in project.plan_files() if path.startswith("queue/merge/pending/0")]
     assert project.git("rev-parse", "master", BRANCH).splitlines()[0] == master
+
+
+@pytest.mark.parametrize("where", ["open", "stuck", "", "in-progress"])
+@pytest.mark.parametrize("checked_out", [True, False])
+def test_a_ticket_that_a_person_takes_back_while_it_is_tested_does_not_land(
+    project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str, checked_out: bool
+) -> None:
+    name = project.queued()
+    master = project.git("rev-parse", "master")
+    if not checked_out:
+        project.git("checkout", "--quiet", "-b", "mine")
+    plain = gate.run
+    files = project.plan_files()
+    taken: dict[str, str | None] = {path: None for path in files if name in path}
+    if where:
+        taken[f"tickets/{where}/{name}.md"] = files[f"tickets/in-progress/{name}.md"]
+
+    def run(workspace: Workspace, directory: Path, subject: str) -> gate.GateResult:
+        if subject == name:
+            project.commit_plan(taken)
+        return plain(workspace, directory, subject)
+
+    monkeypatch.setattr(gate, "run", run)
+
+    assert merge(project.workspace) == Merged(name, Ended.DROPPED)
+
+    assert f"ticket '{name}' was taken back while it was tested: it does not land" in caplog.text
+    assert project.git("rev-parse", "master") == master
+    assert [path for path in project.plan_files() if name in path] == [path for path, text in taken.items() if text]
+    assert BRANCH in project.refs()
 
 
 def submits_and_is_killed(project: Project, facts: Path, before: str, after: str) -> str:

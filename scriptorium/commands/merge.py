@@ -273,6 +273,10 @@ class _Lane:
                 return None
             case Landed.BLOCKED:
                 return Merged(ticket.name, Ended.WAITING, landing.blocking, landing.hint)
+            case Landed.UNWANTED:
+                self.workspace.plan.transact(lambda plan: self._drop(plan, ticket.name))
+                log.warning("ticket '%s' was taken back while it was tested: it does not land", ticket.name)
+                return Merged(ticket.name, Ended.DROPPED)
             case Landed.LANDED:
                 worktrees.remove(self.workspace, ticket.name, tested)
                 log.info("merge queue: ticket '%s' landed", ticket.name)
