@@ -114,6 +114,9 @@ def keep_heads(workspace: Workspace) -> None:
         if path.parts[-2:] == workspace.paths.health_worktree.parts[-2:]:
             continue  # what a gate commits is nobody's work
         keep_head(workspace, git_dir, path.name, f"'{path}' was removed, and held commits of no branch")
+    for git_dir in worktree_list.placeless(workspace.repository):
+        if commit := worktree_list.nameless_head(workspace.repository, git_dir):  # git's own clean-up takes it
+            keep(workspace, commit, git_dir.name, f"'{git_dir}' names no place, and holds commits of no branch")
 
 
 def keep_head(workspace: Workspace, git_dir: Path, ticket: str, why: str) -> None:

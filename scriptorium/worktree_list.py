@@ -210,6 +210,19 @@ def forgotten(repository: Repository, home: Path) -> Iterator[tuple[Path, Path]]
 
     A remnant names no place, and stands for it itself.
     """
+    for directory, link in _links(repository):
+        place = _place(directory, link) if link else directory
+        if _is_gone(place, home) if link else not _is_whole(directory):
+            yield place, directory
+
+
+def placeless(repository: Repository) -> Iterator[Path]:
+    """Yield what git keeps of worktrees that have lost their place by a crash; a person may be able to mend it."""
+    return (directory for directory, link in _links(repository) if not link and _is_whole(directory))
+
+
+def _links(repository: Repository) -> Iterator[tuple[Path, bytes]]:
+    """Yield the git directories of linked worktrees, and what they name as their place; nothing while being made."""
     for directory in (repository.common_dir / "worktrees").glob("*"):
         try:
             link = (directory / "gitdir").read_bytes().strip()
@@ -219,9 +232,8 @@ def forgotten(repository: Repository, home: Path) -> Iterator[tuple[Path, Path]]
             if is_wanting(error):
                 raise
             continue  # it is there, and cannot be read for now
-        place = _place(directory, link) if link else directory
-        if _is_gone(place, home) if link else _is_remnant(directory):
-            yield place, directory
+        if link or not _is_being_made(directory):
+            yield directory, link
 
 
 def nameless_head(repository: Repository, git_dir: Path) -> str:
@@ -247,13 +259,9 @@ def forget(repository: Repository, home: Path) -> None:
             rmtree(directory, ignore_errors=True)  # half made, or half forgotten; git's own clean-up does so
 
 
-def _is_remnant(directory: Path) -> bool:
-    """Tell whether a worktree's git directory that names no place is half made, or half removed.
-
-    A whole one has lost its place by a crash of the machine, and a person may be able to mend it.
-    """
-    whole = (directory / "HEAD").exists() and (directory / "index").exists() and not is_half_made(directory)
-    return not whole and not _is_being_made(directory)
+def _is_whole(directory: Path) -> bool:
+    """Tell whether a worktree's git directory is neither half made nor half removed."""
+    return (directory / "HEAD").exists() and (directory / "index").exists() and not is_half_made(directory)
 
 
 def _is_being_made(directory: Path) -> bool:
