@@ -42,7 +42,7 @@ def task(workspace: Workspace, role: str, prompt: str, directory: Path, subject:
         "GIT_CEILING_DIRECTORIES": str(directory.parent),
         "PATH": f"{launcher(workspace)}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         **identity(workspace),
-        **for_agents(),
+        **for_agents(directory),
     }
     logs = workspace.paths.ensure(workspace.paths.attempts / subject)
     price = config.prices.get(model)

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from signal import SIGKILL, strsignal
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
@@ -199,12 +200,35 @@ def _by_environment(settings: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def for_agents() -> dict[str, str]:
+@cache
+def _ignores_case(directory: Path) -> bool:
+    """Tell whether the disk of a directory takes names for the same that differ by case alone."""
+    for place in (directory, *directory.parents):
+        other = place.parent / place.name.swapcase()
+        if other != place:
+            return other.exists() and other.samefile(place)
+    return False
+
+
+def _of_disk(worktree: Path) -> dict[str, str]:
+    """Return what git is to know of a worktree's disk, which need not be as that on which the repository was made.
+
+    Where it takes names for the same that the disk does not, it neither adds nor tells of the second file.
+    """
+    return {"core.ignoreCase": str(_ignores_case(worktree.parent)).lower()}
+
+
+def options_for(worktree: Path) -> tuple[str, ...]:
+    """Return the options of git's by which it works in a worktree of ours as that is, whatever is configured."""
+    return tuple(word for key, value in _of_disk(worktree).items() for word in ("-c", f"{key}={value}"))
+
+
+def for_agents(worktree: Path) -> dict[str, str]:
     """Return what an agent's own git has to know: what it commits is to be as durable as the ref that we move to it.
 
     And its HEAD is to be a file, or the worktree is broken as soon as it checks a branch out.
     """
-    return _by_environment(PLAIN_HEAD | _durable)
+    return _by_environment(PLAIN_HEAD | _durable | _of_disk(worktree))
 
 
 def _missing() -> ScriptoriumError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scriptorium.errors import is_wanting
-from scriptorium.git import GitError, lines_of, run
+from scriptorium.git import GitError, lines_of, options_for, run
 from scriptorium.repository import Repository, gitfile
 from scriptorium.worktree_list import is_half_made
 
@@ -129,7 +129,7 @@ class WorkingTree:
     def git(self, *argv: str, data: bytes = b"", accept: Container[int] = (0,)) -> tuple[int, bytes, str]:
         """Run git in here, and nowhere else."""
         place = ("--git-dir", str(self.directory()), "--work-tree", str(self.path))
-        return run(*place, *argv, cwd=self.path, data=data, accept=accept)
+        return run(*place, *options_for(self.path), *argv, cwd=self.path, data=data, accept=accept)
 
     def head(self) -> tuple[str, str]:
         """Return (branch or '', commit); raises GitError when the worktree is broken."""

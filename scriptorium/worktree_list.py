@@ -16,7 +16,7 @@ from time import time
 from typing import NamedTuple
 
 from scriptorium.errors import is_wanting
-from scriptorium.git import GitError
+from scriptorium.git import GitError, options_for
 from scriptorium.repository import Repository, gitfile
 
 MAKING = 60.0
@@ -183,7 +183,7 @@ def remove(repository: Repository, path: Path) -> None:
 
 def remove_clean(repository: Repository, path: Path) -> bool:
     """Remove a worktree that git finds clean; False, and nothing changed, where it does not."""
-    whole = ("-c", "status.showUntrackedFiles=all")
+    whole = ("-c", "status.showUntrackedFiles=all", *options_for(path))
     try:
         repository.git(*whole, "worktree", "remove", str(path))
     except GitError as error:

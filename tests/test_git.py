@@ -60,11 +60,24 @@ def test_git_is_asked_to_sync_in_the_words_of_its_version(
 
     git.check_version()
 
-    given = git.for_agents()
+    given = git.for_agents(tmp_path)
     count = range(int(given["GIT_CONFIG_COUNT"]))
-    assert {given[f"GIT_CONFIG_KEY_{n}"]: given[f"GIT_CONFIG_VALUE_{n}"] for n in count} == git.PLAIN_HEAD | settings
+    told = {given[f"GIT_CONFIG_KEY_{n}"]: given[f"GIT_CONFIG_VALUE_{n}"] for n in count}
+    assert told.items() >= (git.PLAIN_HEAD | settings).items()
+    assert not [key for key in told if "fsync" in key.lower() and key not in settings]
     script.unlink()
     git.check_version()  # it is remembered
+
+
+@pytest.mark.parametrize("place", ["Disk", "Disk/12"])
+@pytest.mark.parametrize("ignores", ["true", "false"])
+def test_whether_case_counts_goes_by_the_disk_of_a_worktree(tmp_path: Path, place: str, ignores: str) -> None:
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "dISK").symlink_to("Disk" if ignores == "true" else ".")
+
+    found = git.options_for(tmp_path / place / "worktree")
+
+    assert found == ("-c", f"core.ignoreCase={ignores}")
 
 
 @pytest.mark.parametrize("version", ["git version 2.33.9", "git version 1.9.1", "no version at all"])

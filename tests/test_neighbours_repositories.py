@@ -234,6 +234,17 @@ def test_files_of_any_name_land_and_those_in_the_way_of_the_checkout_are_told(pr
     assert project.git("status", "--porcelain") == ""
 
 
+@pytest.mark.parametrize("script", ["", "git add --all; git commit -qm Mine"], ids=["files", "commits"])
+def test_names_that_differ_by_case_land_in_a_repository_from_a_disk_that_knows_no_case(
+    project: Project, script: str
+) -> None:
+    project.commit({"Readme.md": "1\n", "Other": "1\n"})
+    project.git("config", "core.ignoreCase", "true")
+    lands(project, f"echo 2 >README.md; mv Other OTHER; {script}")
+    assert tree(project) == ["Makefile", "OTHER", "README.md", "Readme.md"]
+    assert (show(project, "Readme.md"), show(project, "README.md"), rescued(project)) == ("1", "2", [])
+
+
 def test_a_conflict_in_names_of_any_kind_is_one_line(project: Project) -> None:
     name = handed_in(project, "printf agent >'two\nlines'; printf agent >FILE; printf agent >file")
     project.commit({"two\nlines": "person\n", "file": "person\n"})

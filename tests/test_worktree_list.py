@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scriptorium.repository import Repository
-from scriptorium.worktree_list import add, checkouts, forget, holders, rebase_of
+from scriptorium.worktree_list import add, checkouts, forget, holders, rebase_of, remove_clean
 from tests.support import Project
 
 
@@ -86,6 +86,18 @@ def test_a_worktree_of_ours_that_is_gone_and_that_no_git_can_read_is_forgotten(
 
     assert not record.exists()
     project.git("fsck")
+
+
+def test_a_worktree_is_not_clean_that_holds_a_name_which_another_disk_takes_for_one_that_git_knows(
+    project: Project, repository: Repository, tmp_path: Path
+) -> None:
+    project.git("config", "core.ignoreCase", "true")
+    add(repository, tmp_path / "linked", "work", "master")
+    (tmp_path / "linked" / "MAKEFILE").touch()
+    assert not remove_clean(repository, tmp_path / "linked")
+
+    (tmp_path / "linked" / "MAKEFILE").unlink()
+    assert remove_clean(repository, tmp_path / "linked")
 
 
 @pytest.mark.parametrize("link", ["missing", "empty"])
