@@ -77,6 +77,9 @@ SETTINGS = {
 PLAIN_HEAD = {"core.preferSymlinkRefs": "false"}
 """HEAD as a link cannot be read where its branch is not there, or leads elsewhere from a worktree."""
 
+WHOLE = {"core.sparseCheckout": "false"}
+"""A worktree of ours has all files, also where the user's checkout does not, or an agent has told git otherwise."""
+
 # What git says is committed has to outlast a loss of power, and by default it is not: objects and then the ref
 # that names them go to the disk before git ends. Not by `batch`, one flush for all objects of a process: where a
 # `git gc` has just removed the directory that an object is to be put in, it ends as if all were well.
@@ -220,7 +223,8 @@ def _of_disk(worktree: Path) -> dict[str, str]:
 
 def options_for(worktree: Path) -> tuple[str, ...]:
     """Return the options of git's by which it works in a worktree of ours as that is, whatever is configured."""
-    return tuple(word for key, value in _of_disk(worktree).items() for word in ("-c", f"{key}={value}"))
+    settings = WHOLE | _of_disk(worktree)
+    return tuple(word for key, value in settings.items() for word in ("-c", f"{key}={value}"))
 
 
 def for_agents(worktree: Path) -> dict[str, str]:

@@ -148,17 +148,28 @@ class WorkingTree:
     def unhide(self) -> None:
         """Take the flags away that hide edits from us, set by an agent or by its git (core.ignoreStat).
 
-        What is skipped and not there is left out of the worktree, as in a sparse checkout, and was not removed.
+        What is skipped and not there, as in a sparse checkout, was not removed and is put back: a gate that runs
+        without it would answer for a tree that has it.
         """
         if not self.hides():
             return
         lines = self.git("ls-files", "-v", "-z")[1].split(b"\0")
         assumed = [line[2:] for line in lines if line[:1].islower()]
         skipped = [line[2:] for line in lines if line[:1] in (b"S", b"s")]
-        there = [name for name in skipped if os.path.lexists(self.path / os.fsdecode(name))]
-        for option, names in (("--no-assume-unchanged", assumed), ("--no-skip-worktree", there)):
+        gone = [name for name in skipped if not os.path.lexists(self.path / os.fsdecode(name))]
+        for option, names in (("--no-assume-unchanged", assumed), ("--no-skip-worktree", skipped)):
             if names:
                 self.git("update-index", option, "-z", "--stdin", data=b"\0".join(names) + b"\0")
+        if gone:
+            self._put_back(gone)
+
+    def _put_back(self, names: list[bytes]) -> None:
+        """Check files out that are not there; those whose place something else has taken count as removed."""
+        argv = ("checkout-index", "--quiet", "-z", "--stdin")
+        status, _, err = self.git(*argv, data=b"\0".join(names) + b"\0", accept=(0, 1, 128))
+        failure = GitError(argv, status, err)
+        if status and failure.system:
+            raise failure
 
     def _has_staged(self, fits: Callable[[bytes, bytes], object]) -> bool:
         """Tell whether one in the index fits, by its mode and flags; True as well where only git can tell."""

@@ -77,7 +77,7 @@ def test_whether_case_counts_goes_by_the_disk_of_a_worktree(tmp_path: Path, plac
 
     found = git.options_for(tmp_path / place / "worktree")
 
-    assert found == ("-c", f"core.ignoreCase={ignores}")
+    assert f"core.ignoreCase={ignores}" in found
 
 
 @pytest.mark.parametrize("version", ["git version 2.33.9", "git version 1.9.1", "no version at all"])

@@ -68,6 +68,37 @@ def test_an_edit_that_git_is_told_to_overlook_is_handed_in_or_kept(project: Proj
     assert (show(project, "lib"), kept(project, "lib")) == (("good", []) if when == "before" else ("bad", ["good"]))
 
 
+LEAVES_OUT = [
+    "git update-index --skip-worktree t/it; rm t/it",
+    "git update-index --skip-worktree t/it; git update-index --assume-unchanged t/it; rm -r t",
+    "git sparse-checkout set --no-cone '/*' '!/t/'",
+    "git sparse-checkout set --cone --sparse-index a",
+]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("how", LEAVES_OUT)
+def test_a_gate_runs_with_the_files_that_git_is_told_to_leave_out(project: Project, how: str, when: str) -> None:
+    project.commit({"lib": "good\n", "a/b": "1\n", "t/it": "grep -q good lib\n"})
+    project.gate("test ! -f t/it || sh t/it")
+    script = f"echo bad >lib; {how if when == 'before' else ':'}; scriptorium submit-pr done"
+    name, result = worked_on(project, script if when == "before" else f"{script}; {how}")
+    assert result is Out.SUBMITTED
+    project.commit({"theirs": "1\n"})
+
+    assert merge(project.workspace) == Merged(name, Ended.REOPENED)
+
+    assert "make test` failed" in project.plan_files()[f"tickets/open/{name}.md"]
+    assert show(project, "t/it", BRANCH) == "grep -q good lib"
+    lands(project, "test -f t/it; echo good >lib; echo 1 >new")
+
+
+def test_a_file_that_git_is_told_to_leave_out_is_removed_where_something_else_takes_its_place(project: Project) -> None:
+    project.commit({"t/it": "1\n", "z": "1\n"})
+    lands(project, "git update-index --skip-worktree t/it; rm -r t; echo 2 >t")
+    assert (tree(project), show(project, "t")) == (["Makefile", "t", "z"], "2")
+
+
 @pytest.mark.parametrize("end", ["exit 0", "exit 1"])
 def test_a_gate_that_removes_its_own_worktree_loses_nothing(project: Project, end: str) -> None:
     assert project.run("health").code == 0
