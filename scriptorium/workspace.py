@@ -68,6 +68,9 @@ class Workspace:
     @cached_property
     def master(self) -> str:
         """The branch that work lands on."""
+        return self._find_master()
+
+    def _find_master(self) -> str:
         return self.repository.branch_behind(self.config.branch or self.repository.default_branch())
 
     @cached_property
@@ -82,6 +85,9 @@ class Workspace:
     def master_commit(self) -> str:
         """Return the commit that master is at now."""
         commit = self.repository.resolve(self.master_ref)
+        if not commit:  # a person may have renamed it since that was looked at
+            self.master = self._find_master()
+            commit = self.repository.resolve(self.master_ref)
         if not commit:
             raise ScriptoriumError(f"there is no branch '{self.master}'", "make a first commit", ExitCode.CONFIG)
         return commit
