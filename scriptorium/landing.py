@@ -51,6 +51,7 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
     follows; a crash in between is finished at the next start, as the queue item is still there.
     Elsewhere both refs move in one transaction.
     """
+    workspace.note_master()
     if tested == master:  # a crash, or a person, landed it before
         return _complete(workspace, ticket, tested)
     if not workspace.plan.snapshot().is_queued(ticket.name):  # a gate takes long, and master moves before the plan

@@ -104,9 +104,10 @@ def _leads_to(link: Path, common: Path) -> bool:
 
 def _noted_root(common: Path) -> Path | None:
     try:
-        return Path((common / ROOT).read_text(errors="surrogateescape").removesuffix("\n"))
+        root = Path((common / ROOT).read_text(errors="surrogateescape").removesuffix("\n"))
     except OSError:
         return None
+    return root if root.is_absolute() else None  # it is empty after a loss of power
 
 
 def _note_root(common: Path, root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +10,14 @@ from pathlib import Path
 from scriptorium import config
 from scriptorium.config import Config
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.paths import Paths
+from scriptorium.paths import Paths, replace_file
 from scriptorium.plan import BRANCH, REF
 from scriptorium.plan_store import PlanStore
 from scriptorium.repository import Repository
 from scriptorium.working_tree import WorkingTree
+
+LANDED_ON = "scriptorium-branch"
+"""A file in the git directory: the branch that work landed on the last time."""
 
 
 @dataclass
@@ -63,7 +67,8 @@ class Workspace:
     def reload(self) -> None:
         """Read the configuration anew; raises ConfigError, and changes nothing, when it is wrong."""
         self.config = config.load(self.repository.root)
-        self.__dict__.pop("master", None)
+        with suppress(ScriptoriumError):  # it is what it was as long as that cannot be told
+            self.master = self._find_master()
 
     @cached_property
     def master(self) -> str:
@@ -71,7 +76,28 @@ class Workspace:
         return self._find_master()
 
     def _find_master(self) -> str:
-        return self.repository.branch_behind(self.config.branch or self.repository.default_branch())
+        repository = self.repository
+        if self.config.branch:
+            return repository.branch_behind(self.config.branch)
+        found, known = repository.branch_behind(repository.default_branch()), self._landed_on()
+        if known not in ("", found) and repository.resolve(f"refs/heads/{known}"):
+            raise ScriptoriumError(
+                f"cannot tell whether work lands on '{known}', as before, or on '{found}'",
+                "name one of them as 'branch' in 'scriptorium.json'",
+                ExitCode.CONFIG,
+            )
+        return found
+
+    def _landed_on(self) -> str:
+        try:
+            return (self.repository.common_dir / LANDED_ON).read_text(errors="surrogateescape").strip()
+        except OSError:
+            return ""
+
+    def note_master(self) -> None:
+        """Note the branch that work lands on, so that it does not go over to one that is made later."""
+        if self._landed_on() != self.master:
+            replace_file(self.repository.common_dir / LANDED_ON, f"{self.master}\n", 0o644)
 
     @cached_property
     def has_author(self) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from scriptorium.commands.merge import Ended, Merged, merge
 from scriptorium.errors import ScriptoriumError
+from tests.neighbours import handed_in, show
 from tests.support import Project
 
 
@@ -27,3 +31,46 @@ def test_a_branch_that_is_gone_keeps_its_name_where_none_takes_its_place(project
 
     project.git("branch", "master")
     assert workspace.master_commit() == tip
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Project:
+    """A project that lands on main, where a branch master is made after the first ticket."""
+    project = Project(tmp_path / "named", "main")
+    project.init()
+    handed_in(project)
+    assert merge(project.workspace) == Merged("0001-thing", Ended.LANDED)
+    assert show(project, commit="main") == "0001-thing"
+    return project
+
+
+def test_work_does_not_go_over_to_a_branch_that_is_made_later(named: Project) -> None:
+    config = (named.root / "scriptorium.json").read_text()
+    named.git("branch", "master")
+
+    result = named.run("health")
+    assert (result.code, result.err) == (
+        78,
+        "scriptorium: cannot tell whether work lands on 'main', as before, or on 'master'\n"
+        "hint: name one of them as 'branch' in 'scriptorium.json'\n",
+    )
+
+    named.configure(branch="master")
+    assert named.workspace.master == "master"
+    (named.root / "scriptorium.json").write_text(config)
+    named.git("branch", "-D", "master")
+    assert named.workspace.master == "main"
+    named.git("branch", "-m", "main", "master")
+    assert named.workspace.master == "master"
+
+
+def test_an_edit_of_the_configuration_leaves_the_branch_as_it_is_while_there_are_two(named: Project) -> None:
+    workspace = named.workspace
+    assert workspace.master == "main"
+    named.git("branch", "master")
+
+    workspace.reload()
+    assert workspace.master == "main"
+    named.configure(branch="master")
+    workspace.reload()
+    assert workspace.master == "master"
