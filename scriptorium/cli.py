@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import getfullargspec
 from typing import Any
 
 from plumbum import cli
@@ -47,6 +48,10 @@ class Command(cli.Application):  # type: ignore[misc, unused-ignore]
     def _validate_args(self, swfuncs: Any, tailargs: Any) -> Any:
         try:
             return super()._validate_args(swfuncs, tailargs)
+        except cli.switches.PositionalArgumentsError as error:
+            most = len(getfullargspec(self.main).args) - 1  # no verb has an argument that must be there
+            hint = f"see '{self.PROGNAME} --help'"
+            raise ScriptoriumError(f"unexpected argument '{tailargs[most]}'", hint, ExitCode.USAGE) from error
         except cli.switches.SwitchError as error:
             raise self._usage(error) from error
 

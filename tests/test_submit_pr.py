@@ -13,6 +13,7 @@ from scriptorium import agent
 from scriptorium.errors import ScriptoriumError
 from scriptorium.submission import LINE_LIMIT, SubmitServer, discard_stale
 from scriptorium.submit_client import SubmitError, socket_name, submit
+from scriptorium.version import VERSION
 from tests.support import PLAN, Project, submit_pr, until
 
 UNKNOWN = "scriptorium: this run is over or its token is unknown\n"
@@ -49,7 +50,16 @@ def test_outside_a_run_it_is_a_usage_error(project: Project, tmp_path: Path, mis
     )
 
 
-@pytest.mark.parametrize("argv", [[], ["--sumary", "x"], ["--"]])
+def test_an_option_that_there_is_not_is_told_by_its_name(project: Project) -> None:
+    message = "scriptorium: unknown option '--sumary'\nhint: words that begin with '--' come after a '--'\n"
+    assert project.run("submit-pr", "--sumary", "x") == (2, "", message)
+
+
+def test_the_version_is_printed(project: Project) -> None:
+    assert project.run("submit-pr", "--version") == (0, f"scriptorium submit-pr {VERSION}\n", "")
+
+
+@pytest.mark.parametrize("argv", [[], ["--"]])
 def test_without_a_summary_it_is_a_usage_error(project: Project, argv: list[str]) -> None:
     assert project.run("submit-pr", *argv) == (
         2,

@@ -44,7 +44,10 @@ class Hooks(Command):
 
     as_json = Flag("--json", help="print the status as one JSON object")
 
-    def main(self, action: str) -> int:
+    def main(self, action: str = "") -> int:
+        if not action:
+            hint = "'scriptorium hooks status' shows what is there"
+            raise ScriptoriumError("hooks wants 'install', 'uninstall' or 'status'", hint, ExitCode.USAGE)
         if action not in ("install", "uninstall", "status") or (self.as_json and action != "status"):
             subject = f"'{action} --json'" if self.as_json else f"'{action}'"
             hint = "one of: install, uninstall, status, status --json"

@@ -29,7 +29,10 @@ class Rescue(Command):
 
     as_json = Flag("--json", help="print the list as one JSON array")
 
-    def main(self, action: str, *names: str) -> int:
+    def main(self, action: str = "", *names: str) -> int:
+        if not action:
+            hint = "'scriptorium rescue list' shows what is kept"
+            raise ScriptoriumError("rescue wants 'list', 'restore' or 'drop'", hint, ExitCode.USAGE)
         if action not in ("list", "restore", "drop") or (self.as_json and action != "list"):
             subject = f"'{action} --json'" if self.as_json else f"'{action}'"
             raise ScriptoriumError(

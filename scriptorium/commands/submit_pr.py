@@ -5,10 +5,11 @@ import sys
 
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.submit_client import SubmitError, submit
+from scriptorium.version import VERSION
 
 USAGE = """\
 usage: scriptorium submit-pr SUMMARY
-       scriptorium submit-pr -h, --help
+       scriptorium submit-pr -h, --help | -v, --version
 
 Hand in the ticket that this coding agent works on: uncommitted work is committed, and the ticket joins the
 merge queue. Returns at once; the gate runs later. Only for agents: the run is known by SCRIPTORIUM_TOKEN
@@ -21,9 +22,15 @@ def main(argv: list[str]) -> int:
     if argv in (["--help"], ["-h"]):
         sys.stdout.write(USAGE)
         return ExitCode.OK
+    if argv in (["--version"], ["-v"]):
+        sys.stdout.write(f"scriptorium submit-pr {VERSION}\n")
+        return ExitCode.OK
     plain = argv[:1] == ["--"]
     words = argv[1:] if plain else argv
-    if not words or (words[0].startswith("--") and not plain):
+    if words and words[0].startswith("--") and not plain:
+        hint = "words that begin with '--' come after a '--'"
+        raise ScriptoriumError(f"unknown option '{words[0]}'", hint, ExitCode.USAGE)
+    if not words:
         raise ScriptoriumError("a summary is needed", 'scriptorium submit-pr "what changed and why"', ExitCode.USAGE)
     token, sockets = os.environ.get("SCRIPTORIUM_TOKEN", ""), os.environ.get("SCRIPTORIUM_SOCKETS", "")
     if not token or not sockets:
