@@ -115,5 +115,7 @@ class Workspace:
             self.master = self._find_master()
             commit = self.repository.resolve(self.master_ref)
         if not commit:
-            raise ScriptoriumError(f"there is no branch '{self.master}'", "make a first commit", ExitCode.CONFIG)
+            named = f"make it, or name another as 'branch' in '{config.FILE}'"
+            hint = named if self.config.branch else "make a first commit"
+            raise ScriptoriumError(f"there is no branch '{self.master}'", hint, ExitCode.CONFIG)
         return commit

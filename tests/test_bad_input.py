@@ -83,6 +83,13 @@ def test_no_commits(project: Project, tmp_path: Path, verb: str) -> None:
     assert project.git("for-each-ref", cwd=empty) == ""
 
 
+def test_a_branch_that_is_configured_and_not_there(project: Project) -> None:
+    project.init()
+    project.configure(branch="nosuch")
+    hint = "make it, or name another as 'branch' in 'scriptorium.json'"
+    refused(project.run("health"), 78, "there is no branch 'nosuch'", hint)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_no_plan_branch(project: Project, verb: str) -> None:
     before = picture(project)
