@@ -20,6 +20,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
@@ -56,6 +57,13 @@ class State(StrEnum):
     IN_PROGRESS = "in-progress"
     DONE = "done"
     STUCK = "stuck"
+
+
+KEYS = ("area", "depends", "priority", "attempts", "repair")
+"""What is read of a ticket's front matter; any other key is the user's own."""
+
+NEAR = 0.65
+"""How alike a key has to be to one of these to be taken for a slip; 'prio' just is."""
 
 
 def ticket_path(state: State, name: str) -> str:
@@ -250,6 +258,14 @@ def parse_ticket(name: str, state: State, data: bytes) -> Ticket:
         )
     except ValueError as error:
         raise TicketError(name, one_line(str(error))) from error
+
+
+def mistaken_keys(text: str) -> dict[str, str]:
+    """Return the keys of a ticket's front matter that are nearly one that is read, and so are not, with that one."""
+    parts = split_front_matter(text)
+    keys = [str(key) for key in load_yaml(parts[0])] if parts else []
+    near = {key: get_close_matches(key.lower(), KEYS, 1, NEAR) for key in keys if key not in KEYS}
+    return {key: found[0] for key, found in near.items() if found}
 
 
 def set_field(text: str, key: str, value: object) -> str:

@@ -400,3 +400,13 @@ def test_the_tests_environment_keeps_nothing_of_the_users(tmp_path: Path) -> Non
     )
     assert environment.keys() & {"GIT_DIR", "SCRIPTORIUM_TICKET", "MAKEFLAGS"} == set()
     assert environment["OTHER"] == "stays"
+
+
+def test_a_key_that_is_nearly_a_known_one_is_a_warning_and_any_other_is_none(plan: Project) -> None:
+    text = "---\narea: core\ndepend: [0002]\nprio: 3\nRepair: true\nowner: me\ndue: 2026-12-01\n---\n# Thing\n"
+    plan.commit_plan({"tickets/open/0001-thing.md": text})
+    assert found(plan) == [
+        ("warning", "0001-thing", "'depend' is not read: did you mean 'depends'?"),
+        ("warning", "0001-thing", "'prio' is not read: did you mean 'priority'?"),
+        ("warning", "0001-thing", "'Repair' is not read: did you mean 'repair'?"),
+    ]

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from contextlib import suppress
 
 from scriptorium.cli import Command, Flag
 from scriptorium.commands.assign import open_problems, unreadable
 from scriptorium.errors import ExitCode
 from scriptorium.history import Finding, Level, Place, check_history, read_history
 from scriptorium.plan import ACTIVE, PENDING, Plan
-from scriptorium.ticket import BRANCH_PREFIX, State, area_problem, is_of_ticket, parse_item, ticket_id
+from scriptorium.ticket import (
+    BRANCH_PREFIX,
+    State,
+    TicketError,
+    area_problem,
+    is_of_ticket,
+    mistaken_keys,
+    parse_item,
+    ticket_id,
+)
 from scriptorium.workspace import Workspace
 
 
@@ -39,6 +49,7 @@ def fsck(workspace: Workspace) -> list[Finding]:
     unmerged = workspace.repository.branches_not_in(workspace.master_commit(), BRANCH_PREFIX)
     return [
         *check_tickets(plan),
+        *check_keys(plan),
         *check_areas(plan),
         *check_queue(plan),
         *check_branches(plan, unmerged, workspace.master),
@@ -61,6 +72,16 @@ def check_tickets(plan: Plan) -> list[Finding]:
             findings.append(Finding(Level.ERROR, found[-1].name, f"its id is in more than one place: {where}"))
     problems = [*open_problems(plan), *unreadable(plan, State.IN_PROGRESS), *unreadable(plan, State.STUCK)]
     return findings + [Finding(Level.ERROR, problem.ticket, problem.why) for problem in problems]
+
+
+def check_keys(plan: Plan) -> list[Finding]:
+    """Return the slips in the front matter of open tickets, which are passed over in silence elsewhere. Pure."""
+    findings = []
+    for name in plan.tickets(State.OPEN):
+        with suppress(TicketError):  # it is told already
+            for key, near in mistaken_keys(plan.ticket(name, State.OPEN).text).items():
+                findings.append(Finding(Level.WARNING, name, f"'{key}' is not read: did you mean '{near}'?"))
+    return findings
 
 
 def check_areas(plan: Plan) -> list[Finding]:
