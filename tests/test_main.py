@@ -66,7 +66,11 @@ def test_every_verb_has_a_help_text(project: Project, tmp_path: Path, verb: str)
         (("run", "--once", "--until-idle"), "given --once, the following are invalid ", ""),
         (("status", "extra"), "unexpected argument 'extra'", "see 'scriptorium status --help'"),
         (("rescue",), "rescue wants 'list', 'restore' or 'drop'", "'scriptorium rescue list' shows what is kept"),
-        (("hooks",), "hooks wants 'install', 'uninstall' or 'status'", "'scriptorium hooks status' shows what is there"),
+        (
+            ("hooks",),
+            "hooks wants 'install', 'uninstall' or 'status'",
+            "'scriptorium hooks status' shows what is there",
+        ),
         (("init", "a", "b"), "unexpected argument 'b'", "see 'scriptorium init --help'"),
         (("submit-pr",), "a summary is needed", 'scriptorium submit-pr "what changed and why"'),
         (("submit-pr", "done"), "this is not the run of a coding agent", ""),
