@@ -198,7 +198,7 @@ class Driver:
                 log.info("master is green again at %s", found.commit[:12])
             self._told.pop("health", None)
         elif not known.startswith(f"master is red at {found.commit[:12]}"):
-            self._tell("health", red)
+            self._tell("health", red, logging.WARNING)
         return found.green
 
     def _plan(self, name: str, step: Callable[[Workspace, Endpoint], list[str]], due: bool) -> bool:

@@ -8,6 +8,7 @@ again after a while, because a flaky tool must not close the gate until a person
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -19,6 +20,11 @@ from scriptorium.output import next_log, tail
 from scriptorium.paths import replace_file
 from scriptorium.redact import Secrets
 from scriptorium.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+HEALTH = "health"
+"""The subject of a run on master; any other is a ticket."""
 
 RED_FOR = 300
 """Seconds for which a red answer stands."""
@@ -91,6 +97,7 @@ def run(workspace: Workspace, directory: Path, subject: str) -> GateResult:
     config = workspace.config
     logs = workspace.paths.ensure(workspace.paths.attempts / subject)
     log = next_log(logs, "gate", ".log")
+    logger.info("gate: '%s' runs on %s", config.gate, "master" if subject == HEALTH else f"ticket '{subject}'")
     try:
         finished = process.run(
             ["/bin/sh", "-c", config.gate],
@@ -107,4 +114,6 @@ def run(workspace: Workspace, directory: Path, subject: str) -> GateResult:
         reason = f"`{config.gate}` was ended at its limit of {config.gate_timeout:g} seconds"
     else:
         reason = f"`{config.gate}` failed with exit code {finished.status}"
+    colour = Colour.GREEN if finished.ok else Colour.RED
+    logger.info("gate: %s after %.0f seconds", colour, finished.seconds)
     return GateResult(finished.ok, "" if finished.ok else reason, tail(log), finished.seconds, log)

@@ -17,6 +17,7 @@ FORMAT = "[%(asctime)s] [%(levelname)s] %(message)s"
 DATES = "%Y-%m-%dT%H:%M:%SZ"
 COLOURS = {"DEBUG": "cyan", "WARN": "yellow", "ERROR": "red"}
 
+GATE = "scriptorium.gate"
 
 _LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
 
@@ -36,6 +37,7 @@ def start(stream: TextIO, level: str, file: Path | None = None, file_level: str 
     root.setLevel(logging.DEBUG)
     root.propagate = False
     root.handlers = [_handler(logging.StreamHandler(stream), level, _formatter(stream))]
+    logging.getLogger(GATE).setLevel(logging.NOTSET)
     if file is not None:
         root.handlers.append(_handler(logging.FileHandler(file), file_level, logging.Formatter(FORMAT, DATES)))
 
@@ -53,6 +55,7 @@ def start_plain() -> None:
     root = logging.getLogger("scriptorium")
     root.propagate = False
     root.setLevel(_LEVELS[wanted_level("INFO")])
+    logging.getLogger(GATE).setLevel(logging.WARNING)  # who calls a single step knows that it runs the gate
     root.handlers = [
         _handler(logging.StreamHandler(sys.stderr), "DEBUG", logging.Formatter("scriptorium: %(message)s"))
     ]

@@ -177,18 +177,24 @@ def test_log_lines_go_to_stdout_and_to_a_file_of_the_session(project: Project) -
     whole = file.read_text().splitlines()
     assert [line for line in whole if "[DEBUG]" not in line] == lines
     assert {line.partition("[DEBUG] ")[2] for line in whole} == {"", "sandbox: none ('script' has none of its own)"}
-    told = [line.partition("] [INFO] ")[2] for line in lines]
+    told = [re.sub(r"after \d+ seconds$", "after a while", line.partition("] [INFO] ")[2]) for line in lines]
     assert told[1:] == [
         f"repo: {project.root}",
         f"log file: {file}",
+        "gate: 'make test' runs on master",
+        "gate: green after a while",
         "architect: areas updated: core, extra",
         "manager: tickets created for area 'core': 0001-make",
         "manager: tickets created for area 'extra': 0002-make",
         "ticket '0001-make': attempt 1 begins",
         "coding agent called submit_pr, summary=Make it",
+        "gate: 'make test' runs on ticket '0001-make'",
+        "gate: green after a while",
         "merge queue: ticket '0001-make' landed",
         "ticket '0002-make': attempt 1 begins",
         "coding agent called submit_pr, summary=Make it",
+        "gate: 'make test' runs on ticket '0002-make'",
+        "gate: green after a while",
         "merge queue: ticket '0002-make' landed",
     ]
 
@@ -281,7 +287,7 @@ def test_red_master_halts_everything_and_green_resumes_it(project: Project) -> N
     project.ticket("0001")
     log = project.plan_log()
     with hasty(project) as daemon:
-        daemon.says("[INFO] master is red at ")
+        daemon.says("[WARN] master is red at ")
         turns(project, 10)
         assert daemon.out.count("master is red") == 1
         assert project.plan_log() == log
@@ -807,7 +813,7 @@ def test_configuration_edited_meanwhile_is_in_force(project: Project) -> None:
         turns(project, 2)
         project.configure(gate="false")
         daemon.says("[INFO] 'scriptorium.json' has changed and is in force")
-        daemon.says("[INFO] master is red at ")
+        daemon.says("[WARN] master is red at ")
         project.configure(gate="true")
         daemon.says("[INFO] master is green again at ")
         assert daemon.end(signal.SIGTERM).code == 143

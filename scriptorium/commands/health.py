@@ -76,7 +76,7 @@ def _run(workspace: Workspace, commit: str) -> MasterHealth:
     with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=600):
         worktree_list.add(repository, path, start=commit)
     try:
-        result = gate.run(workspace, path, "health")
+        result = gate.run(workspace, path, gate.HEALTH)
     finally:
         _discard(workspace)
     gate.remember(workspace, repository.tree_of(commit), green=result.green, log=result.log)
