@@ -26,7 +26,7 @@ from scriptorium.repository import Repository
 from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, ticket_path
 from scriptorium.working_tree import WorkingTree, staged
 from scriptorium.workspace import Workspace
-from scriptorium.worktree_list import _listed
+from scriptorium.worktree_list import listed
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def look(workspace: Workspace) -> Sight:
 def others(workspace: Workspace) -> list[tuple[Path, Path]]:
     """Return git directory and place of the linked worktrees that are not ours."""
     homes = {workspace.paths.home, workspace.paths.home.resolve()}
-    linked = [place for place in _listed(workspace.repository) if place[0] != workspace.repository.common_dir]
+    linked = [place for place in listed(workspace.repository) if place[0] != workspace.repository.common_dir]
     return [(git_dir, path) for git_dir, path in linked if homes.isdisjoint(path.parents)]
 
 

@@ -59,7 +59,7 @@ def holders(repository: Repository, branch: str) -> list[Holder]:
     Read from the HEAD files, because this is asked at every transition and a process each would double the cost; a
     reftable repository is asked by process.
     """
-    heads = {place: _branch(repository, place[0]) for place in _listed(repository)}
+    heads = {place: _branch(repository, place[0]) for place in listed(repository)}
     if ".invalid" in heads.values():
         told = _told(repository, branch)
         heads = {place: branch if place[1].resolve() in told else "" for place in heads}
@@ -91,7 +91,7 @@ def _told(repository: Repository, branch: str) -> set[Path]:
 
 def rebase_of(repository: Repository, branch: str) -> Path | None:
     """Return the git directory in which a branch is being rebased; HEAD is detached there meanwhile."""
-    for git_dir, path in _listed(repository):
+    for git_dir, path in listed(repository):
         for kind in ("rebase-merge", "rebase-apply"):
             name = _behind(repository, _read(git_dir / kind / "head-name"))
             if name == branch and _holder(repository, git_dir, path):
@@ -99,7 +99,7 @@ def rebase_of(repository: Repository, branch: str) -> Path | None:
     return None
 
 
-def _listed(repository: Repository) -> Iterator[tuple[Path, Path]]:
+def listed(repository: Repository) -> Iterator[tuple[Path, Path]]:
     """Yield git directory and place of all working trees, the main one first."""
     if not repository.is_bare:
         yield repository.common_dir, repository.root
@@ -200,7 +200,7 @@ def repair(repository: Repository, path: Path) -> None:
     """
     if not path.is_dir() or path.is_symlink() or os.path.lexists(path / ".git"):
         return
-    found = [git_dir for git_dir, place in _listed(repository) if place == path.parent.resolve() / path.name]
+    found = [git_dir for git_dir, place in listed(repository) if place == path.parent.resolve() / path.name]
     if len(found) == 1:
         (path / ".git").write_text(f"gitdir: {found[0]}\n", errors="surrogateescape")
 
