@@ -20,7 +20,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
@@ -262,6 +261,8 @@ def parse_ticket(name: str, state: State, data: bytes) -> Ticket:
 
 def mistaken_keys(text: str) -> dict[str, str]:
     """Return the keys of a ticket's front matter that are nearly one that is read, and so are not, with that one."""
+    from difflib import get_close_matches  # late: only fsck asks
+
     parts = split_front_matter(text)
     keys = [str(key) for key in load_yaml(parts[0])] if parts else []
     near = {key: get_close_matches(key.lower(), KEYS, 1, NEAR) for key in keys if key not in KEYS}
