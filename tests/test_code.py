@@ -94,6 +94,7 @@ def test_committed_work_is_queued(project: Project) -> None:
         "**Ticket ID:** 0001",
         "**Branch:** scriptorium/ticket-0001",
         f"**Worktree:** {project.worktree(name)}",
+        f"**Head:** {project.git('rev-parse', 'scriptorium/ticket-0001')}",
         "**Summary:** add a file",
     ]
     assert trailers(project) == {"Ticket": name, "Attempt": "1"}
