@@ -381,7 +381,10 @@ class ObjectReader:
                 except BaseException:
                     self._end()  # half an answer is still in the pipe
                     raise
-        raise ScriptoriumError("'git cat-file' ended unexpectedly")
+        raise ScriptoriumError(
+            f"'git cat-file' ended unexpectedly when it was asked for '{name}'",
+            "a partial clone asks its remote: is that there? 'git fsck' tells whether the repository is whole",
+        )
 
     def _forget_packed(self) -> None:
         """End the process when refs have been packed: git looks at seconds, and takes an old list for the new one."""

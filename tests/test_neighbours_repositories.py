@@ -24,7 +24,10 @@ def at(project: Project, root: Path) -> Project:
     exclude = Path(project.git("rev-parse", "--path-format=absolute", "--git-path", "info/exclude", cwd=root))
     exclude.parent.mkdir(exist_ok=True)
     exclude.write_text("scriptorium.json\n")
-    other.init()
+    if other.git("branch", "--remotes", "--list", "origin/scriptorium/plan"):
+        other.git("branch", "--quiet", "scriptorium/plan", "origin/scriptorium/plan")
+    else:
+        other.init()
     return other
 
 
@@ -75,6 +78,7 @@ def test_a_partial_clone_whose_remote_is_away_is_told_and_the_ticket_lands_later
     other.git("update-ref", "--no-deref", "HEAD", "HEAD")
     name = other.ticket("0001")
     other.agent("echo 1 >file; scriptorium submit-pr x")
+    other.plan_files()  # what the plan has is there then
     project.root.rename(tmp_path / "away")
 
     result = other.run("assign")
