@@ -18,6 +18,11 @@ from typing import NamedTuple
 from scriptorium.errors import is_wanting
 from scriptorium.git import GitError, options_for
 from scriptorium.repository import Repository, gitfile
+from scriptorium.ticket import BRANCH_PREFIX
+
+_OF_TICKET = os.fsencode(f"ref: refs/heads/{BRANCH_PREFIX}")
+_OURS = re.compile(r"(plan|health|source)\d*")
+"""What git calls the worktrees of ours that have no branch."""
 
 MAKING = 60.0
 """Seconds after which a worktree that still has no place was left so by a git that was killed."""
@@ -260,8 +265,11 @@ def forget(repository: Repository, home: Path) -> None:
 
 
 def _is_whole(directory: Path) -> bool:
-    """Tell whether a worktree's git directory is neither half made nor half removed."""
-    return (directory / "HEAD").exists() and (directory / "index").exists() and not is_half_made(directory)
+    """Tell whether a git directory that names no place has all else; of ours it is what a killed removal has left."""
+    head = _read(directory / "HEAD")
+    is_ours = head.startswith(_OF_TICKET) or (not head.startswith(b"ref: ") and _OURS.fullmatch(directory.name))
+    whole = head and _read(directory / "index") and _read(directory / "commondir")
+    return bool(whole) and not is_ours and not is_half_made(directory)
 
 
 def _is_being_made(directory: Path) -> bool:

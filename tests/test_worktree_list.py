@@ -190,6 +190,25 @@ def test_a_worktree_that_cannot_be_looked_at_is_not_forgotten_and_holds_up_nobod
     assert (record / "index").exists()
 
 
+@pytest.mark.parametrize(
+    ("branch", "name"), [("scriptorium/ticket-0001", "0001-thing"), ("", "health"), ("topic", "theirs")]
+)
+@pytest.mark.parametrize("emptied", [True, False])
+def test_what_a_killed_removal_or_a_crash_has_left_of_a_worktree_without_its_place_is_forgotten(
+    project: Project, repository: Repository, tmp_path: Path, branch: str, name: str, emptied: bool
+) -> None:
+    add(repository, tmp_path / name, branch, "master")
+    record = project.root / ".git" / "worktrees" / name
+    shutil.rmtree(tmp_path / name)
+    (record / "gitdir").unlink()
+    if emptied:
+        (record / "index").write_text("")
+
+    forget(repository, project.paths.home)
+
+    assert record.exists() == (name == "theirs" and not emptied)
+
+
 def test_a_copy_of_a_repository_has_none_of_the_worktrees_of_the_first(project: Project, tmp_path: Path) -> None:
     project.git("worktree", "add", "--quiet", "-b", "work", str(tmp_path / "linked"))
     shutil.copytree(project.root, tmp_path / "copy", symlinks=True)

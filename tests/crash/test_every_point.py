@@ -25,7 +25,7 @@ MENDERS = {
     r"write /root/project-HEX/bin/.DRAFT after 1$": "scriptorium.paths:Paths.discard_drafts",
     r"os.remove .*SOCKET before 3$": "scriptorium.submission:discard_stale",
     r"/agent of fork 4 exec 1$": "scriptorium.commands.code:abandoned",
-    r"update-index -q --refresh .* rename /project/.git/index$": "scriptorium.leftlocks:discard",
+    r"update-index -q --refresh .* rename /project/.git/index$": "scriptorium.leftlocks:outlast",
     r"worktree add .*0001-first .* write .*/index.lock$": "scriptorium.mending:discard_half_made",
     r" read-tree -m -u .* step .* write FILE$": "scriptorium.checkout:Checkout.undo",
 }
