@@ -20,7 +20,7 @@ from scriptorium.repository import RefUpdate
 from scriptorium.ticket import State, Ticket
 from scriptorium.transitions import complete
 from scriptorium.workspace import Workspace
-from scriptorium.worktree_list import checkouts, holders, rebase_of
+from scriptorium.worktree_list import Holder, checkouts, holders, rebase_of
 
 MARK = "scriptorium-landing"
 """A file in the git directory while a fast-forward is under way: the checkout, the commit it was at, and the next."""
@@ -56,38 +56,45 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
         return _complete(workspace, ticket, tested)
     if not workspace.plan.snapshot().is_queued(ticket.name):  # a gate takes long, and master moves before the plan
         return Landing(Landed.UNWANTED)
-    rebase = rebase_of(workspace.repository, workspace.master)
-    if rebase:
-        return Landing(Landed.BLOCKED, f"'{workspace.master}' is being rebased", f"finish the rebase in '{rebase}'")
     found = holders(workspace.repository, workspace.master)
-    if away := [holder.path for holder in found if holder.is_away]:
-        hint = f"bring it back, or 'git worktree unlock {shlex.quote(str(away[0]))}' if it is gone for good"
-        return Landing(Landed.BLOCKED, f"'{away[0]}', where '{workspace.master}' is checked out, is away", hint)
-    places = [holder.path for holder in found]
-    if not places:
+    if waits := _wait_for(workspace, found, master, tested):
+        return waits
+    if not found:
         return _together(workspace, ticket, master, tested)
-    # more than one takes `git worktree add --force`; git's fast-forward knows of the first alone
-    for place in places[1:]:  # more than one takes `git worktree add --force`
-        try:
-            if not Checkout(workspace.repository, place).could_follow(master, tested):
-                return Landing(Landed.BLOCKED, f"local changes in '{place}' are in the way", "commit or stash them")
-        except GitError as error:
-            return _cannot_follow(place, error)
+    first = found[0].path
     try:
-        blocking = _fast_forward(workspace, places[0], master, tested)
+        blocking = _fast_forward(workspace, first, master, tested)
     except GitError as error:
         if workspace.master_commit() != master:
             return Landing(Landed.MOVED)
-        return _cannot_follow(places[0], error)
+        return _cannot_follow(first, error)
     if blocking:
         files = ", ".join(f"'{name}'" for name in blocking)
-        why = f"local changes in '{places[0]}' are in the way: {files}"
+        why = f"local changes in '{first}' are in the way: {files}"
         return Landing(Landed.BLOCKED, why, "commit or stash them")
     if workspace.master_commit() != tested:
         _mark(workspace).unlink()
         return Landing(Landed.MOVED)  # the checkout changed its branch at this very moment
-    _follow(workspace, places[0], master, tested, was_killed=False)
+    _follow(workspace, first, master, tested, was_killed=False)
     return _complete(workspace, ticket, tested)
+
+
+def _wait_for(workspace: Workspace, found: list[Holder], master: str, tested: str) -> Landing | None:
+    """Tell what has to be over before master can move: a rebase, a disk that is away, edits in a second checkout."""
+    rebase = rebase_of(workspace.repository, workspace.master)
+    if rebase:
+        return Landing(Landed.BLOCKED, f"'{workspace.master}' is being rebased", f"finish the rebase in '{rebase}'")
+    if away := [holder.path for holder in found if holder.is_away]:
+        hint = f"bring it back, or 'git worktree unlock {shlex.quote(str(away[0]))}' if it is gone for good"
+        return Landing(Landed.BLOCKED, f"'{away[0]}', where '{workspace.master}' is checked out, is away", hint)
+    for holder in found[1:]:  # more than one takes `git worktree add --force`
+        try:
+            if not Checkout(workspace.repository, holder.path).could_follow(master, tested):
+                why = f"local changes in '{holder.path}' are in the way"
+                return Landing(Landed.BLOCKED, why, "commit or stash them")
+        except GitError as error:
+            return _cannot_follow(holder.path, error)
+    return None
 
 
 def _cannot_follow(place: Path, error: GitError) -> Landing:
