@@ -175,10 +175,8 @@ def add(repository: Repository, path: Path, branch: str = "", start: str = "") -
         target = [str(path), branch]
     else:
         target = ["--detach", str(path), start]
-    # in a sparse checkout of the user's, git would leave files out here, too
-    whole = ("-c", "core.sparseCheckout=false")
     # forced twice, as one that was killed half way is locked
-    repository.git(*whole, "worktree", "add", "--quiet", "--force", "--force", *target)
+    repository.git(*options_for(path), "worktree", "add", "--quiet", "--force", "--force", *target)
 
 
 def remove(repository: Repository, path: Path) -> None:
