@@ -1,6 +1,6 @@
 """Holds one turn with an agent that speaks the Agent Client Protocol, and tells what it does.
 
-A program of ours between `scriptorium.process` and the agent, because the protocol wants a partner on both
+A program of ours between `scriptorium.system.process` and the agent, because the protocol wants a partner on both
 pipes: the prompt comes on stdin, the agent's command line and the wishes of `Options` as arguments, and one
 JSON object a line goes to stdout:
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 
 import scriptorium
-from scriptorium import backends, disk, process, sandbox, tripwire
+from scriptorium import backends, disk, sandbox, tripwire
 from scriptorium.causes import BACKEND, Cause
 from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
@@ -20,10 +20,11 @@ from scriptorium.git import IDENTITY, for_agents
 from scriptorium.harness import Event, Harness, Outcome, Task, runner
 from scriptorium.harness.choice import choose
 from scriptorium.harness.runner import last_session
-from scriptorium.paths import replace_file
-from scriptorium.process import End
-from scriptorium.redact import redact
 from scriptorium.submission import SubmitServer, Tools
+from scriptorium.system import process
+from scriptorium.system.files import replace_file
+from scriptorium.system.process import End
+from scriptorium.system.redact import redact
 from scriptorium.workspace import Workspace
 
 

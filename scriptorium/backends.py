@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scriptorium.causes import BACKEND, Cause, retry_after
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.paths import replace_file
+from scriptorium.system.files import replace_file
 
 FIRST = {Cause.RATE_LIMIT: 30.0, Cause.AUTH: 60.0, Cause.PROVIDER: 1.0, Cause.INFRASTRUCTURE: 1.0}
 """Seconds of the first rest; each failure in a row doubles them."""

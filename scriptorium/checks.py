@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from scriptorium import agent, locks, process, sandbox
+from scriptorium import agent, sandbox
 from scriptorium.commands import hooks
 from scriptorium.config import AT_WORK, BACKENDS
 from scriptorium.disk import free
@@ -24,6 +24,7 @@ from scriptorium.harness import Harness
 from scriptorium.harness.choice import choose
 from scriptorium.plan import BRANCH
 from scriptorium.submission import SubmitServer
+from scriptorium.system import locks, process
 from scriptorium.workspace import Workspace
 
 LIMIT = 20.0

@@ -9,7 +9,7 @@ from plumbum import cli
 
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import scrub_environment
-from scriptorium.log import start_plain
+from scriptorium.system.log import start_plain
 from scriptorium.version import VERSION
 
 Flag = cli.Flag

@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.output import line
+from scriptorium.system.limits import Limits
+from scriptorium.system.text import line
 
 FILE = "scriptorium.json"
 PROTOCOLS = ("acp",)
@@ -33,15 +34,6 @@ NUMBER_MOST = 10**12
 
 NAME_MOST = 50
 """Characters of the name of a program of the user's own."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When a run is ended, in seconds; zero means never."""
-
-    hard: float = 4 * 3600
-    no_output: float = 300
-    no_progress: float = 600
 
 
 @dataclass(frozen=True)

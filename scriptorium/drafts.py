@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scriptorium import planning
 from scriptorium.commands.assign import find_circle
 from scriptorium.errors import ScriptoriumError
 from scriptorium.plan import Plan
+from scriptorium.system.files import write_inside
 from scriptorium.ticket import (
     State,
     TicketError,
@@ -127,7 +127,7 @@ def hand_in(plan: Plan, worktree: Path, area: str, tickets: Any) -> str:
     except TicketError as error:
         raise ScriptoriumError(error.message, "none of them is taken: mend it, and hand them all in again") from error
     for draft in batch.values():
-        planning.put(worktree, draft.path, draft.text.encode(errors="replace"))
+        write_inside(worktree, draft.path, draft.text.encode(errors="replace"))
     return f"The tickets so far are {', '.join(names)}. To change one, hand it in again by its name."
 
 

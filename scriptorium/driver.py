@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from scriptorium import agent, housekeeping, process
+from scriptorium import agent, housekeeping
 from scriptorium.backends import Resting
 from scriptorium.commands.architect import architect
 from scriptorium.commands.architect import due as architect_due
@@ -26,6 +26,7 @@ from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, told
 from scriptorium.notices import WAITING
 from scriptorium.plan import BRANCH, Plan
+from scriptorium.system import signals
 from scriptorium.ticket import State, TicketError
 from scriptorium.workspace import Workspace
 from scriptorium.worktrees import WorktreeError
@@ -140,7 +141,7 @@ class Driver:
 
     def pass_once(self) -> bool:
         """Take each step once, in order; tell whether anything moved."""
-        process.check_stop()
+        signals.check_stop()
         try:
             moved = self._pass()
         except OSError as error:  # a full disk or the like is no reason to end, and may be over soon
@@ -332,7 +333,7 @@ class Driver:
         """Rest until something has changed since ``seen``, or the time is over; tell whether it has."""
         deadline = time.monotonic() + seconds
         while True:
-            process.check_stop()
+            signals.check_stop()
             if self._signature() != seen:
                 return True
             left = deadline - time.monotonic()

@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 
 import scriptorium
-from scriptorium import process
 from scriptorium.errors import ScriptoriumError
+from scriptorium.system import process
 
 
 class Endpoint:

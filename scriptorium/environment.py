@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from scriptorium.redact import is_secret
+from scriptorium.system.redact import is_secret
 
 USUAL = (  # noqa: SIM905 - so that one can read it
     # who, where, and how text looks

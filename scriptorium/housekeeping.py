@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from scriptorium import log
 from scriptorium.errors import ScriptoriumError
+from scriptorium.system import log
 from scriptorium.ticket import State
 from scriptorium.workspace import Workspace
 

@@ -10,13 +10,14 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from scriptorium import leftlocks, process
+from scriptorium import leftlocks
 from scriptorium.checkout import INDEX_LOCKED, Checkout, tell_behind
 from scriptorium.git import GitError
 from scriptorium.harness.runner import last_trailers
 from scriptorium.plan import REF, Change, Plan
 from scriptorium.plan_store import TRIES, pause
 from scriptorium.repository import RefUpdate
+from scriptorium.system import signals
 from scriptorium.ticket import State, Ticket
 from scriptorium.transitions import complete
 from scriptorium.workspace import Workspace
@@ -197,7 +198,7 @@ def _complete(workspace: Workspace, ticket: Ticket, tested: str) -> Landing:
 def _together(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Landing:
     with workspace.plan.turn():
         for turn in range(TRIES):
-            process.check_stop()
+            signals.check_stop()
             plan = workspace.plan.snapshot()
             of_plan = workspace.plan.prepare(plan, _change(workspace, ticket, plan, tested))
             if workspace.repository.update_refs(RefUpdate(workspace.master_ref, tested, master), of_plan):

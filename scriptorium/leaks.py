@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scriptorium.redact import Secrets
+from scriptorium.system.redact import Secrets
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def _exit(argv: list[str]) -> NoReturn:
 
 def report(error: Exception) -> ExitCode:
     """Tell a failure on stderr and return its exit code."""
-    from scriptorium.output import line, printable  # late: nearly always nothing has failed
+    from scriptorium.system.text import line, printable  # late: nearly always nothing has failed
 
     if isinstance(error, ScriptoriumError) or (isinstance(error, OSError) and error.strerror):
         failure = told(error)

@@ -5,53 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
-import stat
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium.errors import ScriptoriumError
+from scriptorium.system.files import DRAFT, DRAFT_AGE, private_directory
 
 
 def state_root() -> Path:
     """Return the root of all of it: ``SCRIPTORIUM_ROOT``, else ``/tmp/scriptorium``."""
     return Path(os.environ.get("SCRIPTORIUM_ROOT") or "/tmp/scriptorium").absolute()
-
-
-def private_directory(path: Path) -> Path:
-    """Create a directory with mode 0700, or raise when somebody else could have put it there."""
-    hint = "set SCRIPTORIUM_ROOT to a directory of your own"
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.lstat()
-    except FileExistsError:
-        found = path.lstat()
-    except OSError as error:
-        raise ScriptoriumError(f"cannot create '{path}': {str(error.strerror).lower()}", hint) from error
-    if stat.S_ISLNK(found.st_mode):
-        raise ScriptoriumError(f"'{path}' is a symbolic link", hint)
-    if not stat.S_ISDIR(found.st_mode):
-        raise ScriptoriumError(f"'{path}' is not a directory", hint)
-    if found.st_uid != os.geteuid():
-        raise ScriptoriumError(f"'{path}' belongs to another user", hint)
-    if found.st_mode & 0o077:
-        path.chmod(0o700)
-    return path
-
-
-DRAFT = ".draft"
-DRAFT_AGE = 60.0
-"""Seconds after which a draft has nobody any more who would put it in its place."""
-
-
-def replace_file(file: Path, text: str, mode: int = 0o600) -> None:
-    """Write a file whole or not at all; who reads it meanwhile has the old one."""
-    draft = file.with_name(f".{secrets.token_hex(4)}{DRAFT}")
-    draft.write_text(text, errors="surrogateescape")
-    draft.chmod(mode)
-    draft.replace(file)
 
 
 @dataclass(frozen=True)

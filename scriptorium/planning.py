@@ -8,21 +8,19 @@ good ones until the plan has them.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from scriptorium import agent, locks, mending, process, rescue, worktree_list
+from scriptorium import agent, mending, rescue, worktree_list
 from scriptorium.endpoint import Endpoint
-from scriptorium.errors import ScriptoriumError
 from scriptorium.git import GitError
 from scriptorium.harness import Event, Outcome, Session
 from scriptorium.plan import Plan
 from scriptorium.repository import RefUpdate
 from scriptorium.submission import Tools
+from scriptorium.system import locks, process, signals
 from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
 
@@ -47,7 +45,7 @@ class Edits:
 def single_flight(workspace: Workspace) -> Iterator[None]:
     """Hold the lock of planners and managers; raises with exit code 75 when another has it."""
     directory = workspace.paths.ensure(workspace.paths.lock("repo").parent)
-    with locks.hold(directory / "repo.lock", "the plan"), process.stoppable():
+    with locks.hold(directory / "repo.lock", "the plan"), signals.stoppable():
         yield
 
 
@@ -94,41 +92,6 @@ def release(workspace: Workspace, edits: Edits) -> None:
     """Forget the rescue ref of what an agent wrote, as the plan has all of it."""
     if edits.kept and edits.is_whole:
         workspace.repository.update_refs(RefUpdate(edits.kept, "", edits.commit))
-
-
-def put(worktree: Path, path: str, data: bytes) -> None:
-    """Write a file into a worktree whose agent may be kept from writing elsewhere, and so must not lead us there."""
-    name, draft = PurePath(path).name, f".{secrets.token_hex(8)}"
-    with _inside(worktree, PurePath(path).parent) as directory:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=directory)
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor
-            file.write(data)
-        os.replace(draft, name, src_dir_fd=directory, dst_dir_fd=directory)  # a link in its place goes as well
-
-
-def remove(worktree: Path, path: str) -> None:
-    """Remove a file from a worktree, with the same care."""
-    with _inside(worktree, PurePath(path).parent) as directory, suppress(FileNotFoundError):
-        os.unlink(PurePath(path).name, dir_fd=directory)
-
-
-@contextmanager
-def _inside(worktree: Path, path: PurePath) -> Iterator[int]:
-    """Open a directory of a worktree, made where it is missing, step by step: the agent is at work meanwhile."""
-    at = os.open(worktree, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for name in path.parts:
-            with suppress(FileExistsError):
-                os.mkdir(name, dir_fd=at)
-            try:
-                below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
-            except OSError as error:
-                raise ScriptoriumError(f"'{path}' is a link", "make it a directory") from error
-            os.close(at)
-            at = below
-        yield at
-    finally:
-        os.close(at)
 
 
 def _checkout(workspace: Workspace, plan: Plan) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from string import Template
 
-from scriptorium.share import share
+from scriptorium.system.resources import share
 
 
 def prompt(name: str, **values: object) -> str:

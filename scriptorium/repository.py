@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from scriptorium.errors import ExitCode, ScriptoriumError, is_wanting
 from scriptorium.git import UNWRITABLE, GitError, ObjectReader, check_version, lines_of, query, run
-from scriptorium.paths import replace_file
+from scriptorium.system.files import replace_file
 
 ROOT = "scriptorium-root"
 """A file in a git directory that lies elsewhere: the top of its main working tree, which git notes nowhere."""

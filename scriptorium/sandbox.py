@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scriptorium.errors import ScriptoriumError
-from scriptorium.paths import replace_file
+from scriptorium.system.files import replace_file
 from scriptorium.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _try(workspace: Workspace, harness: Harness, env: Mapping[str, str]) -> Sand
     """Run a program's probe and return what it shows."""
     from tempfile import TemporaryDirectory
 
-    from scriptorium import process
+    from scriptorium.system import process
 
     argv = harness.probe()
     if not argv:

@@ -24,7 +24,7 @@ from enum import StrEnum
 from typing import Any
 
 from scriptorium.errors import ScriptoriumError
-from scriptorium.output import line as one_line
+from scriptorium.system.text import line as one_line
 
 BRANCH_PREFIX = "scriptorium/ticket-"
 

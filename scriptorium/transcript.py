@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from scriptorium.harness import Event, Kind
-from scriptorium.output import printable
+from scriptorium.system.text import printable
 
 DIM, RED, GREEN, CYAN = "2", "31", "32", "36"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scriptorium.causes import UNCOUNTED, Cause
-from scriptorium.output import fenced, line, printable
 from scriptorium.plan import LAST_ID, Change, Plan
+from scriptorium.system.text import fenced, line, printable
 from scriptorium.ticket import State, Ticket, append_section, format_item, set_field, ticket_id, ticket_path
 
 

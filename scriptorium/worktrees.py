@@ -8,11 +8,12 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from scriptorium import leftlocks, locks, mending, rescue, worktree_list
+from scriptorium import leftlocks, mending, rescue, worktree_list
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git import GitError
 from scriptorium.plan import Plan
 from scriptorium.repository import RefUpdate
+from scriptorium.system import locks
 from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, is_of_ticket, ticket_id
 from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace

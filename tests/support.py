@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from scriptorium.paths import Paths
 from scriptorium.submission import Tools
-from scriptorium.watchdog import members
+from scriptorium.system.watchdog import members
 from scriptorium.workspace import Workspace
 
 CHECKOUT = Path(__file__).parent.parent

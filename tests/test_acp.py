@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from scriptorium import process
-from scriptorium.config import Limits, Program
+from scriptorium.config import Program
 from scriptorium.harness import Event, Kind, Outcome, Session, Task, runner
 from scriptorium.harness.acp import Acp
 from scriptorium.harness.usage import Usage
+from scriptorium.system import process
+from scriptorium.system.limits import Limits
 from tests.support import CHECKOUT, PLAN, Project, is_alive, until
 
 FAKE = (sys.executable, str(CHECKOUT / "tests" / "fake_acp_agent.py"))

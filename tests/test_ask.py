@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import locks
+from scriptorium.system import locks
 from tests.support import PLAN, Project, busy_pids, is_alive, until
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import locks, worktrees
+from scriptorium import worktrees
+from scriptorium.system import locks
 from tests.support import PLAN, Project, until
 
 OK = "---\narea: core\n---\n# Do it\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from scriptorium.errors import ScriptoriumError
-from scriptorium.paths import private_directory
+from scriptorium.system.files import private_directory
 from tests.support import PLAN, Project, Result, write_script
 
 STEPS = ("architect", "manager", "assign", "code", "merge")

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scriptorium.causes import Cause
-from scriptorium.config import Limits
 from scriptorium.harness import Event, Kind, Report, Session, Task
 from scriptorium.harness.claude_code import ClaudeCode
 from scriptorium.harness.usage import Usage
+from scriptorium.system.limits import Limits
 
 INIT = {"type": "system", "subtype": "init", "session_id": "7bc5", "mcp_servers": []}
 RETRY = {"type": "system", "subtype": "api_retry", "attempt": 1, "error_status": 529, "error": "overloaded"}

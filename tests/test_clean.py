@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import locks
 from scriptorium.commands.clean import Action, Kind, decide
 from scriptorium.rescue import PREFIX
+from scriptorium.system import locks
 from scriptorium.ticket import State
 from scriptorium.worktrees import sweep_branches
 from tests.support import Project

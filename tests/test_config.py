@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.config import Config, ConfigError, Limits, Program, load, parse
+from scriptorium.config import Config, ConfigError, Program, load, parse
 from scriptorium.errors import ExitCode
+from scriptorium.system.limits import Limits
 from tests.support import Project
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import checks, locks
+from scriptorium import checks
 from scriptorium.checks import Finding
+from scriptorium.system import locks
 from scriptorium.workspace import Workspace
 from tests.support import BUSY, PLAN, Project, Result, busy_pids, is_alive, write_script
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from scriptorium import agent, drafts, transitions
 from scriptorium.causes import Cause
-from scriptorium.config import Config, ConfigError, Limits, Price, Program, parse
+from scriptorium.config import Config, ConfigError, Price, Program, parse
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.harness import Harness, Outcome, Report, Task
 from scriptorium.harness.acp import Acp
@@ -30,9 +30,10 @@ from scriptorium.harness.runner import settled
 from scriptorium.harness.typoi import Typoi
 from scriptorium.harness.usage import Usage
 from scriptorium.main import main
-from scriptorium.output import line, printable
 from scriptorium.plan import Change, Plan
-from scriptorium.process import End, Finished
+from scriptorium.system.limits import Limits
+from scriptorium.system.process import End, Finished
+from scriptorium.system.text import line, printable
 from scriptorium.ticket import (
     State,
     Ticket,

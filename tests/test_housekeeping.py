@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import driver, housekeeping, log
+from scriptorium import driver, housekeeping
 from scriptorium.driver import Driver
 from scriptorium.endpoint import Endpoint
 from scriptorium.gate import Colour, recall, remember
+from scriptorium.system import log
 from tests.support import Project, until
 
 LONG = housekeeping.KEPT + 3600

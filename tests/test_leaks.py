@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scriptorium import leaks
-from scriptorium.redact import Secrets
+from scriptorium.system.redact import Secrets
 from tests.support import Project
 
 VALUE = "live-9f8e7d6c5b4a"

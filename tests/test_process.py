@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import process
-from scriptorium.config import Limits
 from scriptorium.errors import ScriptoriumError
-from scriptorium.process import End, Finished
-from scriptorium.watchdog import members
+from scriptorium.system import process
+from scriptorium.system.limits import Limits
+from scriptorium.system.process import End, Finished
+from scriptorium.system.watchdog import members
 from tests.support import BUSY, busy_pids, is_alive, until
 
 NO_LIMITS = Limits(hard=0, no_output=0, no_progress=0)

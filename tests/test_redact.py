@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scriptorium import gate, log, redact
-from scriptorium.config import Limits
+from scriptorium import gate
 from scriptorium.harness import Event, Harness, Kind, Report, Task, parse_event, runner
-from scriptorium.redact import Secrets
+from scriptorium.system import log, redact
+from scriptorium.system.limits import Limits
+from scriptorium.system.redact import Secrets
 from tests.support import Project, until, write_script
 
 KEY_BODY = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7\n" * 20

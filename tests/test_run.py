@@ -18,11 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import driver, watchdog, worktrees
+from scriptorium import driver, worktrees
 from scriptorium.commands.merge import Ended, Merged, merge
 from scriptorium.driver import Driver
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.system import watchdog
 from scriptorium.workspace import Workspace
 from tests.support import Project, Started, until, write_script
 

@@ -16,6 +16,7 @@ from scriptorium.plan import PLANNED, Change, Plan
 from scriptorium.prompts import prompt
 from scriptorium.records import emit
 from scriptorium.submission import Tools
+from scriptorium.system.files import remove_inside, write_inside
 from scriptorium.ticket import State, Ticket, TicketError, area_problem
 from scriptorium.workspace import Workspace
 
@@ -80,9 +81,9 @@ def hand_in(worktree: Path, areas: Any, remove: Any) -> str:
     gone = list(remove)
     _check([name for name, _ in files], gone, _names(worktree))
     for name, text in files:
-        planning.put(worktree, _path(name), text.encode(errors="replace"))
+        write_inside(worktree, _path(name), text.encode(errors="replace"))
     for name in gone:
-        planning.remove(worktree, _path(name))
+        remove_inside(worktree, _path(name))
     return f"The areas are {', '.join(_names(worktree)) or 'none'}."
 
 

@@ -10,14 +10,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from scriptorium import agent, locks, mending, process, rescue, worktree_list, worktrees
+from scriptorium import agent, mending, rescue, worktree_list, worktrees
 from scriptorium.cli import Command
 from scriptorium.commands.manager import known_tickets
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import GitError
-from scriptorium.output import printable
 from scriptorium.plan import Plan
 from scriptorium.prompts import prompt
+from scriptorium.system import locks, process, signals
+from scriptorium.system.text import printable
 from scriptorium.transcript import Transcript, say
 from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
@@ -46,7 +47,7 @@ def ask(workspace: Workspace, question: str) -> str:
     """Return the answer to a question; what the agent does meanwhile is shown on stderr. Raises when it fails."""
     plan = workspace.plan.snapshot()
     transcript = Transcript(sys.stderr, hold=True)
-    with process.stoppable(), _checkout(workspace, plan) as directory:
+    with signals.stoppable(), _checkout(workspace, plan) as directory:
         text = _prompt(workspace, plan, directory / "plan", question)
         harness, task = agent.task(workspace, "architect", text, directory / "source", "ask")
         outcome = agent.run(workspace, harness, replace(task, read_only=True), transcript.event)

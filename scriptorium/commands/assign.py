@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scriptorium import disk, locks, transitions, worktrees
+from scriptorium import disk, transitions, worktrees
 from scriptorium.cli import Command
 from scriptorium.commands.health import known_health
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.gate import Colour
 from scriptorium.plan import Change, Plan
 from scriptorium.records import emit
+from scriptorium.system import locks
 from scriptorium.ticket import State, Ticket, TicketError, slug, ticket_id
 from scriptorium.workspace import Workspace
 

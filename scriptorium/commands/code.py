@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from scriptorium import agent, config, leaks, locks, mending, notices, process, rescue, transitions, worktrees
+from scriptorium import agent, config, leaks, mending, notices, rescue, transitions, worktrees
 from scriptorium.backends import Resting
 from scriptorium.causes import UNCOUNTED, Cause
 from scriptorium.cli import Command
@@ -18,11 +18,12 @@ from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped, told
 from scriptorium.git import GitError
 from scriptorium.harness import Outcome, Task
-from scriptorium.output import tail
 from scriptorium.plan import Change, Plan
 from scriptorium.prompts import prompt
 from scriptorium.records import emit, tickets
-from scriptorium.redact import Secrets, redact
+from scriptorium.system import locks, process, signals
+from scriptorium.system.redact import Secrets, redact
+from scriptorium.system.text import tail
 from scriptorium.ticket import State, last_failure
 from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
@@ -45,9 +46,9 @@ class Code(Command):
         workspace = Workspace.open()
         named = tickets(names)
         failed = False
-        with process.stoppable():
+        with signals.stoppable():
             for name in named or abandoned(workspace):
-                process.check_stop()  # a signal that came as the last agent ended
+                signals.check_stop()  # a signal that came as the last agent ended
                 try:
                     coded = code(workspace, name)
                 except worktrees.WorktreeError as error:
@@ -97,7 +98,7 @@ def code(workspace: Workspace, wanted: str, endpoint: Endpoint | None = None) ->
     agent.ready(workspace, "coding")
     lock = workspace.paths.ensure(workspace.paths.ticket_lock(name).parent) / f"{name}.lock"
     try:
-        with locks.hold(lock, name), process.stoppable():
+        with locks.hold(lock, name), signals.stoppable():
             _in_progress(workspace.plan.snapshot(), name)
             return Coded(name, _Coding(workspace, name).work(endpoint))
     except ScriptoriumError as error:

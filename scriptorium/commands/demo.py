@@ -8,10 +8,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scriptorium import git, process
+from scriptorium import git
 from scriptorium.cli import Command
 from scriptorium.errors import ScriptoriumError
-from scriptorium.share import share
+from scriptorium.system import process
+from scriptorium.system.resources import share
 
 REQUEST = "A tool that counts the words of a text, with a command line"
 

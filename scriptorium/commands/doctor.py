@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from scriptorium import checks, process
+from scriptorium import checks
 from scriptorium.checks import Finding, State
 from scriptorium.cli import Command, Flag
 from scriptorium.config import Config
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.records import emit
+from scriptorium.system import signals
 from scriptorium.workspace import Workspace
 
 
@@ -28,7 +29,7 @@ class Doctor(Command):
 
     def main(self) -> int:
         findings = []
-        with process.stoppable():
+        with signals.stoppable():
             for finding in examine(Path.cwd()):
                 findings.append(finding)
                 if not self.as_json:

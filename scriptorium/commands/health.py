@@ -7,11 +7,12 @@ import math
 import os
 from dataclasses import dataclass
 
-from scriptorium import gate, locks, process, rescue, worktree_list, worktrees
+from scriptorium import gate, rescue, worktree_list, worktrees
 from scriptorium.cli import Command
 from scriptorium.errors import ExitCode
 from scriptorium.gate import Colour
 from scriptorium.records import emit
+from scriptorium.system import locks, process, signals
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ class Health(Command):
 
     def main(self) -> int:
         workspace = Workspace.open()
-        with process.stoppable():
+        with signals.stoppable():
             found = health(workspace)
         emit(f"{found.colour} {found.commit}")
         if found.reason:

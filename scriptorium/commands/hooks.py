@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from scriptorium import locks
 from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.records import emit
-from scriptorium.share import share
+from scriptorium.system import locks
+from scriptorium.system.resources import share
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn
 
-from scriptorium import gate, locks, notices, process, rescue, transitions, worktrees
+from scriptorium import gate, notices, rescue, transitions, worktrees
 from scriptorium.causes import Cause
 from scriptorium.cli import Command
 from scriptorium.commands.health import MasterHealth, health
@@ -18,6 +18,7 @@ from scriptorium.harness.runner import last_trailers
 from scriptorium.landing import Landed, land, recover
 from scriptorium.plan import Change, Plan
 from scriptorium.records import emit, tickets
+from scriptorium.system import locks, process, signals
 from scriptorium.ticket import QueueItem, State, Ticket, TicketError
 from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
@@ -45,9 +46,9 @@ class Merge(Command):
         named = tickets(names)  # to its end first: the steps before it in a pipe change the plan
         plan = workspace.plan.snapshot()
         wanted = {plan.require(name)[0] for name in named}
-        with process.stoppable():
+        with signals.stoppable():
             while True:
-                process.check_stop()  # a gate may be over before it looks for a signal
+                signals.check_stop()  # a gate may be over before it looks for a signal
                 if wanted and wanted.isdisjoint(item.ticket for item in workspace.plan.snapshot().queue()):
                     return ExitCode.OK  # a neighbour has brought them to an end
                 merged = merge(workspace)

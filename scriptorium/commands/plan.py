@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium import locks, planning, rescue
+from scriptorium import planning, rescue
 from scriptorium.cli import Command, Flag
 from scriptorium.conversation import Conversation, Turn, told
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
-from scriptorium.output import printable
 from scriptorium.plan import Change, Plan
 from scriptorium.prompts import prompt
+from scriptorium.system import locks
+from scriptorium.system.text import printable
 from scriptorium.terminal import typed
 from scriptorium.transcript import Transcript, say
 from scriptorium.workspace import Workspace

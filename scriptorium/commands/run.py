@@ -6,7 +6,6 @@ import logging
 import signal
 import sys
 
-from scriptorium import locks, log, process
 from scriptorium.cli import Command, Flag
 from scriptorium.commands.merge import tidy
 from scriptorium.driver import Driver
@@ -14,6 +13,7 @@ from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
 from scriptorium.harness.choice import choose
 from scriptorium.submission import discard_stale
+from scriptorium.system import locks, log, signals
 from scriptorium.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Run(Command):
             discard_stale(sockets)
             workspace.paths.discard_drafts()
             tidy(workspace)
-            with Endpoint(*workspace.config.endpoint, sockets) as endpoint, process.stoppable():
+            with Endpoint(*workspace.config.endpoint, sockets) as endpoint, signals.stoppable():
                 return self._drive(workspace, endpoint)
 
     def _drive(self, workspace: Workspace, endpoint: Endpoint) -> int:

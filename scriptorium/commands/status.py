@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from scriptorium import locks, sandbox
+from scriptorium import sandbox
 from scriptorium.config import AT_WORK
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import scrub_environment
 from scriptorium.notices import WAITING
-from scriptorium.output import line
 from scriptorium.plan import Plan
+from scriptorium.system import locks
+from scriptorium.system.text import line
 from scriptorium.ticket import State, branch_of, ticket_path
 from scriptorium.workspace import Workspace
 

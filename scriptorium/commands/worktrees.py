@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 from scriptorium.cli import Command, Flag
-from scriptorium.output import line
 from scriptorium.plan import Plan
 from scriptorium.records import emit
+from scriptorium.system.text import line
 from scriptorium.ticket import State, branch_of, ticket_path
 from scriptorium.workspace import Workspace
 

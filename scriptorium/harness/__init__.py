@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from scriptorium.causes import Cause
-from scriptorium.config import Limits, Price
+from scriptorium.config import Price
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.harness.usage import NOTHING, Usage
-from scriptorium.process import Finished
+from scriptorium.system.limits import Limits
+from scriptorium.system.process import Finished
 
 
 class Kind(StrEnum):

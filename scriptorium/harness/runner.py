@@ -9,13 +9,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from scriptorium import process
 from scriptorium.causes import BACKEND, Cause, classify
 from scriptorium.harness import Event, Harness, Kind, Outcome, Report, Session, Task
 from scriptorium.harness.usage import NOTHING, Usage
-from scriptorium.output import line, next_log, printable
-from scriptorium.process import End
-from scriptorium.redact import Secrets
+from scriptorium.system import process
+from scriptorium.system.files import next_log
+from scriptorium.system.process import End
+from scriptorium.system.redact import Secrets
+from scriptorium.system.text import line, printable
 
 ERROR_MOST = 1000
 """Characters of a program's error that are told."""

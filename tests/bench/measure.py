@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from scriptorium.watchdog import members
+from scriptorium.system.watchdog import members
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 

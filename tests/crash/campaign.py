@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium.paths import DRAFT
+from scriptorium.system.files import DRAFT
 from tests.crash import compare
 from tests.crash.compare import Ending
 from tests.crash.flow import Flow

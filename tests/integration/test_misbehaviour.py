@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import process
 from scriptorium.causes import Cause
 from scriptorium.commands.code import Result as Coded
 from scriptorium.commands.code import code
+from scriptorium.system import process
 from tests.integration.conftest import Backend
 from tests.integration.test_faults import BRANCH, OPEN, TICKET, WORK, Ticket
 from tests.integration.test_flow import steps, submit

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from scriptorium.watchdog import members
+from scriptorium.system.watchdog import members
 from tests.integration.conftest import OpenCode
 from tests.integration.test_flow import REQUEST, steps, submit
 from tests.scripted_model import Answer, Fault, NoAnswer, Reply, Request, Shell, Text, Usage

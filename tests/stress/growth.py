@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import linear_regression
 
-from scriptorium.watchdog import members
+from scriptorium.system.watchdog import members
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from pathlib import Path
 from scriptorium import housekeeping
 from scriptorium.git import scrub_environment
 from scriptorium.plan import REF
+from scriptorium.system.watchdog import members
 from scriptorium.ticket import State
-from scriptorium.watchdog import members
 from tests import figures
 from tests.bench.projects import name, project
 from tests.chance import chance

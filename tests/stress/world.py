@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from scriptorium import main, process
+from scriptorium import main
+from scriptorium.system import process
 from tests.support import DATE, PLAN, Project, write_script
 
 MAX_ATTEMPTS = 3
@@ -239,7 +240,7 @@ class World:
     def close(self) -> None:
         """End what killed commands have left, and take everything away."""
         mark = f"SCRIPTORIUM_ROOT={self.directory / 'root'}"
-        from scriptorium import watchdog
+        from scriptorium.system import watchdog
 
         watchdog.end(mark, first=signal.SIGKILL)
         shutil.rmtree(self.directory, ignore_errors=True)

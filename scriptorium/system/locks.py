@@ -42,11 +42,11 @@ def _acquire(lock: FileLock, wait: float) -> bool:
     """Wait for a lock, but no longer than until a signal to stop arrives."""
     from filelock import Timeout
 
-    from scriptorium import process
+    from scriptorium.system import signals
 
     deadline = time.monotonic() + wait
     while True:
-        process.check_stop()
+        signals.check_stop()
         left = deadline - time.monotonic()
         try:
             lock.acquire(timeout=max(0, min(left, LOOK)))

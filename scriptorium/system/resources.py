@@ -7,6 +7,6 @@ from pathlib import Path
 
 def share(name: str) -> Path:
     """Return a shipped directory, ``hooks`` or ``templates``: in the wheel, or at the top of a clone."""
-    here = Path(__file__).parent
-    packed = here / "_share" / name
-    return packed if packed.is_dir() else here.parent / name
+    package = Path(__file__).parent.parent
+    packed = package / "_share" / name
+    return packed if packed.is_dir() else package.parent / name

@@ -22,9 +22,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from scriptorium import watchdog
-from scriptorium.config import Limits
-from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
+from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.system import watchdog
+from scriptorium.system.limits import Limits
+from scriptorium.system.signals import check_stop
 
 SESSION = f"SCRIPTORIUM_SESSION={secrets.token_hex(8)}"
 """The mark of everything that this process starts."""
@@ -63,42 +64,6 @@ class Finished:
     @property
     def ok(self) -> bool:
         return self.end is End.EXIT and self.status == 0
-
-
-class _Signals:
-    """Remembers a signal to stop; acted upon where stopping is safe."""
-
-    def __init__(self) -> None:
-        self.received = 0
-
-    def note(self, signum: int, _frame: object) -> None:
-        self.received = self.received or signum
-
-
-_signals = _Signals()
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGHUP into `Stopped` at the next safe point within a block; may be nested."""
-    if signal.getsignal(signal.SIGTERM) == _signals.note:
-        yield
-        return
-    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    _signals.received = 0
-    before = {signum: signal.signal(signum, _signals.note) for signum in watched}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-        _signals.received = 0  # a session goes on after a turn that was stopped
-
-
-def check_stop() -> None:
-    """Raise `Stopped` if a signal has arrived: this is a safe point."""
-    if _signals.received:
-        raise Stopped(_signals.received)
 
 
 def helper(argv: Sequence[str], inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:

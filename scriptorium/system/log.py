@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from scriptorium.output import line
-from scriptorium.redact import redact
+from scriptorium.system.redact import redact
+from scriptorium.system.text import line
 
 FORMAT = "[%(asctime)s] [%(levelname)s] %(message)s"
 DATES = "%Y-%m-%dT%H:%M:%SZ"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from scriptorium.redact import redact
+from scriptorium.system.redact import redact
 
 TAIL_LINES = 20
 TAIL_CHARACTERS = 1500
@@ -46,16 +46,3 @@ def fenced(text: str) -> str:
     longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
     fence = "`" * (longest + 1)
     return "\n".join(f"  {part}".rstrip() for part in (fence, *text.splitlines(), fence))
-
-
-def next_log(directory: Path, stem: str, suffix: str) -> Path:
-    """Make the first free ``<stem>-NN<suffix>`` of a directory, which no other process is given then, and return it."""
-    number = 1
-    while True:
-        path = directory / f"{stem}-{number:02d}{suffix}"
-        try:
-            path.touch(exist_ok=False)
-        except FileExistsError:
-            number += 1
-        else:
-            return path
