@@ -23,10 +23,10 @@ NO_LIMITS = Limits(hard=0, no_output=0, no_progress=0)
 PARENT = """
 import os, signal, sys
 from pathlib import Path
-from scriptorium import process
-from scriptorium.config import Limits
 from scriptorium.errors import Stopped
-with process.stoppable():
+from scriptorium.system import process, signals
+from scriptorium.system.limits import Limits
+with signals.stoppable():
     try:
         process.run(["/bin/sh", "-c", sys.argv[1]], cwd=Path(), env=os.environ, output=Path("out"),
                     limits=Limits(hard=0, no_output=0, no_progress=0))
@@ -210,14 +210,14 @@ def test_what_a_crash_left_is_found_by_its_mark(tmp_path: Path) -> None:
 def test_a_signal_is_acted_upon_only_at_safe_points() -> None:
     script = textwrap.dedent("""
         import os, signal
-        from scriptorium import process
         from scriptorium.errors import Stopped
-        with process.stoppable(), process.stoppable():
+        from scriptorium.system import signals
+        with signals.stoppable(), signals.stoppable():
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGINT)
             print("still here")
             try:
-                process.check_stop()
+                signals.check_stop()
             except Stopped as stop:
                 print(stop.exit_code)
         print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
