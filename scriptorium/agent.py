@@ -16,7 +16,7 @@ from scriptorium.causes import BACKEND, Cause
 from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
 from scriptorium.errors import ScriptoriumError
-from scriptorium.git import IDENTITY, for_agents
+from scriptorium.git.environment import IDENTITY, for_agents
 from scriptorium.harness import Event, Harness, Outcome, Task, runner
 from scriptorium.harness.choice import choose
 from scriptorium.harness.runner import last_session

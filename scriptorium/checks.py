@@ -19,7 +19,7 @@ from scriptorium.disk import free
 from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
 from scriptorium.errors import ScriptoriumError
-from scriptorium.git import check_version
+from scriptorium.git.command import check_version
 from scriptorium.harness import Harness
 from scriptorium.harness.choice import choose
 from scriptorium.plan import BRANCH

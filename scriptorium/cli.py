@@ -8,7 +8,7 @@ from typing import Any
 from plumbum import cli
 
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.git import scrub_environment
+from scriptorium.git.environment import scrub_environment
 from scriptorium.system.log import start_plain
 from scriptorium.version import VERSION
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from scriptorium.repository import Repository
+from scriptorium.git.repository import Repository
 from scriptorium.ticket import State, ticket_id
 
 PATHS = ("tickets", "queue/merge/pending", "format")

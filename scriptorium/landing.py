@@ -10,18 +10,18 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from scriptorium import leftlocks
-from scriptorium.checkout import INDEX_LOCKED, Checkout, tell_behind
-from scriptorium.git import GitError
+from scriptorium.git import stale_locks
+from scriptorium.git.errors import GitError
+from scriptorium.git.repository import RefUpdate
+from scriptorium.git.user_checkout import INDEX_LOCKED, Checkout, tell_behind
+from scriptorium.git.worktree_list import Holder, checkouts, holders, rebase_of
 from scriptorium.harness.runner import last_trailers
 from scriptorium.plan import REF, Change, Plan
 from scriptorium.plan_store import TRIES, pause
-from scriptorium.repository import RefUpdate
 from scriptorium.system import signals
 from scriptorium.ticket import State, Ticket
 from scriptorium.transitions import complete
 from scriptorium.workspace import Workspace
-from scriptorium.worktree_list import Holder, checkouts, holders, rebase_of
 
 MARK = "scriptorium-landing"
 """A file in the git directory while a fast-forward is under way: the checkout, the commit it was at, and the next."""
@@ -151,8 +151,8 @@ def recover(workspace: Workspace) -> None:
         where = old = commit = ""
     master, path = workspace.master_commit(), Path(where)
     for holder in holders(repository, workspace.master):  # a git that had moved it may hold these, and no other asks
-        leftlocks.outlast(holder.git_dir / "HEAD.lock")
-    leftlocks.outlast(repository.common_dir / f"{workspace.master_ref}.lock")
+        stale_locks.outlast(holder.git_dir / "HEAD.lock")
+    stale_locks.outlast(repository.common_dir / f"{workspace.master_ref}.lock")
     if not (repository.resolve(old) and repository.resolve(commit)):
         mark.unlink()  # nobody's
     elif repository.is_ancestor(commit, master):
@@ -166,7 +166,7 @@ def _undo(checkout: Checkout, master: str, commit: str, since: int) -> None:
     try:
         checkout.undo(master, commit, since)
     except GitError as error:
-        if not leftlocks.outwait(error.stderr, checkout.path):
+        if not stale_locks.outwait(error.stderr, checkout.path):
             raise
         checkout.undo(master, commit, since)
 

@@ -9,13 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from scriptorium import rescue
-from scriptorium.git import GitError
+from scriptorium.git.errors import GitError
+from scriptorium.git.repository import RefUpdate
+from scriptorium.git.worktree import WorkingTree
+from scriptorium.git.worktree_list import is_half_made
 from scriptorium.plan import ZERO
-from scriptorium.repository import RefUpdate
 from scriptorium.ticket import branch_of
-from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
-from scriptorium.worktree_list import is_half_made
 
 log = logging.getLogger(__name__)
 

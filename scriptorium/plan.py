@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from scriptorium.errors import ScriptoriumError
-from scriptorium.repository import Repository, Tree
+from scriptorium.git.objects import Tree
+from scriptorium.git.repository import Repository
 from scriptorium.ticket import (
     BRANCH_PREFIX,
     ID_IN_LIST,

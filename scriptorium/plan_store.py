@@ -16,13 +16,14 @@ from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 
-from scriptorium.checkout import Checkout, tell_behind
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.git import IDENTITY, GitError
+from scriptorium.git.environment import IDENTITY
+from scriptorium.git.errors import GitError
+from scriptorium.git.repository import RefUpdate, Repository
+from scriptorium.git.user_checkout import Checkout, tell_behind
+from scriptorium.git.worktree_list import Holder, holders
 from scriptorium.plan import ACTIVE, BRANCH, FORMAT, PENDING, PLACEHOLDER, REF, ZERO, Change, Plan
-from scriptorium.repository import RefUpdate, Repository
 from scriptorium.ticket import State
-from scriptorium.worktree_list import Holder, holders
 
 MARK = "scriptorium-plan"
 """A file in the git directory of a checkout of the plan: the commit that it was last brought to, and while a git is at

@@ -13,15 +13,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scriptorium import agent, mending, rescue, worktree_list
+from scriptorium import agent, mending, rescue
 from scriptorium.endpoint import Endpoint
-from scriptorium.git import GitError
+from scriptorium.git import worktree_list
+from scriptorium.git.errors import GitError
+from scriptorium.git.repository import RefUpdate
+from scriptorium.git.worktree import WorkingTree
 from scriptorium.harness import Event, Outcome, Session
 from scriptorium.plan import Plan
-from scriptorium.repository import RefUpdate
 from scriptorium.submission import Tools
 from scriptorium.system import locks, process, signals
-from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
 
 

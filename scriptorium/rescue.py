@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scriptorium import worktree_list
 from scriptorium.errors import ScriptoriumError
-from scriptorium.git import GitError, lines_of
+from scriptorium.git import worktree_list
+from scriptorium.git.command import lines_of
+from scriptorium.git.errors import GitError
+from scriptorium.git.repository import RefUpdate, Repository
+from scriptorium.git.worktree import Change, WorkingTree
 from scriptorium.plan import ZERO
-from scriptorium.repository import RefUpdate, Repository
 from scriptorium.ticket import slug
-from scriptorium.working_tree import Change, WorkingTree
 from scriptorium.workspace import Workspace
 
 PREFIX = "refs/scriptorium/rescue/"

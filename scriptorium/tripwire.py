@@ -20,13 +20,14 @@ from pathlib import Path
 from scriptorium import gate, rescue
 from scriptorium.errors import ScriptoriumError, is_wanting, told
 from scriptorium.gate import Colour
-from scriptorium.git import lines_of
+from scriptorium.git.command import lines_of
+from scriptorium.git.index import staged
+from scriptorium.git.repository import Repository
+from scriptorium.git.worktree import WorkingTree
+from scriptorium.git.worktree_list import listed
 from scriptorium.plan import REF, Plan
-from scriptorium.repository import Repository
 from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, ticket_path
-from scriptorium.working_tree import WorkingTree, staged
 from scriptorium.workspace import Workspace
-from scriptorium.worktree_list import listed
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from scriptorium import config
 from scriptorium.config import Config
 from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.git.repository import Repository
+from scriptorium.git.worktree import WorkingTree
 from scriptorium.paths import Paths
 from scriptorium.plan import BRANCH, REF
 from scriptorium.plan_store import PlanStore
-from scriptorium.repository import Repository
 from scriptorium.system.files import replace_file
-from scriptorium.working_tree import WorkingTree
 
 LANDED_ON = "scriptorium-branch"
 """A file in the git directory: the branch that work landed on the last time."""

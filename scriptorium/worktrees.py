@@ -8,14 +8,15 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from scriptorium import leftlocks, mending, rescue, worktree_list
+from scriptorium import mending, rescue
 from scriptorium.errors import ScriptoriumError
-from scriptorium.git import GitError
+from scriptorium.git import stale_locks, worktree_list
+from scriptorium.git.errors import GitError
+from scriptorium.git.repository import RefUpdate
+from scriptorium.git.worktree import WorkingTree
 from scriptorium.plan import Plan
-from scriptorium.repository import RefUpdate
 from scriptorium.system import locks
 from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, is_of_ticket, ticket_id
-from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -232,9 +233,9 @@ def sweep_branches(workspace: Workspace, plan: Plan) -> None:
     """Remove the branches of done tickets that lie in master and are checked out nowhere, which a crash left."""
     forget(workspace)
     common = workspace.repository.common_dir
-    leftlocks.discard_all((common / "refs" / "heads").glob(f"{BRANCH_PREFIX}*.lock"))
-    leftlocks.discard_all((common / rescue.PREFIX).glob("*.lock"))
-    leftlocks.discard_all([common / "packed-refs.lock"])  # in the way of a person's, if of nobody else's
+    stale_locks.discard_all((common / "refs" / "heads").glob(f"{BRANCH_PREFIX}*.lock"))
+    stale_locks.discard_all((common / rescue.PREFIX).glob("*.lock"))
+    stale_locks.discard_all([common / "packed-refs.lock"])  # in the way of a person's, if of nobody else's
     for ref, tip in workspace.repository.refs(f"refs/heads/{BRANCH_PREFIX}*").items():
         branch = ref.removeprefix("refs/heads/")
         done = is_of_ticket(branch) and branch.removeprefix(BRANCH_PREFIX) in plan.ids[State.DONE]

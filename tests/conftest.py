@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from scriptorium.git import scrub_environment
+from scriptorium.git.environment import scrub_environment
 from tests.support import Project, sealed
 
 pytest.register_assert_rewrite("tests.neighbours")

@@ -1,6 +1,6 @@
 """Git in a checkout of the user's; most of it is tried by landing tickets, in test_landing.py."""
 
-from scriptorium.checkout import Checkout
+from scriptorium.git.user_checkout import Checkout
 from tests.support import Project
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import git
-from scriptorium.git import MINIMUM, GitError, scrub_environment
-from scriptorium.repository import Repository
+from scriptorium.git.command import AGAIN, MINIMUM, check_version, run
+from scriptorium.git.environment import PLAIN_HEAD, for_agents, options_for, scrub_environment
+from scriptorium.git.errors import GitError
+from scriptorium.git.repository import Repository
 from tests.support import Project, write_script
 
 
@@ -58,15 +59,15 @@ def test_git_is_asked_to_sync_in_the_words_of_its_version(
 ) -> None:
     script = write_script(tmp_path / "home" / "bin" / "git", f"echo 'git version {version}'")
 
-    git.check_version()
+    check_version()
 
-    given = git.for_agents(tmp_path)
+    given = for_agents(tmp_path)
     count = range(int(given["GIT_CONFIG_COUNT"]))
     told = {given[f"GIT_CONFIG_KEY_{n}"]: given[f"GIT_CONFIG_VALUE_{n}"] for n in count}
-    assert told.items() >= (git.PLAIN_HEAD | settings).items()
+    assert told.items() >= (PLAIN_HEAD | settings).items()
     assert not [key for key in told if "fsync" in key.lower() and key not in settings]
     script.unlink()
-    git.check_version()  # it is remembered
+    check_version()  # it is remembered
 
 
 @pytest.mark.parametrize("place", ["Disk", "Disk/12"])
@@ -75,7 +76,7 @@ def test_whether_case_counts_goes_by_the_disk_of_a_worktree(tmp_path: Path, plac
     (tmp_path / place).mkdir(parents=True)
     (tmp_path / "dISK").symlink_to("Disk" if ignores == "true" else ".")
 
-    found = git.options_for(tmp_path / place / "worktree")
+    found = options_for(tmp_path / place / "worktree")
 
     assert f"core.ignoreCase={ignores}" in found
 
@@ -144,7 +145,7 @@ def test_what_is_committed_is_there_though_git_could_not_put_it_in_its_place(pro
     project.git("fsck", "--connectivity-only")
 
 
-@pytest.mark.parametrize(("failures", "passes"), [(git.AGAIN - 1, True), (git.AGAIN, False)])
+@pytest.mark.parametrize(("failures", "passes"), [(AGAIN - 1, True), (AGAIN, False)])
 def test_a_git_that_was_hindered_by_a_clean_up_is_run_again(tmp_path: Path, failures: int, passes: bool) -> None:
     left = tmp_path / "left"
     left.write_text("x" * failures)
@@ -157,10 +158,10 @@ def test_a_git_that_was_hindered_by_a_clean_up_is_run_again(tmp_path: Path, fail
     write_script(tmp_path / "home" / "bin" / "git", script)
 
     if passes:
-        git.run("write-tree")
+        run("write-tree")
     else:
         with pytest.raises(GitError) as failure:
-            git.run("write-tree")
+            run("write-tree")
         assert failure.value.system
     assert left.read_text() == ""
 

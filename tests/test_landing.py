@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from scriptorium import landing
-from scriptorium.checkout import Checkout
 from scriptorium.commands.merge import Ended, Merged, merge
+from scriptorium.git.repository import RefUpdate
+from scriptorium.git.user_checkout import Checkout
 from scriptorium.plan import Change, Plan
 from scriptorium.plan_store import PlanStore
-from scriptorium.repository import RefUpdate
 from tests.support import PLAN, Project, until, write_script
 
 MASTER = "refs/heads/master"
@@ -448,8 +448,9 @@ def test_a_second_kill_just_after_the_first_leaves_nothing_behind(project: Proje
 
 def killed(project: Project, place: str, *argv: str) -> None:
     """Run a command that is killed as it comes to a function of `checkout`."""
-    lines = ["import os, signal, sys", "from scriptorium import checkout, main"]
-    lines.append(f"checkout.{place} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)")
+    lines = ["import os, signal, sys", "from scriptorium import main"]
+    lines += ["from scriptorium.git.user_checkout import Checkout"]
+    lines.append(f"{place} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)")
     lines += [f"sys.argv = ['scriptorium', *{argv!r}]", "main.main()"]
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=project.root, check=False)
     assert done.returncode == -signal.SIGKILL

@@ -17,9 +17,9 @@ from scriptorium import transitions
 from scriptorium.causes import Cause
 from scriptorium.commands.fsck import fsck
 from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.git.repository import Repository
 from scriptorium.plan import BRANCH, REF, Change, Plan
 from scriptorium.plan_store import PlanStore
-from scriptorium.repository import Repository
 from scriptorium.ticket import State, last_failure, parse_ticket
 from tests.support import PLAN, Project
 
@@ -28,7 +28,7 @@ WRITERS, ROUNDS = 8, 25
 WRITER = """
 import sys
 from pathlib import Path
-from scriptorium.repository import Repository
+from scriptorium.git.repository import Repository
 from scriptorium.plan import Change
 from scriptorium.plan_store import PlanStore
 
@@ -373,8 +373,9 @@ def test_a_checkout_of_the_plan_that_was_half_written_follows_as_soon_as_its_loc
     project.ticket("0001")
     plan, lock = tmp_path / "plan", project.root / ".git" / "worktrees" / "plan" / "index.lock"
     project.git("worktree", "add", "--quiet", str(plan), PLAN)
-    code = "import os, signal, sys; from scriptorium import main, checkout; sys.argv = ['scriptorium', 'assign']\n"
-    code += "checkout.Checkout._read_tree = lambda *_: os.kill(os.getpid(), signal.SIGKILL); main.main()"
+    code = "import os, signal, sys; from scriptorium import main; from scriptorium.git.user_checkout import Checkout\n"
+    code += "sys.argv = ['scriptorium', 'assign']\n"
+    code += "Checkout._read_tree = lambda *_: os.kill(os.getpid(), signal.SIGKILL); main.main()"
     assert subprocess.run([sys.executable, "-c", code], cwd=project.root, check=False).returncode == -signal.SIGKILL
     (plan / "tickets" / "in-progress" / "0001-thing.md").touch()
     if locked:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from scriptorium.errors import ScriptoriumError
-from scriptorium.git import GitError
+from scriptorium.git.errors import GitError
+from scriptorium.git.objects import TreeEntry
+from scriptorium.git.repository import RefUpdate, Repository
 from scriptorium.paths import Paths
-from scriptorium.repository import RefUpdate, Repository, TreeEntry
 from tests.support import PLAN, Project, write_script
 
 

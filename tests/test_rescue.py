@@ -9,8 +9,8 @@ import pytest
 
 from scriptorium import rescue
 from scriptorium.errors import ExitCode
+from scriptorium.git.worktree import WorkingTree
 from scriptorium.rescue import PREFIX
-from scriptorium.working_tree import WorkingTree
 from tests.support import Project
 
 

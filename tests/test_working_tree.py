@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import git, worktree_list
-from scriptorium.git import GitError
-from scriptorium.repository import Repository
-from scriptorium.working_tree import WorkingTree, staged
+from scriptorium.git import command, worktree_list
+from scriptorium.git.errors import GitError
+from scriptorium.git.index import staged
+from scriptorium.git.repository import Repository
+from scriptorium.git.worktree import WorkingTree
 from tests.support import Project, write_script
 
 
@@ -203,7 +204,7 @@ def test_git_that_waits_for_a_pipe_is_ended(
     repository: Repository, worktree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(worktree / ".gitattributes")
-    monkeypatch.setattr(git, "LIMIT", 0.2)
+    monkeypatch.setattr(command, "LIMIT", 0.2)
     with pytest.raises(GitError, match=r"'git status' failed: error: it had not ended after 0\.2 seconds"):
         WorkingTree(repository, worktree).changes()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.repository import Repository
-from scriptorium.worktree_list import add, checkouts, forget, holders, rebase_of, remove_clean
+from scriptorium.git.repository import Repository
+from scriptorium.git.worktree_list import add, checkouts, forget, holders, rebase_of, remove_clean
 from tests.support import Project
 
 

@@ -10,17 +10,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from scriptorium import agent, mending, rescue, worktree_list, worktrees
+from scriptorium import agent, mending, rescue, worktrees
 from scriptorium.cli import Command
 from scriptorium.commands.manager import known_tickets
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.git import GitError
+from scriptorium.git import worktree_list
+from scriptorium.git.errors import GitError
+from scriptorium.git.worktree import WorkingTree
 from scriptorium.plan import Plan
 from scriptorium.prompts import prompt
 from scriptorium.system import locks, process, signals
 from scriptorium.system.text import printable
 from scriptorium.transcript import Transcript, say
-from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
 from scriptorium.worktrees import SETUP_WAIT
 

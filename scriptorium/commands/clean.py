@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from scriptorium import rescue, worktree_list, worktrees
+from scriptorium import rescue, worktrees
 from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.git import worktree_list
+from scriptorium.git.repository import RefUpdate
+from scriptorium.git.worktree import WorkingTree
 from scriptorium.plan import Plan
 from scriptorium.records import emit
-from scriptorium.repository import RefUpdate
 from scriptorium.system import locks
 from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, is_of_ticket, ticket_id
-from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
 
 

@@ -16,7 +16,8 @@ from scriptorium.cli import Command
 from scriptorium.commands.assign import unreadable
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped, told
-from scriptorium.git import GitError
+from scriptorium.git.errors import GitError
+from scriptorium.git.worktree import WorkingTree
 from scriptorium.harness import Outcome, Task
 from scriptorium.plan import Change, Plan
 from scriptorium.prompts import prompt
@@ -25,7 +26,6 @@ from scriptorium.system import locks, process, signals
 from scriptorium.system.redact import Secrets, redact
 from scriptorium.system.text import tail
 from scriptorium.ticket import State, last_failure
-from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scriptorium import git
 from scriptorium.cli import Command
 from scriptorium.errors import ScriptoriumError
+from scriptorium.git.command import run
 from scriptorium.system import process
 from scriptorium.system.resources import share
 
@@ -70,9 +70,9 @@ def _make_project(project: Path) -> None:
     }
     for name, text in files.items():
         (project / name).write_text(text)
-    git.run("init", "--quiet", "--initial-branch=master", cwd=project)
-    git.run("add", "--all", cwd=project)
-    git.run("commit", "--quiet", "--message", "A project with one test", cwd=project)
+    run("init", "--quiet", "--initial-branch=master", cwd=project)
+    run("add", "--all", cwd=project)
+    run("commit", "--quiet", "--message", "A project with one test", cwd=project)
 
 
 def _show(project: Path, home: Path) -> None:
@@ -80,9 +80,9 @@ def _show(project: Path, home: Path) -> None:
     _narrate("The board")
     _type(project, "status")
     _narrate("Master", "It only moved to commits that had passed the gate, by fast-forward.")
-    print(git.run("log", "--graph", "--oneline", "--no-decorate", "master", cwd=project)[1].decode())
+    print(run("log", "--graph", "--oneline", "--no-decorate", "master", cwd=project)[1].decode())
     _narrate("The plan branch", "Every move of a ticket is one commit.")
-    print(git.run("log", "--oneline", "--no-decorate", "scriptorium/plan", cwd=project)[1].decode())
+    print(run("log", "--oneline", "--no-decorate", "scriptorium/plan", cwd=project)[1].decode())
     _narrate(
         "Where to look next",
         f"cd {project}",

@@ -7,10 +7,11 @@ import math
 import os
 from dataclasses import dataclass
 
-from scriptorium import gate, rescue, worktree_list, worktrees
+from scriptorium import gate, rescue, worktrees
 from scriptorium.cli import Command
 from scriptorium.errors import ExitCode
 from scriptorium.gate import Colour
+from scriptorium.git import worktree_list
 from scriptorium.records import emit
 from scriptorium.system import locks, process, signals
 from scriptorium.workspace import Workspace

@@ -13,14 +13,15 @@ from scriptorium.cli import Command
 from scriptorium.commands.health import MasterHealth, health
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
 from scriptorium.gate import Colour
-from scriptorium.git import IDENTITY, GitError
+from scriptorium.git.environment import IDENTITY
+from scriptorium.git.errors import GitError
+from scriptorium.git.worktree import WorkingTree
 from scriptorium.harness.runner import last_trailers
 from scriptorium.landing import Landed, land, recover
 from scriptorium.plan import Change, Plan
 from scriptorium.records import emit, tickets
 from scriptorium.system import locks, process, signals
 from scriptorium.ticket import QueueItem, State, Ticket, TicketError
-from scriptorium.working_tree import WorkingTree
 from scriptorium.workspace import Workspace
 from scriptorium.worktrees import WorktreeError
 

@@ -7,9 +7,9 @@ import shutil
 
 from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.git.repository import RefUpdate
 from scriptorium.plan import ZERO
 from scriptorium.records import emit
-from scriptorium.repository import RefUpdate
 from scriptorium.rescue import PREFIX, Kept, everything
 from scriptorium.system.text import line
 from scriptorium.workspace import Workspace

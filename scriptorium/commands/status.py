@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from scriptorium import sandbox
 from scriptorium.config import AT_WORK
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.git import scrub_environment
+from scriptorium.git.environment import scrub_environment
 from scriptorium.notices import WAITING
 from scriptorium.plan import Plan
 from scriptorium.system import locks

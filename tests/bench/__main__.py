@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scriptorium.git import scrub_environment
+from scriptorium.git.environment import scrub_environment
 from tests.bench import cases
 from tests.support import CHECKOUT, sealed
 

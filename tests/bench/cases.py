@@ -10,9 +10,9 @@ import urllib.request
 from itertools import cycle, pairwise
 from pathlib import Path
 
+from scriptorium.git.repository import Repository
 from scriptorium.plan import BRANCH, REF, Change
 from scriptorium.plan_store import PlanStore
-from scriptorium.repository import Repository
 from scriptorium.submission import SubmitServer
 from scriptorium.ticket import State, ticket_path
 from tests.bench.measure import Row, Usage, alternate, call, compare, milliseconds

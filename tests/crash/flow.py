@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium.git import scrub_environment
+from scriptorium.git.environment import scrub_environment
 from scriptorium.workspace import Workspace
 from tests.support import CHECKOUT, Project, sealed, write_script
 

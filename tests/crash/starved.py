@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from scriptorium.git import scrub_environment
+from scriptorium.git.environment import scrub_environment
 from tests.crash.test_faults import ill_taken, unsound
 from tests.support import Project, Result, sealed
 

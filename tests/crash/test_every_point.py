@@ -25,9 +25,9 @@ MENDERS = {
     r"write /root/project-HEX/bin/.DRAFT after 1$": "scriptorium.paths:Paths.discard_drafts",
     r"os.remove .*SOCKET before 3$": "scriptorium.submission:discard_stale",
     r"/agent of fork 4 exec 1$": "scriptorium.commands.code:abandoned",
-    r"update-index -q --refresh .* rename /project/.git/index$": "scriptorium.leftlocks:outlast",
+    r"update-index -q --refresh .* rename /project/.git/index$": "scriptorium.git.stale_locks:outlast",
     r"worktree add .*0001-first .* write .*/index.lock$": "scriptorium.mending:discard_half_made",
-    r" read-tree -m -u .* step .* write FILE$": "scriptorium.checkout:Checkout.undo",
+    r" read-tree -m -u .* step .* write FILE$": "scriptorium.git.user_checkout:Checkout.undo",
 }
 """What mends the work of a kill at a point, by an expression that finds the point."""
 

@@ -22,7 +22,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from scriptorium import housekeeping
-from scriptorium.git import scrub_environment
+from scriptorium.git.environment import scrub_environment
 from scriptorium.plan import REF
 from scriptorium.system.watchdog import members
 from scriptorium.ticket import State

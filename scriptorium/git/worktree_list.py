@@ -16,8 +16,10 @@ from time import time
 from typing import NamedTuple
 
 from scriptorium.errors import is_wanting
-from scriptorium.git import GitError, options_for
-from scriptorium.repository import Repository, gitfile
+from scriptorium.git.discovery import gitfile
+from scriptorium.git.environment import options_for
+from scriptorium.git.errors import GitError
+from scriptorium.git.repository import Repository
 from scriptorium.ticket import BRANCH_PREFIX
 
 _OF_TICKET = os.fsencode(f"ref: refs/heads/{BRANCH_PREFIX}")

@@ -9,19 +9,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Container, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any, NamedTuple
 
 from scriptorium.errors import ExitCode, ScriptoriumError, is_wanting
-from scriptorium.git import UNWRITABLE, GitError, ObjectReader, check_version, lines_of, query, run
-from scriptorium.system.files import replace_file
-
-ROOT = "scriptorium-root"
-"""A file in a git directory that lies elsewhere: the top of its main working tree, which git notes nowhere."""
+from scriptorium.git.command import check_version, lines_of, query, run
+from scriptorium.git.discovery import main_worktree, note_root
+from scriptorium.git.errors import UNWRITABLE, GitError
+from scriptorium.git.objects import Commit, Difference, ObjectReader, Tree, TreeEntry
 
 SYMREFS_MOST = 5
 """How many refs git follows from one to the next."""
@@ -30,91 +26,12 @@ TREE_ENTRIES_MOST = 15_000
 """How many entries of trees are kept in memory; some 300 bytes each."""
 
 
-class TreeEntry(NamedTuple):
-    """A line of a tree: a file (mode 100644, …) or a directory (mode 40000)."""
-
-    mode: str
-    name: str
-    oid: str
-
-    @property
-    def is_directory(self) -> bool:
-        return self.mode == "40000"
-
-    @property
-    def is_link(self) -> bool:
-        """Whether it is a commit of another repository: a submodule, or one that lies in this by chance."""
-        return self.mode == "160000"
-
-
-class Difference(NamedTuple):
-    """A path at which two trees differ, and what each has there."""
-
-    path: str
-    old: TreeEntry | None
-    new: TreeEntry | None
-
-
-class Tree(dict[str, TreeEntry]):
-    """The entries of one tree by name, in git's order; never changed once read."""
-
-    @cached_property
-    def documents(self) -> tuple[str, ...]:
-        """The Markdown files, without their suffix, in order; there may be ten thousand."""
-        files = [name for name, entry in self.items() if entry.mode.startswith("100")]
-        return tuple(sorted(name[:-3] for name in files if name.endswith(".md")))
-
-
-class Commit(NamedTuple):
-    """A commit as git stores it; ``committer`` is name, address and time."""
-
-    oid: str
-    parents: tuple[str, ...]
-    committer: str
-    message: str
-
-
 class RefUpdate(NamedTuple):
     """A compare-and-swap of one ref; ``new`` empty deletes it, ``old`` all zeros creates it."""
 
     ref: str
     new: str
     old: str
-
-
-def gitfile(file: Path) -> str:
-    """Return what a .git file names; ValueError when it is none. A pipe in its place must not be waited for."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        text = os.fsdecode(os.read(descriptor, 8192)) if S_ISREG(os.fstat(descriptor).st_mode) else ""
-    finally:
-        os.close(descriptor)
-    if not text.startswith("gitdir: "):
-        raise ValueError(f"'{file}' names no git directory")
-    return text.removeprefix("gitdir: ").strip()
-
-
-def _leads_to(link: Path, common: Path) -> bool:
-    """Tell whether a .git is a git directory, a link to it, or a file that names it."""
-    try:
-        return (link if link.is_dir() else link.parent / gitfile(link)).samefile(common)
-    except (OSError, ValueError):
-        return False
-
-
-def _noted_root(common: Path) -> Path | None:
-    try:
-        root = Path((common / ROOT).read_text(errors="surrogateescape").removesuffix("\n"))
-    except OSError:
-        return None
-    return root if root.is_absolute() else None  # it is empty after a loss of power
-
-
-def _note_root(common: Path, root: Path) -> None:
-    """Note where the main working tree is, for who asks in a linked one."""
-    if _noted_root(common) != root:
-        with suppress(OSError):  # then it is asked for there
-            replace_file(common / ROOT, f"{root}\n", 0o644)
 
 
 @dataclass
@@ -159,35 +76,11 @@ class Repository:
             raise ScriptoriumError(f"the path '{start}' has a line break in it", "move it to a path without one")
         common, git_dir, toplevel = (Path(line) for line in lines[1:])
         if git_dir != common:
-            return cls(common, *cls._main_worktree(common))
+            return cls(common, *main_worktree(common))
         # core.worktree, a submodule, --separate-git-dir: it is where git says, unless this is a linked worktree
         if toplevel / ".git" != common:
-            _note_root(common, toplevel)
+            note_root(common, toplevel)
         return cls(common, toplevel)
-
-    @staticmethod
-    def _main_worktree(common: Path) -> tuple[Path, bool]:
-        """Return the top of the main working tree, and whether there is none; asked in a linked one, which knows less.
-
-        git takes the directory around the git directory for it, or that itself; that of another repository, perhaps.
-        """
-        where = ("-C", str(common), "--git-dir", str(common))
-        status, out, err = query(*where, "rev-parse", "--is-bare-repository", "--show-toplevel", accept=(0, 128))
-        lines = lines_of(out)
-        if lines == ["true"]:
-            return common.parent if common.name == ".git" else common, True
-        if status:
-            raise GitError(("rev-parse",), status, err)
-        named = Path(lines[-1])
-        if named != common:  # by core.worktree
-            return named, False
-        for root in (_noted_root(common), common.parent):
-            if root and _leads_to(root / ".git", common):
-                return root, False
-        raise ScriptoriumError(
-            f"cannot tell where the main working tree of '{common}' is",
-            "run 'scriptorium status' there once, then try again",
-        )
 
     def git(self, *argv: str, data: bytes = b"", accept: Container[int] = (0,)) -> tuple[int, bytes, str]:
         """Run git on the repository itself, in no worktree."""

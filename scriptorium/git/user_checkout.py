@@ -9,11 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium import leftlocks
-from scriptorium.git import GitError, locked_refs, run
-from scriptorium.repository import Repository, TreeEntry
-from scriptorium.working_tree import STATUS, WorkingTree, changes_of
-from scriptorium.worktree_list import checkouts
+from scriptorium.git import stale_locks
+from scriptorium.git.command import locked_refs, run
+from scriptorium.git.errors import GitError
+from scriptorium.git.objects import TreeEntry
+from scriptorium.git.repository import Repository
+from scriptorium.git.worktree import STATUS, WorkingTree, changes_of
+from scriptorium.git.worktree_list import checkouts
 
 WITH_INDEX = ("-c", "core.fsync=committed,reference,index")
 """Where the index is a person's, and nobody makes it anew."""
@@ -209,7 +211,7 @@ class Checkout:
                 if not self.undo(old, new, since):
                     return False
             except GitError as error:
-                if not (was_killed and leftlocks.outwait(error.stderr, self.path)):
+                if not (was_killed and stale_locks.outwait(error.stderr, self.path)):
                     raise
         return False
 

@@ -1,0 +1,153 @@
+"""The one module that runs git: in what environment, with what settings, and what its failures mean.
+
+Object data is bytes, names are text. Sources: git(1), git-config(1), git-cat-file(1).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from signal import SIGKILL
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
+from typing import Any
+
+from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.git import stale_locks
+from scriptorium.git.environment import DURABLE, durable_settings, git_environment
+from scriptorium.git.errors import GONE, GitError
+
+MINIMUM = (2, 34)  # Ubuntu 22.04; everything used here is older still
+
+
+LIMIT = 1800.0
+"""Seconds for git in a worktree, where an agent may have left a pipe that nobody ever writes to."""
+
+
+AGAIN = 5
+"""How often that is tried."""
+
+
+def _missing() -> ScriptoriumError:
+    return ScriptoriumError("'git' is not on PATH", "install git", ExitCode.CONFIG)
+
+
+def run(
+    *argv: str, cwd: Path | None = None, data: bytes = b"", accept: Container[int] = (0,)
+) -> tuple[int, bytes, str]:
+    """Run git to its end and return (exit status, stdout, stderr); a status not accepted raises GitError.
+
+    Again, where the lock of a git that was killed stands in its way, which leaves more than one, or
+    where another git clears up at that moment.
+    """
+    tries = 1
+    while (found := _run(argv, cwd, data))[0] and _may_pass(found[2], tries):
+        tries += 1
+    return _accepted(argv, found, accept)
+
+
+def _may_pass(stderr: str, tries: int) -> bool:
+    """Tell whether what failed is worth another try, now that what stood in its way is gone."""
+    return stale_locks.discard(stderr) or (GONE in stderr and tries < AGAIN)
+
+
+def _run(argv: Sequence[str], cwd: Path | None, data: bytes) -> tuple[int, bytes, str]:
+    from plumbum import CommandNotFound, local  # late: `status` asks by `query` alone
+
+    environment = git_environment()
+    if cwd is not None:
+        # a worktree that has lost its .git file must be an error, never the repository around it
+        environment["GIT_CEILING_DIRECTORIES"] = str(cwd.parent)
+    streams = {"stdin": PIPE if data else DEVNULL, "stdout": PIPE, "stderr": PIPE}
+    try:
+        # its own session: Ctrl-C on a terminal is ours to handle, not each git's
+        process: Any = local["git"].popen(argv, cwd=str(cwd or Path("/")), env=environment, new_session=True, **streams)
+    except CommandNotFound as error:
+        raise _missing() from error
+    return _finish(process, argv, data, LIMIT if cwd else None)
+
+
+def query(*argv: str, accept: Container[int] = (0,)) -> tuple[int, bytes, str]:
+    """Do as `run` for the questions that every command begins with.
+
+    Without plumbum, whose import costs more than all the rest of `status`.
+    """
+    return _accepted(argv, _finish(start(argv, stdout=PIPE, stderr=PIPE), argv, b""), accept)
+
+
+def start(argv: Sequence[str], **streams: Any) -> Popen[bytes]:
+    environment = {**os.environ, **git_environment()}
+    streams = {"stdin": DEVNULL, **streams}
+    try:
+        return Popen(["git", *argv], cwd="/", env=environment, start_new_session=True, **streams)
+    except FileNotFoundError as error:
+        raise _missing() from error
+
+
+def _finish(process: Any, argv: Sequence[str], data: bytes, limit: float | None = None) -> tuple[int, bytes, str]:
+    try:
+        stdout, stderr = process.communicate(data or None, limit)
+    except TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, SIGKILL)
+        process.communicate()
+        raise GitError(argv, -SIGKILL, f"error: it had not ended after {limit:g} seconds") from None
+    return process.returncode, stdout, stderr.decode(errors="replace")
+
+
+def _accepted(argv: Sequence[str], found: tuple[int, bytes, str], accept: Container[int]) -> tuple[int, bytes, str]:
+    status, _, stderr = found
+    if status not in accept:
+        raise GitError(argv, status, stderr)
+    return found
+
+
+def lines_of(out: bytes) -> list[str]:
+    """Return the lines that git printed; what else ends a line of text, such as U+2028, may be part of a name."""
+    return os.fsdecode(out).split("\n")[:-1]
+
+
+def check_version() -> str:
+    """Return git's version, or raise when it is older than needed."""
+    text = query("version")[1].decode().strip()
+    found = re.search(r"(\d+)\.(\d+)", text)
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    if version < MINIMUM:
+        wanted = ".".join(map(str, MINIMUM))
+        raise ScriptoriumError(f"'{text}' is too old", f"install git {wanted} or newer", ExitCode.CONFIG)
+    durable_settings.clear()
+    durable_settings.update(next(settings for first, settings in DURABLE if version >= first))
+    return text
+
+
+@contextmanager
+def locked_refs(git_dir: Path, *updates: str) -> Iterator[Callable[[], None]]:
+    """Hold the locks of refs for a block, with updates that what it yields makes (git-update-ref, --stdin)."""
+    argv = ("--git-dir", str(git_dir), "update-ref", "-m", "scriptorium", "--stdin")
+    while True:
+        process = start(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        try:
+            _tell(process, argv, "start", *updates, "prepare")
+            break
+        except GitError as error:
+            if not stale_locks.outwait(error.stderr):
+                raise
+    try:
+        yield lambda: _tell(process, argv, "commit")
+    finally:
+        process.communicate()  # at the end of its input it lets go of them
+
+
+def _tell(process: Popen[bytes], argv: Sequence[str], *orders: str) -> None:
+    """Give orders to `git update-ref --stdin`, and wait until the last is done."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with suppress(BrokenPipeError):
+        process.stdin.write("".join(f"{order}\n" for order in orders).encode())
+        process.stdin.flush()
+    while (line := process.stdout.readline()) != f"{orders[-1]}: ok\n".encode():
+        if not line:
+            _, err = process.communicate()
+            raise GitError(argv, process.returncode, err.decode(errors="replace"))

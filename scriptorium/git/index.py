@@ -1,0 +1,33 @@
+"""The index of a worktree, read from its file."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+LINK = 0o160000.to_bytes(4)
+"""The mode of a link to a commit of another repository, as the index has it."""
+
+
+def staged(index: bytes, raw: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield what an index says of each file: its mode; its id of ``raw`` bytes, flags and name (gitformat-index).
+
+    Raises ValueError for what is none, or of a version that nobody knows yet.
+    """
+    try:
+        version, count = struct.unpack(">4xII", index[:12])
+        if version not in (2, 3, 4):
+            raise ValueError(f"an index of version {version}")
+        start = 12
+        for _ in range(count):
+            flags = start + 40 + raw
+            name = flags + (4 if index[flags] & 0x40 else 2)
+            if version == 4:  # a number is before it: how much of the name before to leave out
+                while index[name] & 0x80:
+                    name += 1
+                name += 1
+            end = index.index(0, name)
+            yield index[start + 24 : start + 28], index[start + 40 : end]
+            start = end + 1 if version == 4 else start + (end - start) // 8 * 8 + 8
+    except (struct.error, IndexError) as error:
+        raise ValueError("no index, or a part of one") from error
