@@ -12,7 +12,6 @@ from shlex import quote
 
 import scriptorium
 from scriptorium import backends, disk, sandbox, tripwire
-from scriptorium.causes import BACKEND, Cause
 from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
 from scriptorium.errors import ScriptoriumError
@@ -20,6 +19,7 @@ from scriptorium.git.environment import IDENTITY, for_agents
 from scriptorium.harness import Event, Harness, Outcome, Task, runner
 from scriptorium.harness.choice import choose
 from scriptorium.harness.runner import last_session
+from scriptorium.plan.cause import BACKEND, Cause
 from scriptorium.submission import SubmitServer, Tools
 from scriptorium.system import process
 from scriptorium.system.files import replace_file

@@ -12,8 +12,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from scriptorium.causes import BACKEND, Cause, retry_after
 from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.harness.classify import retry_after
+from scriptorium.plan.cause import BACKEND, Cause
 from scriptorium.system.files import replace_file
 
 FIRST = {Cause.RATE_LIMIT: 30.0, Cause.AUTH: 60.0, Cause.PROVIDER: 1.0, Cause.INFRASTRUCTURE: 1.0}

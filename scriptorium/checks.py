@@ -22,7 +22,7 @@ from scriptorium.errors import ScriptoriumError
 from scriptorium.git.command import check_version
 from scriptorium.harness import Harness
 from scriptorium.harness.choice import choose
-from scriptorium.plan import BRANCH
+from scriptorium.plan.snapshot import BRANCH
 from scriptorium.submission import SubmitServer
 from scriptorium.system import locks, process
 from scriptorium.workspace import Workspace

@@ -9,21 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scriptorium.commands.assign import find_circle
 from scriptorium.errors import ScriptoriumError
-from scriptorium.plan import Plan
+from scriptorium.plan.front_matter import bold_fields, load_yaml, set_field, split_front_matter
+from scriptorium.plan.readiness import find_circle
+from scriptorium.plan.snapshot import Plan
+from scriptorium.plan.ticket import State, TicketError, parse_ticket, slug, ticket_id
 from scriptorium.system.files import write_inside
-from scriptorium.ticket import (
-    State,
-    TicketError,
-    bold_fields,
-    load_yaml,
-    parse_ticket,
-    set_field,
-    slug,
-    split_front_matter,
-    ticket_id,
-)
 
 OPEN = "tickets/open/"
 

@@ -15,7 +15,7 @@ from scriptorium import agent, housekeeping
 from scriptorium.backends import Resting
 from scriptorium.commands.architect import architect
 from scriptorium.commands.architect import due as architect_due
-from scriptorium.commands.assign import assign, open_problems, unreadable
+from scriptorium.commands.assign import assign
 from scriptorium.commands.code import Result, abandoned, code
 from scriptorium.commands.health import health
 from scriptorium.commands.manager import due as manager_due
@@ -24,10 +24,10 @@ from scriptorium.commands.merge import Ended, merge
 from scriptorium.config import FILE, ConfigError
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, told
-from scriptorium.notices import WAITING
-from scriptorium.plan import BRANCH, Plan
+from scriptorium.plan.readiness import open_problems, unreadable
+from scriptorium.plan.snapshot import BRANCH, WAITING, Plan
+from scriptorium.plan.ticket import State, TicketError
 from scriptorium.system import signals
-from scriptorium.ticket import State, TicketError
 from scriptorium.workspace import Workspace
 from scriptorium.worktrees import WorktreeError
 

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from scriptorium.errors import ScriptoriumError
+from scriptorium.plan.ticket import State
 from scriptorium.system import log
-from scriptorium.ticket import State
 from scriptorium.workspace import Workspace
 
 KEPT = 14 * 24 * 3600.0

@@ -16,11 +16,12 @@ from scriptorium.git.repository import RefUpdate
 from scriptorium.git.user_checkout import INDEX_LOCKED, Checkout, tell_behind
 from scriptorium.git.worktree_list import Holder, checkouts, holders, rebase_of
 from scriptorium.harness.runner import last_trailers
-from scriptorium.plan import REF, Change, Plan
-from scriptorium.plan_store import TRIES, pause
+from scriptorium.plan.change import Change
+from scriptorium.plan.snapshot import REF, Plan
+from scriptorium.plan.store import TRIES, pause
+from scriptorium.plan.ticket import State, Ticket
+from scriptorium.plan.transitions import complete
 from scriptorium.system import signals
-from scriptorium.ticket import State, Ticket
-from scriptorium.transitions import complete
 from scriptorium.workspace import Workspace
 
 MARK = "scriptorium-landing"
@@ -202,7 +203,7 @@ def _together(workspace: Workspace, ticket: Ticket, master: str, tested: str) ->
             plan = workspace.plan.snapshot()
             of_plan = workspace.plan.prepare(plan, _change(workspace, ticket, plan, tested))
             if workspace.repository.update_refs(RefUpdate(workspace.master_ref, tested, master), of_plan):
-                workspace.plan.follow(plan.commit, of_plan.new)
+                workspace.plan.checkouts.follow(plan.commit, of_plan.new)
                 for path in checkouts(workspace.repository, workspace.master):  # made since that was looked at
                     if not Checkout(workspace.repository, path).follow(master, tested):
                         tell_behind(path, workspace.master)

@@ -13,8 +13,8 @@ from scriptorium.git.errors import GitError
 from scriptorium.git.repository import RefUpdate
 from scriptorium.git.worktree import WorkingTree
 from scriptorium.git.worktree_list import is_half_made
-from scriptorium.plan import ZERO
-from scriptorium.ticket import branch_of
+from scriptorium.plan.snapshot import ZERO
+from scriptorium.plan.ticket import branch_of
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)

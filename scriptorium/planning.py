@@ -20,7 +20,7 @@ from scriptorium.git.errors import GitError
 from scriptorium.git.repository import RefUpdate
 from scriptorium.git.worktree import WorkingTree
 from scriptorium.harness import Event, Outcome, Session
-from scriptorium.plan import Plan
+from scriptorium.plan.snapshot import Plan
 from scriptorium.submission import Tools
 from scriptorium.system import locks, process, signals
 from scriptorium.workspace import Workspace

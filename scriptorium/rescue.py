@@ -16,8 +16,8 @@ from scriptorium.git.command import lines_of
 from scriptorium.git.errors import GitError
 from scriptorium.git.repository import RefUpdate, Repository
 from scriptorium.git.worktree import Change, WorkingTree
-from scriptorium.plan import ZERO
-from scriptorium.ticket import slug
+from scriptorium.plan.snapshot import ZERO
+from scriptorium.plan.ticket import slug
 from scriptorium.workspace import Workspace
 
 PREFIX = "refs/scriptorium/rescue/"

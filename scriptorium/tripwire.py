@@ -25,8 +25,8 @@ from scriptorium.git.index import staged
 from scriptorium.git.repository import Repository
 from scriptorium.git.worktree import WorkingTree
 from scriptorium.git.worktree_list import listed
-from scriptorium.plan import REF, Plan
-from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, ticket_path
+from scriptorium.plan.snapshot import REF, Plan
+from scriptorium.plan.ticket import BRANCH_PREFIX, State, branch_of, ticket_path
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)

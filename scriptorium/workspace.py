@@ -13,8 +13,8 @@ from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git.repository import Repository
 from scriptorium.git.worktree import WorkingTree
 from scriptorium.paths import Paths
-from scriptorium.plan import BRANCH, REF
-from scriptorium.plan_store import PlanStore
+from scriptorium.plan.snapshot import BRANCH, REF
+from scriptorium.plan.store import PlanStore
 from scriptorium.system.files import replace_file
 
 LANDED_ON = "scriptorium-branch"

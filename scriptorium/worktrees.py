@@ -14,9 +14,9 @@ from scriptorium.git import stale_locks, worktree_list
 from scriptorium.git.errors import GitError
 from scriptorium.git.repository import RefUpdate
 from scriptorium.git.worktree import WorkingTree
-from scriptorium.plan import Plan
+from scriptorium.plan.snapshot import Plan
+from scriptorium.plan.ticket import BRANCH_PREFIX, State, branch_of, is_of_ticket, ticket_id
 from scriptorium.system import locks
-from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, is_of_ticket, ticket_id
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)

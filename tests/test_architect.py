@@ -11,7 +11,7 @@ import pytest
 
 from scriptorium.commands import architect
 from scriptorium.endpoint import Endpoint
-from scriptorium.plan_store import PlanStore
+from scriptorium.plan.store import PlanStore
 from tests.support import PLAN, Project
 
 WAITING = "scriptorium: WAITING: no spec — run 'scriptorium plan'\n"

@@ -9,7 +9,7 @@ import pytest
 
 from scriptorium import backends
 from scriptorium.backends import MOST, Resting
-from scriptorium.causes import Cause
+from scriptorium.plan.cause import Cause
 from tests.support import PLAN, ROLES, Project, write_script
 
 LIMIT = '{"type":"turn.failed","error":{"message":"exceeded retry limit, last status: 429 Too Many Requests"}}'

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scriptorium.causes import UNCOUNTED, Cause, classify, retry_after
+from scriptorium.harness.classify import classify, retry_after
+from scriptorium.plan.cause import UNCOUNTED, Cause
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scriptorium.causes import Cause
 from scriptorium.harness import Event, Kind, Report, Session, Task
 from scriptorium.harness.claude_code import ClaudeCode
 from scriptorium.harness.usage import Usage
+from scriptorium.plan.cause import Cause
 from scriptorium.system.limits import Limits
 
 INIT = {"type": "system", "subtype": "init", "session_id": "7bc5", "mcp_servers": []}

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from scriptorium.commands.clean import Action, Kind, decide
+from scriptorium.plan.ticket import State
 from scriptorium.rescue import PREFIX
 from scriptorium.system import locks
-from scriptorium.ticket import State
 from scriptorium.worktrees import sweep_branches
 from tests.support import Project
 

@@ -11,9 +11,10 @@ from textwrap import indent
 
 import pytest
 
-from scriptorium import mending, plan_store
+from scriptorium import mending
 from scriptorium.commands.code import code
 from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.plan import store
 from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until, write_script
 
 NAME = "0001-thing"
@@ -676,7 +677,7 @@ def test_an_agent_that_commits_on_master_is_told_of(project: Project) -> None:
 def test_a_lock_that_a_killed_git_left_on_the_plan_is_a_failure_with_a_hint(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan_store, "TRIES", 3)
+    monkeypatch.setattr(store, "TRIES", 3)
     name = project.ticket("0001", state="in-progress")
     project.agent("true")
     lock = project.root / ".git" / "refs" / "heads" / f"{PLAN}.lock"

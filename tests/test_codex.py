@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from scriptorium.causes import Cause
 from scriptorium.harness import Event, Kind, Report
 from scriptorium.harness.codex import Codex
+from scriptorium.plan.cause import Cause
 
 LOST = {"type": "error", "message": "Reconnecting... 1/5 (stream disconnected before completion)"}
 

@@ -11,7 +11,7 @@ from scriptorium.commands.assign import assign
 from scriptorium.commands.code import code
 from scriptorium.commands.fsck import fsck
 from scriptorium.commands.merge import merge
-from scriptorium.history import Event, Finding, Level, check_history, parse_history
+from scriptorium.plan.history import Event, Finding, Level, check_history, parse_history
 from tests.support import PLAN, Project, sealed
 
 TICKET = "---\narea: core\n---\n# Thing\n"

@@ -16,8 +16,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import strategies as st
 
-from scriptorium import agent, drafts, transitions
-from scriptorium.causes import Cause
+from scriptorium import agent, drafts
 from scriptorium.config import Config, ConfigError, Price, Program, parse
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.harness import Harness, Outcome, Report, Task
@@ -30,20 +29,16 @@ from scriptorium.harness.runner import settled
 from scriptorium.harness.typoi import Typoi
 from scriptorium.harness.usage import Usage
 from scriptorium.main import main
-from scriptorium.plan import Change, Plan
+from scriptorium.plan import transitions
+from scriptorium.plan.cause import Cause
+from scriptorium.plan.change import Change
+from scriptorium.plan.front_matter import set_field
+from scriptorium.plan.queue_item import format_item, parse_item
+from scriptorium.plan.snapshot import Plan
+from scriptorium.plan.ticket import State, Ticket, TicketError, last_failure, parse_ticket
 from scriptorium.system.limits import Limits
 from scriptorium.system.process import End, Finished
 from scriptorium.system.text import line, printable
-from scriptorium.ticket import (
-    State,
-    Ticket,
-    TicketError,
-    format_item,
-    last_failure,
-    parse_item,
-    parse_ticket,
-    set_field,
-)
 from tests import fuzzing
 from tests.fuzzing import NASTY, altered, fuzzed, mutated, texts, values
 from tests.support import PLAN, Project, quote

@@ -15,8 +15,9 @@ from scriptorium import landing
 from scriptorium.commands.merge import Ended, Merged, merge
 from scriptorium.git.repository import RefUpdate
 from scriptorium.git.user_checkout import Checkout
-from scriptorium.plan import Change, Plan
-from scriptorium.plan_store import PlanStore
+from scriptorium.plan.change import Change
+from scriptorium.plan.snapshot import Plan
+from scriptorium.plan.store import PlanStore
 from tests.support import PLAN, Project, until, write_script
 
 MASTER = "refs/heads/master"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import plan_store
 from scriptorium.commands import manager
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ScriptoriumError
+from scriptorium.plan import store
 from tests.support import PLAN, Project
 
 COUNTS = 'echo "$SCRIPTORIUM_AREA" >> "$(dirname "$0")/runs"; '
@@ -108,7 +108,7 @@ def test_tickets_that_could_not_be_written_to_the_plan_are_kept(
 ) -> None:
     lock = project.root / ".git" / "refs" / "heads" / "scriptorium" / "plan.lock"
     project.agent(f"echo '# Do it' >tickets/open/it.md; touch {lock}")
-    monkeypatch.setattr(plan_store, "TRIES", 3)
+    monkeypatch.setattr(store, "TRIES", 3)
     with pytest.raises(ScriptoriumError, match="could not be written"):
         manager.manager(project.workspace)
     lock.unlink()

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from scriptorium import backends
-from scriptorium.causes import Cause
 from scriptorium.commands.assign import assign
 from scriptorium.commands.code import Result as Out
 from scriptorium.commands.merge import Ended, Merged, merge
+from scriptorium.plan.cause import Cause
 from tests.neighbours import BRANCH, handed_in, in_order, kept, lands, rescued, show, tree, worked_on
 from tests.support import Project, is_alive, until
 

@@ -195,7 +195,7 @@ def test_a_lock_on_the_plan_is_named_and_the_ticket_goes_on_when_it_is_gone(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = handed_in(project)
-    monkeypatch.setattr("scriptorium.plan_store.TRIES", 3)
+    monkeypatch.setattr("scriptorium.plan.store.TRIES", 3)
     lock = lock_of(project, "refs/heads/scriptorium/plan.lock", -600)
 
     with pytest.raises(ScriptoriumError, match="could not be written to 'scriptorium/plan'") as raised:

@@ -7,8 +7,8 @@ import pytest
 from scriptorium.commands.assign import assign
 from scriptorium.commands.fsck import fsck
 from scriptorium.commands.merge import merge
-from scriptorium.history import Level
-from scriptorium.ticket import State
+from scriptorium.plan.history import Level
+from scriptorium.plan.ticket import State
 from tests.support import Project
 
 SPEC = "# Spec\n\nA greeter that says hello.\n"

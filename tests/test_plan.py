@@ -13,14 +13,15 @@ from typing import cast
 
 import pytest
 
-from scriptorium import transitions
-from scriptorium.causes import Cause
 from scriptorium.commands.fsck import fsck
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git.repository import Repository
-from scriptorium.plan import BRANCH, REF, Change, Plan
-from scriptorium.plan_store import PlanStore
-from scriptorium.ticket import State, last_failure, parse_ticket
+from scriptorium.plan import transitions
+from scriptorium.plan.cause import Cause
+from scriptorium.plan.change import Change
+from scriptorium.plan.snapshot import BRANCH, REF, Plan
+from scriptorium.plan.store import PlanStore
+from scriptorium.plan.ticket import State, last_failure, parse_ticket
 from tests.support import PLAN, Project
 
 WRITERS, ROUNDS = 8, 25
@@ -29,8 +30,8 @@ WRITER = """
 import sys
 from pathlib import Path
 from scriptorium.git.repository import Repository
-from scriptorium.plan import Change
-from scriptorium.plan_store import PlanStore
+from scriptorium.plan.change import Change
+from scriptorium.plan.store import PlanStore
 
 store = PlanStore(Repository.discover(Path.cwd()))
 me, rounds = sys.argv[1], int(sys.argv[2])
@@ -309,7 +310,7 @@ def test_a_writer_lets_the_one_before_it_finish(project: Project, store: PlanSto
 def test_a_writer_that_is_stopped_in_its_turn_holds_nobody_up_for_good(
     project: Project, store: PlanStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scriptorium.plan_store.COURTESY", 0.05)
+    monkeypatch.setattr("scriptorium.plan.store.COURTESY", 0.05)
     with PlanStore(store.repository).turn():
         assert store.transact(lambda _: Change("all the same"))
 
@@ -347,8 +348,11 @@ def test_a_checkout_of_the_plan_follows_a_command_that_was_killed(project: Proje
     project.ticket("0001")
     plan = tmp_path / "plan"
     project.git("worktree", "add", "--quiet", str(plan), PLAN)
-    code = "import os, signal, sys; from scriptorium import main, plan_store; sys.argv = ['scriptorium', 'assign']\n"
-    code += "plan_store.PlanStore.follow = lambda *_: os.kill(os.getpid(), signal.SIGKILL); main.main()"
+    code = (
+        "import os, signal, sys; from scriptorium import main; from scriptorium.plan.checkouts import PlanCheckouts\n"
+    )
+    code += "sys.argv = ['scriptorium', 'assign']\n"
+    code += "PlanCheckouts.follow = lambda *_: os.kill(os.getpid(), signal.SIGKILL); main.main()"
     assert subprocess.run([sys.executable, "-c", code], cwd=project.root, check=False).returncode == -signal.SIGKILL
     assert project.git("status", "--porcelain", cwd=plan) != ""
 

@@ -8,21 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scriptorium.ticket import (
-    State,
-    Ticket,
-    TicketError,
-    append_section,
-    branch_of,
-    format_item,
-    parse_depends,
-    parse_item,
-    parse_ticket,
-    set_field,
-    slug,
-    split_front_matter,
-    ticket_id,
-)
+from scriptorium.plan.front_matter import append_section, set_field, split_front_matter
+from scriptorium.plan.queue_item import format_item, parse_item
+from scriptorium.plan.ticket import State, Ticket, TicketError, branch_of, parse_depends, parse_ticket, slug, ticket_id
 
 FULL = """\
 ---

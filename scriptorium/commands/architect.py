@@ -11,13 +11,13 @@ from scriptorium import planning, rescue
 from scriptorium.cli import Command
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ScriptoriumError
-from scriptorium.notices import WAITING
-from scriptorium.plan import PLANNED, Change, Plan
+from scriptorium.plan.change import Change
+from scriptorium.plan.snapshot import PLANNED, WAITING, Plan
+from scriptorium.plan.ticket import State, Ticket, TicketError, area_problem
 from scriptorium.prompts import prompt
 from scriptorium.records import emit
 from scriptorium.submission import Tools
 from scriptorium.system.files import remove_inside, write_inside
-from scriptorium.ticket import State, Ticket, TicketError, area_problem
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)

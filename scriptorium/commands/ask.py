@@ -17,7 +17,7 @@ from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import worktree_list
 from scriptorium.git.errors import GitError
 from scriptorium.git.worktree import WorkingTree
-from scriptorium.plan import Plan
+from scriptorium.plan.snapshot import Plan
 from scriptorium.prompts import prompt
 from scriptorium.system import locks, process, signals
 from scriptorium.system.text import printable

@@ -14,10 +14,10 @@ from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import worktree_list
 from scriptorium.git.repository import RefUpdate
 from scriptorium.git.worktree import WorkingTree
-from scriptorium.plan import Plan
+from scriptorium.plan.snapshot import Plan
+from scriptorium.plan.ticket import BRANCH_PREFIX, State, branch_of, is_of_ticket, ticket_id
 from scriptorium.records import emit
 from scriptorium.system import locks
-from scriptorium.ticket import BRANCH_PREFIX, State, branch_of, is_of_ticket, ticket_id
 from scriptorium.workspace import Workspace
 
 

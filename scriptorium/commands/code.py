@@ -9,23 +9,26 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from scriptorium import agent, config, leaks, mending, notices, rescue, transitions, worktrees
+from scriptorium import agent, config, leaks, mending, rescue, worktrees
 from scriptorium.backends import Resting
-from scriptorium.causes import UNCOUNTED, Cause
 from scriptorium.cli import Command
-from scriptorium.commands.assign import unreadable
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped, told
 from scriptorium.git.errors import GitError
 from scriptorium.git.worktree import WorkingTree
 from scriptorium.harness import Outcome, Task
-from scriptorium.plan import Change, Plan
+from scriptorium.plan import transitions
+from scriptorium.plan.cause import UNCOUNTED, Cause
+from scriptorium.plan.change import Change
+from scriptorium.plan.readiness import unreadable
+from scriptorium.plan.record_failure import tell_if_stuck
+from scriptorium.plan.snapshot import Plan
+from scriptorium.plan.ticket import State, last_failure
 from scriptorium.prompts import prompt
 from scriptorium.records import emit, tickets
 from scriptorium.system import locks, process, signals
 from scriptorium.system.redact import Secrets, redact
 from scriptorium.system.text import tail
-from scriptorium.ticket import State, last_failure
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -330,7 +333,7 @@ class _Coding:
             log.info("ticket '%s' was stopped and is open again; the attempt does not count", self.ticket.name)
         else:
             log.info("ticket '%s': attempt failed: %s", self.ticket.name, reason)
-        notices.tell_if_stuck(log, after, self.ticket.name)
+        tell_if_stuck(log, after, self.ticket.name)
 
     def _redact(self, text: str) -> str:
         return redact(text, *self.workspace.config.environments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scriptorium.cli import Command
-from scriptorium.plan import BRANCH
+from scriptorium.plan.snapshot import BRANCH
 from scriptorium.workspace import Workspace
 
 

@@ -10,11 +10,12 @@ from scriptorium import drafts, planning, rescue
 from scriptorium.cli import Command
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.plan import LAST_ID, PLANNED, Change, Plan
+from scriptorium.plan.change import Change
+from scriptorium.plan.snapshot import LAST_ID, PLANNED, Plan
+from scriptorium.plan.ticket import State, TicketError, name_problem, ticket_id, ticket_path
 from scriptorium.prompts import prompt
 from scriptorium.records import emit
 from scriptorium.submission import Tools
-from scriptorium.ticket import State, TicketError, name_problem, ticket_id, ticket_path
 from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn
 
-from scriptorium import gate, notices, rescue, transitions, worktrees
-from scriptorium.causes import Cause
+from scriptorium import gate, rescue, worktrees
 from scriptorium.cli import Command
 from scriptorium.commands.health import MasterHealth, health
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
@@ -18,10 +17,15 @@ from scriptorium.git.errors import GitError
 from scriptorium.git.worktree import WorkingTree
 from scriptorium.harness.runner import last_trailers
 from scriptorium.landing import Landed, land, recover
-from scriptorium.plan import Change, Plan
+from scriptorium.plan import transitions
+from scriptorium.plan.cause import Cause
+from scriptorium.plan.change import Change
+from scriptorium.plan.queue_item import QueueItem
+from scriptorium.plan.record_failure import tell_if_stuck
+from scriptorium.plan.snapshot import Plan
+from scriptorium.plan.ticket import State, Ticket, TicketError
 from scriptorium.records import emit, tickets
 from scriptorium.system import locks, process, signals
-from scriptorium.ticket import QueueItem, State, Ticket, TicketError
 from scriptorium.workspace import Workspace
 from scriptorium.worktrees import WorktreeError
 
@@ -296,7 +300,7 @@ class _Lane:
 
         after = workspace.plan.transact(decide)
         log.info("merge queue: ticket '%s' reopened: %s", ticket.name, reason)
-        notices.tell_if_stuck(log, after, ticket.name)
+        tell_if_stuck(log, after, ticket.name)
         return Merged(ticket.name, Ended.REOPENED)
 
 

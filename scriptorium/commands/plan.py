@@ -13,7 +13,8 @@ from scriptorium import planning, rescue
 from scriptorium.cli import Command, Flag
 from scriptorium.conversation import Conversation, Turn, told
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
-from scriptorium.plan import Change, Plan
+from scriptorium.plan.change import Change
+from scriptorium.plan.snapshot import Plan
 from scriptorium.prompts import prompt
 from scriptorium.system import locks
 from scriptorium.system.text import printable

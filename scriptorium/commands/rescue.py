@@ -8,7 +8,7 @@ import shutil
 from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git.repository import RefUpdate
-from scriptorium.plan import ZERO
+from scriptorium.plan.snapshot import ZERO
 from scriptorium.records import emit
 from scriptorium.rescue import PREFIX, Kept, everything
 from scriptorium.system.text import line

@@ -9,11 +9,10 @@ from scriptorium import sandbox
 from scriptorium.config import AT_WORK
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git.environment import scrub_environment
-from scriptorium.notices import WAITING
-from scriptorium.plan import Plan
+from scriptorium.plan.snapshot import WAITING, Plan
+from scriptorium.plan.ticket import State, branch_of, ticket_path
 from scriptorium.system import locks
 from scriptorium.system.text import line
-from scriptorium.ticket import State, branch_of, ticket_path
 from scriptorium.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 from scriptorium.cli import Command, Flag
-from scriptorium.plan import Plan
+from scriptorium.plan.snapshot import Plan
+from scriptorium.plan.ticket import State, branch_of, ticket_path
 from scriptorium.records import emit
 from scriptorium.system.text import line
-from scriptorium.ticket import State, branch_of, ticket_path
 from scriptorium.workspace import Workspace
 
 

@@ -20,7 +20,7 @@ from scriptorium.git.discovery import gitfile
 from scriptorium.git.environment import options_for
 from scriptorium.git.errors import GitError
 from scriptorium.git.repository import Repository
-from scriptorium.ticket import BRANCH_PREFIX
+from scriptorium.plan.ticket import BRANCH_PREFIX
 
 _OF_TICKET = os.fsencode(f"ref: refs/heads/{BRANCH_PREFIX}")
 _OURS = re.compile(r"(plan|health|source)\d*")

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import scriptorium
-from scriptorium.causes import Cause, classify
 from scriptorium.harness import Event, Kind, Report, Task, parse_event
+from scriptorium.harness.classify import classify
 from scriptorium.harness.command import Command
 from scriptorium.harness.usage import Usage, amount, count
+from scriptorium.plan.cause import Cause
 
 AUTH_REQUIRED = -32000
 """The protocol's error code for an agent that is not signed in."""

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scriptorium.causes import Cause, classify
 from scriptorium.harness import Event, Harness, Kind, Report, Task, parse_event
+from scriptorium.harness.classify import classify
 from scriptorium.harness.usage import Usage, amount, count
+from scriptorium.plan.cause import Cause
 
 # Edits outside its directory and whatever else would ask a person are refused; a shell can do more than all of these.
 ALLOWED = "Bash,Read,WebFetch,WebSearch,mcp__scriptorium"

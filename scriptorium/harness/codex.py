@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scriptorium.causes import classify
 from scriptorium.harness import Event, Harness, Kind, Report, Task, parse_event
+from scriptorium.harness.classify import classify
 from scriptorium.harness.usage import Usage, count
 
 

@@ -9,9 +9,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from scriptorium.causes import BACKEND, Cause, classify
 from scriptorium.harness import Event, Harness, Kind, Outcome, Report, Session, Task
+from scriptorium.harness.classify import classify
 from scriptorium.harness.usage import NOTHING, Usage
+from scriptorium.plan.cause import BACKEND, Cause
 from scriptorium.system import process
 from scriptorium.system.files import next_log
 from scriptorium.system.process import End

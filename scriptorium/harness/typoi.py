@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
-from scriptorium.causes import classify
 from scriptorium.harness import Event, Harness, Kind, Report, Task, parse_event
+from scriptorium.harness.classify import classify
 from scriptorium.harness.usage import Usage, amount, count
 
 

@@ -11,10 +11,11 @@ from itertools import cycle, pairwise
 from pathlib import Path
 
 from scriptorium.git.repository import Repository
-from scriptorium.plan import BRANCH, REF, Change
-from scriptorium.plan_store import PlanStore
+from scriptorium.plan.change import Change
+from scriptorium.plan.snapshot import BRANCH, REF
+from scriptorium.plan.store import PlanStore
+from scriptorium.plan.ticket import State, ticket_path
 from scriptorium.submission import SubmitServer
-from scriptorium.ticket import State, ticket_path
 from tests.bench.measure import Row, Usage, alternate, call, compare, milliseconds
 from tests.bench.projects import MANY, git_processes, logs, name, project
 from tests.support import DATE, Project, submit_pr

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from scriptorium.ticket import State, ticket_path
+from scriptorium.plan.ticket import State, ticket_path
 from tests.support import Project
 
 MANY = 10_000

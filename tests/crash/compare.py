@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from scriptorium.commands.fsck import fsck
-from scriptorium.ticket import State
+from scriptorium.plan.ticket import State
 from tests.crash.flow import Flow
 from tests.support import until
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from scriptorium.causes import UNCOUNTED
+from scriptorium.plan.cause import UNCOUNTED
 from tests.support import CHECKOUT, PLAN, Project
 
 PAGE = CHECKOUT / "docs" / "agents.md"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.causes import UNCOUNTED, Cause
+from scriptorium.plan.cause import UNCOUNTED, Cause
 from tests.integration.conftest import Backend, Claude, every
 from tests.integration.test_flow import steps, submit
 from tests.scripted_model import (

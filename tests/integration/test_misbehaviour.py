@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.causes import Cause
 from scriptorium.commands.code import Result as Coded
 from scriptorium.commands.code import code
+from scriptorium.plan.cause import Cause
 from scriptorium.system import process
 from tests.integration.conftest import Backend
 from tests.integration.test_faults import BRANCH, OPEN, TICKET, WORK, Ticket

@@ -23,9 +23,9 @@ from pathlib import Path
 
 from scriptorium import housekeeping
 from scriptorium.git.environment import scrub_environment
-from scriptorium.plan import REF
+from scriptorium.plan.snapshot import REF
+from scriptorium.plan.ticket import State
 from scriptorium.system.watchdog import members
-from scriptorium.ticket import State
 from tests import figures
 from tests.bench.projects import name, project
 from tests.chance import chance

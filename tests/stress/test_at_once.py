@@ -18,10 +18,10 @@ WRITERS, EACH = 8, 500
 
 WRITER = """
 import json, sys, time
-from scriptorium import transitions
-from scriptorium.causes import Cause
-from scriptorium.commands.assign import ready
-from scriptorium.ticket import State
+from scriptorium.plan import transitions
+from scriptorium.plan.cause import Cause
+from scriptorium.plan.readiness import ready
+from scriptorium.plan.ticket import State
 from scriptorium.workspace import Workspace
 workspace, count, mine, longest = Workspace.open(), int(sys.argv[1]), [], 0.0
 for _ in range(count // 2):

@@ -24,7 +24,7 @@ from hypothesis.errors import Flaky
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from scriptorium.commands.fsck import fsck
-from scriptorium.history import Level
+from scriptorium.plan.history import Level
 from scriptorium.workspace import Workspace
 from tests import chance, figures
 from tests.stress import people

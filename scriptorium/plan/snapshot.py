@@ -19,23 +19,21 @@ says, and a change is to be one commit; `plan_store` reads the one and writes th
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git.objects import Tree
 from scriptorium.git.repository import Repository
-from scriptorium.ticket import (
+from scriptorium.plan.change import Change
+from scriptorium.plan.queue_item import QueueItem, parse_item
+from scriptorium.plan.ticket import (
     BRANCH_PREFIX,
     ID_IN_LIST,
-    QueueItem,
     State,
     Ticket,
     area_problem,
     is_of_ticket,
-    parse_item,
     parse_ticket,
     ticket_id,
     ticket_path,
@@ -50,36 +48,11 @@ PENDING = "queue/merge/pending"
 PLANNED = "planned"
 LAST_ID = "last-id"
 ZERO = "0" * 40
+WAITING = "WAITING: no spec — run 'scriptorium plan'"
 
-_STEERING = re.compile(r"[\0-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udc7f\udd00-\udfff]")
 
 PARSED_MOST = 10_000
 """How many parsed tickets are kept in memory."""
-
-
-@dataclass
-class Change:
-    """One commit to be: what moves, what is written and removed, and how it is told.
-
-    ``verb`` and ``subject`` make the message ``scriptorium: <verb> <subject>``; trailers with an
-    empty value are left out.
-    """
-
-    verb: str
-    subject: str = ""
-    moves: dict[str, str] = field(default_factory=dict)
-    writes: dict[str, bytes] = field(default_factory=dict)
-    removes: list[str] = field(default_factory=list)
-    trailers: dict[str, object] = field(default_factory=dict)
-
-    def message(self) -> bytes:
-        # Two writers with the same parent, content and second would make the same commit,
-        # and both would be told that they won: the last trailer tells them apart.
-        trailers = {**self.trailers, "Transaction": secrets.token_hex(8)}
-        told = {key: _told(value) for key, value in trailers.items() if value is not None}
-        lines = [f"{key}: {value}" for key, value in told.items() if value]
-        text = "\n".join([f"scriptorium: {self.verb} {_told(self.subject)}".rstrip(), "", *lines, ""])
-        return text.encode(errors="surrogateescape")
 
 
 class Plan:
@@ -251,11 +224,6 @@ class Plan:
         active = self.active
         if active and active.ticket == ticket:
             change.writes[ACTIVE] = b""
-
-
-def _told(value: object) -> str:
-    """Return a value as a part of a line, whatever an agent said; names keep the bytes that are no text."""
-    return _STEERING.sub("?", " ".join(str(value).split()))
 
 
 def path_ok(line: str) -> bool:

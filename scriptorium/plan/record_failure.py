@@ -1,16 +1,14 @@
-"""Sentences that more than one command says."""
+"""Recording a failed attempt at a ticket."""
 
 from __future__ import annotations
 
 from logging import Logger
 from typing import TYPE_CHECKING
 
-from scriptorium.ticket import State, ticket_path
+from scriptorium.plan.ticket import State, ticket_path
 
 if TYPE_CHECKING:
-    from scriptorium.plan import Plan
-
-WAITING = "WAITING: no spec — run 'scriptorium plan'"
+    from scriptorium.plan.snapshot import Plan
 
 
 def tell_if_stuck(log: Logger, plan: Plan | None, ticket: str) -> None:

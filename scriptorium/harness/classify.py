@@ -1,32 +1,10 @@
-"""Why an attempt at a ticket failed, and what a failure of an agent program says about that. Pure."""
+"""What a failure of an agent program says: whose failure it was. Pure."""
 
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 
-
-class Cause(StrEnum):
-    """Why an attempt failed; those in UNCOUNTED say nothing about the ticket."""
-
-    NO_SUBMIT = "no-submit"
-    AGENT = "agent"
-    SILENCE = "silence"
-    TIMEOUT = "timeout"
-    CONFLICT = "conflict"
-    GATE = "gate"
-    LOST = "lost"
-    AUTH = "auth"
-    RATE_LIMIT = "rate-limit"
-    PROVIDER = "provider"
-    INFRASTRUCTURE = "infrastructure"
-    STOPPED = "stopped"
-
-
-BACKEND = frozenset({Cause.AUTH, Cause.RATE_LIMIT, Cause.PROVIDER, Cause.INFRASTRUCTURE})
-"""What keeps every run of a backend from working, so that the whole backend rests."""
-
-UNCOUNTED = BACKEND | {Cause.STOPPED}
+from scriptorium.plan.cause import Cause
 
 MESSAGE_MOST = 2000
 """Characters of an error that are looked at: what it is stands at its beginning."""

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from scriptorium.git.repository import Repository
-from scriptorium.ticket import State, ticket_id
+from scriptorium.plan.ticket import State, ticket_id
 
 PATHS = ("tickets", "queue/merge/pending", "format")
 TRANSITION = re.compile(r"scriptorium: (assign|enqueue|complete|reopen|park) ticket (.+)")

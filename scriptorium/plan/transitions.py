@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from scriptorium.causes import UNCOUNTED, Cause
-from scriptorium.plan import LAST_ID, Change, Plan
+from scriptorium.plan.cause import UNCOUNTED, Cause
+from scriptorium.plan.change import Change
+from scriptorium.plan.front_matter import append_section, set_field
+from scriptorium.plan.queue_item import format_item
+from scriptorium.plan.snapshot import LAST_ID, Plan
+from scriptorium.plan.ticket import State, Ticket, ticket_id, ticket_path
 from scriptorium.system.text import fenced, line, printable
-from scriptorium.ticket import State, Ticket, append_section, format_item, set_field, ticket_id, ticket_path
 
 
 def _told(ticket: Ticket, old: State, new: State, **facts: object) -> dict[str, object]:

@@ -1,0 +1,136 @@
+"""The fields of a ticket: YAML front matter, or the bold lines of the original."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+YAML_MOST = 65536
+"""Characters of front matter; a kilobyte takes some ten milliseconds."""
+
+VALUES_MOST = 10_000
+"""Values in front matter, each counted as often as it is referred to."""
+
+KEYS = ("area", "depends", "priority", "attempts", "repair")
+"""What is read of a ticket's front matter; any other key is the user's own."""
+
+NEAR = 0.65
+"""How alike a key has to be to one of these to be taken for a slip; 'prio' just is."""
+
+
+def split_front_matter(text: str) -> tuple[str, str] | None:
+    """Split a text into YAML and rest, None when it has no front matter; ValueError when that never ends."""
+    lines = text.splitlines(keepends=True)
+    if not lines or lines[0].rstrip() != "---":
+        return None
+    for number, line in enumerate(lines[1:], 1):
+        if line.rstrip() == "---":
+            return "".join(lines[1:number]), "".join(lines[number:])
+    raise ValueError("its front matter has no closing '---' line")
+
+
+def load_yaml(text: str) -> dict[str, Any]:
+    """Read front matter; ValueError with the line when it is not a mapping in YAML."""
+    from ruamel.yaml import YAML  # late: status and the hooks do without
+    from ruamel.yaml.error import MarkedYAMLError
+
+    if len(text) > YAML_MOST:
+        raise ValueError("its front matter is too long")
+    try:
+        reader = YAML(typ="safe", pure=True)
+        reader.composer.warn_double_anchors = False  # on stderr, and of no consequence here
+        data = reader.load(text)
+    except MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 2}" if error.problem_mark else ""
+        raise ValueError(f"its front matter is not YAML{line}: {error.problem}") from error
+    except RecursionError as error:
+        raise ValueError("its front matter is nested too deeply") from error
+    except Exception as error:  # the library lets through whatever comes of a document
+        raise ValueError(f"its front matter is not YAML: {' '.join(str(error).split())}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, Mapping):
+        raise ValueError("its front matter is not a list of 'key: value' lines")
+    _check_size(data)
+    return dict(data)
+
+
+def _check_size(data: Any) -> None:
+    """Raise when a document is larger than it looks, as one that refers to its own parts over and over."""
+    left, seen = [data], 0
+    while left:
+        value, seen = left.pop(), seen + 1
+        if seen > VALUES_MOST:
+            raise ValueError("its front matter refers to itself too often")
+        if isinstance(value, Mapping):
+            left += [*value, *value.values()]
+        elif isinstance(value, list | tuple | set):
+            left += value
+
+
+def bold_fields(text: str) -> dict[str, Any]:
+    """Return the fields of a ticket in the original's form; of several the first, as that is what is set."""
+    pattern = r"^\*\*(Area|Depends|Priority|Attempts|Repair):\*\*[ \t]*(.*?)[ \t\r]*$"
+    return {key.lower(): value for key, value in reversed(re.findall(pattern, text, re.MULTILINE))}
+
+
+def mistaken_keys(text: str) -> dict[str, str]:
+    """Return the keys of a ticket's front matter that are nearly one that is read, and so are not, with that one."""
+    from difflib import get_close_matches  # late: only fsck asks
+
+    parts = split_front_matter(text)
+    keys = [str(key) for key in load_yaml(parts[0])] if parts else []
+    near = {key: get_close_matches(key.lower(), KEYS, 1, NEAR) for key in keys if key not in KEYS}
+    return {key: found[0] for key, found in near.items() if found}
+
+
+def set_field(text: str, key: str, value: object) -> str:
+    """Return a ticket's text with one field changed or added, every other line as it was.
+
+    ``value`` is written as YAML has it: a number, a word, or a list as ``[0003, 0004]``. Raises
+    ValueError where that cannot be done to the front matter as it is written.
+    """
+    parts = split_front_matter(text)
+    if parts is None:
+        return _set_bold_field(text, key, value)
+    head, rest = parts
+    end = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
+    line = f"{key}: {value}"
+    # the key's line up to a comment, and the lines of a block list below it
+    pattern = re.compile(
+        rf"^{re.escape(key)}[ \t]*:[^\r\n#]*?(?=[ \t]*(?:#[^\r\n]*)?\r?$)(?P<end>[^\r\n]*)"
+        r"(?:\r?\n[ \t]*-[ \t][^\r\n]*)*",
+        re.MULTILINE,
+    )
+    changed, count = pattern.subn(lambda found: line + found["end"], head, count=1)
+    if not count:
+        changed = f"{head}{line}{end}"
+    if not _is_changed(head, changed, line):
+        raise ValueError(f"'{key}' cannot be set to '{value}' in its front matter")
+    return f"---{end}{changed}{rest}"
+
+
+def _is_changed(old: str, new: str, line: str) -> bool:
+    wanted = {**load_yaml(old), **load_yaml(line)}
+    try:
+        return load_yaml(new) == wanted
+    except ValueError:
+        return False
+
+
+def _set_bold_field(text: str, key: str, value: object) -> str:
+    shown = str(value).strip("[]")
+    line = f"**{key.capitalize()}:** {shown}"
+    pattern = re.compile(rf"^\*\*{key.capitalize()}:\*\*[^\r\n]*", re.MULTILINE)
+    if pattern.search(text):
+        return pattern.sub(lambda _: line, text, count=1)
+    area = re.search(r"^\*\*Area:\*\*[^\n]*\n?", text, re.MULTILINE)
+    at = area.end() if area else 0
+    gap = "" if text[:at].endswith("\n") or not at else "\n"
+    return f"{text[:at]}{gap}{line}\n{text[at:]}"
+
+
+def append_section(text: str, heading: str, body: str) -> str:
+    """Return a ticket's text with a section added at its end."""
+    return f"{text.rstrip()}\n\n## {heading}\n\n{body.strip()}\n"

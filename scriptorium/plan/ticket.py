@@ -1,0 +1,198 @@
+"""Tickets and queue items: Markdown files with a few fields that steer them.
+
+A ticket of format 1 has YAML front matter::
+
+    ---
+    area: parser
+    depends: [0003]
+    priority: 0
+    attempts: 0
+    ---
+    # Parse the header
+
+One of the original has lines such as ``**Area:** parser`` instead. Both are read, and a change
+touches only the line it must, because people and agents edit these files as well.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from scriptorium.errors import ScriptoriumError
+from scriptorium.plan.front_matter import bold_fields, load_yaml, split_front_matter
+from scriptorium.system.text import line as one_line
+
+BRANCH_PREFIX = "scriptorium/ticket-"
+
+_ID = r"(\d{1,18})(?:-|$)"  # more digits are no number that anybody has given out
+ID_IN_LIST = r"(?:^|\0)(\d{1,18})(?=-|\0|$)"
+
+_UNFIT = re.compile(r"[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udc7f\udd00-\udfff]")
+"""What no name may hold; bytes that are no text come as half characters in between."""
+
+TITLE_MOST = 300
+
+NAME_MOST = 200
+"""Bytes of a ticket's name, which becomes that of files beside which there are longer ones."""
+
+
+NUMBER_MOST = 10**9
+"""The highest priority and number of attempts that is taken for one."""
+
+
+class State(StrEnum):
+    """The state of a ticket is the directory it is in."""
+
+    OPEN = "open"
+    IN_PROGRESS = "in-progress"
+    DONE = "done"
+    STUCK = "stuck"
+
+
+def ticket_path(state: State, name: str) -> str:
+    return f"tickets/{state}/{name}.md"
+
+
+def ticket_id(name: str) -> str:
+    """Return the id in a ticket's name, four digits at least, or '' when it has none."""
+    found = re.match(_ID, name)
+    return f"{int(found[1]):04d}" if found else ""
+
+
+def name_problem(name: str) -> str:
+    """Return why a name cannot be that of files and worktrees, '' when it can."""
+    if _UNFIT.search(name):
+        return "its name has control characters"
+    if not name or name.startswith(".") or "/" in name:
+        return "its name is none that a file should have"
+    return "its name is too long" if len(os.fsencode(name)) > NAME_MOST else ""
+
+
+def area_problem(name: str) -> str:
+    """Return why a name cannot be that of an area, '' when it can; it stands in the front matter of tickets."""
+    return name_problem(name) or ("its name is no text" if re.search(r"[\udc80-\udcff]", name) else "")
+
+
+def branch_of(name: str) -> str:
+    return BRANCH_PREFIX + ticket_id(name)
+
+
+def is_of_ticket(branch: str) -> bool:
+    """Tell whether a branch is one of ours; a person's may be called like it, with more words."""
+    id = branch.removeprefix(BRANCH_PREFIX)
+    return id not in ("", branch) and id == ticket_id(id)
+
+
+def slug(title: str) -> str:
+    """Return a short file name part for a title."""
+    words = re.findall(r"[^\W_]+", title.lower())
+    return "-".join(words)[:48].strip("-") or "ticket"
+
+
+class TicketError(ScriptoriumError):
+    """A ticket file that cannot be understood."""
+
+    def __init__(self, name: str, why: str, hint: str = "") -> None:
+        super().__init__(
+            f"ticket '{one_line(name)}': {why}", hint or "edit it on the plan branch, or see 'scriptorium fsck'"
+        )
+        self.ticket = name
+        self.why = why
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """One ticket as a snapshot has it."""
+
+    name: str
+    state: State
+    text: str
+    area: str
+    depends: tuple[str, ...]
+    priority: int
+    attempts: int
+    repair: bool
+
+    @property
+    def id(self) -> str:
+        return ticket_id(self.name)
+
+    @property
+    def branch(self) -> str:
+        return branch_of(self.name)
+
+    @property
+    def path(self) -> str:
+        return ticket_path(self.state, self.name)
+
+    @property
+    def title(self) -> str:
+        parts = split_front_matter(self.text)  # where '#' begins a comment
+        found = re.search(r"^#[ \t]+(\S.*)$", parts[1] if parts else self.text, re.MULTILINE)
+        return one_line(found[1]).strip()[:TITLE_MOST] if found else self.name
+
+
+def parse_depends(value: Any) -> tuple[str, ...]:
+    """Read ``depends`` in any of its spellings: a list, ``0003, 0004``, ``none``, ``-`` or nothing."""
+    items = value if isinstance(value, list) else re.split(r"[,\s]+", _scalar(value)) if value is not None else []
+    found = []
+    for item in map(_scalar, items):
+        word = item.strip().strip("#\"'")
+        if word.lower() in ("", "-", "none", "null", "n/a"):
+            continue
+        word = word.removesuffix(".md").rpartition("/")[2]
+        if not ticket_id(word):
+            raise ValueError(f"'depends' names '{word[:80]}', which is not a ticket id")
+        found.append(ticket_id(word))
+    return tuple(dict.fromkeys(found))
+
+
+def _scalar(value: Any) -> str:
+    """Return a value of one word or number as text, '' for none; ValueError for a list or a mapping."""
+    if isinstance(value, Mapping | list | tuple | set):
+        raise ValueError("its front matter has a list or a mapping where a word should be")
+    return "" if value is None else str(value)
+
+
+def _number(fields: Mapping[str, Any], key: str) -> int:
+    value = fields.get(key, 0)
+    try:
+        if isinstance(value, bool | float) or abs(number := int(_scalar(value) or 0)) > NUMBER_MOST:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(f"'{key}' is not a whole number: '{str(value)[:80]}'") from None
+    return number
+
+
+def parse_ticket(name: str, state: State, data: bytes) -> Ticket:
+    """Read a ticket file; raises TicketError with what is wrong with it."""
+    text = data.decode(errors="surrogateescape")
+    try:
+        parts = split_front_matter(text)
+        fields = load_yaml(parts[0]) if parts else bold_fields(text)
+        area = _scalar(fields.get("area") or "").strip()
+        if not area:
+            raise ValueError("it names no area")
+        problem = name_problem(name)
+        if problem:
+            raise ValueError(problem)
+        if _UNFIT.search(area) or len(area) > TITLE_MOST:
+            raise ValueError("its area is no line of text")
+        repair = _scalar(fields.get("repair", "")).lower() in ("true", "yes")
+        depends = parse_depends(fields.get("depends"))
+        return Ticket(
+            name, state, text, area, depends, _number(fields, "priority"), _number(fields, "attempts"), repair
+        )
+    except ValueError as error:
+        raise TicketError(name, one_line(str(error))) from error
+
+
+def last_failure(text: str) -> str:
+    """Return the cause of the last attempt that a ticket's notes tell of, '' when there is none."""
+    found = re.findall(r"^## Attempt \d+ failed: (\S+)$", text, re.MULTILINE)
+    return found[-1] if found else ""
