@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 
 import scriptorium
-from scriptorium import backends, disk, sandbox, tripwire
+from scriptorium import backends, sandbox, tripwire
 from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
 from scriptorium.errors import ScriptoriumError
@@ -20,12 +20,13 @@ from scriptorium.harness import Event, Harness, Outcome, Task, runner
 from scriptorium.harness.choice import choose
 from scriptorium.harness.runner import last_session
 from scriptorium.plan.cause import BACKEND, Cause
+from scriptorium.project import disk
+from scriptorium.project.workspace import Workspace
 from scriptorium.submission import SubmitServer, Tools
 from scriptorium.system import process
 from scriptorium.system.files import replace_file
 from scriptorium.system.process import End
 from scriptorium.system.redact import redact
-from scriptorium.workspace import Workspace
 
 
 def task(workspace: Workspace, role: str, prompt: str, directory: Path, subject: str) -> tuple[Harness, Task]:

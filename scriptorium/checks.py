@@ -14,8 +14,6 @@ from pathlib import Path
 
 from scriptorium import agent, sandbox
 from scriptorium.commands import hooks
-from scriptorium.config import AT_WORK, BACKENDS
-from scriptorium.disk import free
 from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
 from scriptorium.errors import ScriptoriumError
@@ -23,9 +21,11 @@ from scriptorium.git.command import check_version
 from scriptorium.harness import Harness
 from scriptorium.harness.choice import choose
 from scriptorium.plan.snapshot import BRANCH
+from scriptorium.project.config import AT_WORK, BACKENDS
+from scriptorium.project.disk import free
+from scriptorium.project.workspace import Workspace
 from scriptorium.submission import SubmitServer
 from scriptorium.system import locks, process
-from scriptorium.workspace import Workspace
 
 LIMIT = 20.0
 """Seconds in which a program has to tell its version or sign-in, and the submit tool has to answer."""

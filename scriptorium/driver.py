@@ -21,14 +21,14 @@ from scriptorium.commands.health import health
 from scriptorium.commands.manager import due as manager_due
 from scriptorium.commands.manager import manager
 from scriptorium.commands.merge import Ended, merge
-from scriptorium.config import FILE, ConfigError
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, told
 from scriptorium.plan.readiness import open_problems, unreadable
 from scriptorium.plan.snapshot import BRANCH, WAITING, Plan
 from scriptorium.plan.ticket import State, TicketError
+from scriptorium.project.config_reader import FILE, ConfigError
+from scriptorium.project.workspace import Workspace
 from scriptorium.system import signals
-from scriptorium.workspace import Workspace
 from scriptorium.worktrees import WorktreeError
 
 log = logging.getLogger(__name__)

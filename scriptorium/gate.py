@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from scriptorium.project.workspace import Workspace
 from scriptorium.system.files import next_log, replace_file
 from scriptorium.system.limits import Limits
 from scriptorium.system.redact import Secrets
 from scriptorium.system.text import tail
-from scriptorium.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def environment(directory: Path) -> dict[str, str]:
 
 def run(workspace: Workspace, directory: Path, subject: str) -> GateResult:
     """Run the gate in a directory; its whole output goes to a log named after ``subject``."""
-    from scriptorium import disk
+    from scriptorium.project import disk
     from scriptorium.system import process  # late: `status` only looks answers up
 
     disk.require(workspace)  # a test that finds no room would be the ticket's failure

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from scriptorium.errors import ScriptoriumError
 from scriptorium.plan.ticket import State
+from scriptorium.project.workspace import Workspace
 from scriptorium.system import log
-from scriptorium.workspace import Workspace
 
 KEPT = 14 * 24 * 3600.0
 """Seconds for which output is kept after the last run that wrote any; gc.pruneExpire of git is the same."""

@@ -21,8 +21,8 @@ from scriptorium.plan.snapshot import REF, Plan
 from scriptorium.plan.store import TRIES, pause
 from scriptorium.plan.ticket import State, Ticket
 from scriptorium.plan.transitions import complete
+from scriptorium.project.workspace import Workspace
 from scriptorium.system import signals
-from scriptorium.workspace import Workspace
 
 MARK = "scriptorium-landing"
 """A file in the git directory while a fast-forward is under way: the checkout, the commit it was at, and the next."""

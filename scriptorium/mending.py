@@ -15,7 +15,7 @@ from scriptorium.git.worktree import WorkingTree
 from scriptorium.git.worktree_list import is_half_made
 from scriptorium.plan.snapshot import ZERO
 from scriptorium.plan.ticket import branch_of
-from scriptorium.workspace import Workspace
+from scriptorium.project.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

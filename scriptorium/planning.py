@@ -21,9 +21,9 @@ from scriptorium.git.repository import RefUpdate
 from scriptorium.git.worktree import WorkingTree
 from scriptorium.harness import Event, Outcome, Session
 from scriptorium.plan.snapshot import Plan
+from scriptorium.project.workspace import Workspace
 from scriptorium.submission import Tools
 from scriptorium.system import locks, process, signals
-from scriptorium.workspace import Workspace
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from scriptorium.git.repository import RefUpdate, Repository
 from scriptorium.git.worktree import Change, WorkingTree
 from scriptorium.plan.snapshot import ZERO
 from scriptorium.plan.ticket import slug
-from scriptorium.workspace import Workspace
+from scriptorium.project.workspace import Workspace
 
 PREFIX = "refs/scriptorium/rescue/"
 ASIDE = re.compile(r"\.(found|left)-[0-9a-f]{6}$")

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scriptorium.errors import ScriptoriumError
+from scriptorium.project.workspace import Workspace
 from scriptorium.system.files import replace_file
-from scriptorium.workspace import Workspace
 
 if TYPE_CHECKING:
     from scriptorium.harness import Harness, Task

@@ -27,7 +27,7 @@ from scriptorium.git.worktree import WorkingTree
 from scriptorium.git.worktree_list import listed
 from scriptorium.plan.snapshot import REF, Plan
 from scriptorium.plan.ticket import BRANCH_PREFIX, State, branch_of, ticket_path
-from scriptorium.workspace import Workspace
+from scriptorium.project.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from scriptorium.git.repository import RefUpdate
 from scriptorium.git.worktree import WorkingTree
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import BRANCH_PREFIX, State, branch_of, is_of_ticket, ticket_id
+from scriptorium.project.workspace import Workspace
 from scriptorium.system import locks
-from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from scriptorium.paths import Paths
+from scriptorium.project.paths import Paths
+from scriptorium.project.workspace import Workspace
 from scriptorium.submission import Tools
 from scriptorium.system.watchdog import members
-from scriptorium.workspace import Workspace
 
 CHECKOUT = Path(__file__).parent.parent
 PLAN = "scriptorium/plan"

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from scriptorium.config import Program
 from scriptorium.harness import Event, Kind, Outcome, Session, Task, runner
 from scriptorium.harness.acp import Acp
 from scriptorium.harness.usage import Usage
+from scriptorium.project.config import Program
 from scriptorium.system import process
 from scriptorium.system.limits import Limits
 from tests.support import CHECKOUT, PLAN, Project, is_alive, until

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.config import Config, ConfigError, Program, load, parse
 from scriptorium.errors import ExitCode
+from scriptorium.project.config import Config, Program, load, parse
+from scriptorium.project.config_reader import ConfigError
 from scriptorium.system.limits import Limits
 from tests.support import Project
 

@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from scriptorium import disk
 from scriptorium.errors import ExitCode
+from scriptorium.project import disk
 from tests.support import Project, until
 
 FULL = 10**8

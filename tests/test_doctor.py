@@ -14,8 +14,8 @@ import pytest
 
 from scriptorium import checks
 from scriptorium.checks import Finding
+from scriptorium.project.workspace import Workspace
 from scriptorium.system import locks
-from scriptorium.workspace import Workspace
 from tests.support import BUSY, PLAN, Project, Result, busy_pids, is_alive, write_script
 
 PROGRAM = """

@@ -17,7 +17,6 @@ import pytest
 from hypothesis import strategies as st
 
 from scriptorium import agent, drafts
-from scriptorium.config import Config, ConfigError, Price, Program, parse
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.harness import Harness, Outcome, Report, Task
 from scriptorium.harness.acp import Acp
@@ -36,6 +35,8 @@ from scriptorium.plan.front_matter import set_field
 from scriptorium.plan.queue_item import format_item, parse_item
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import State, Ticket, TicketError, last_failure, parse_ticket
+from scriptorium.project.config import Config, Price, Program, parse
+from scriptorium.project.config_reader import ConfigError
 from scriptorium.system.limits import Limits
 from scriptorium.system.process import End, Finished
 from scriptorium.system.text import line, printable

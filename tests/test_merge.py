@@ -14,7 +14,7 @@ import pytest
 from scriptorium import gate
 from scriptorium.commands.merge import Ended, Merged, merge
 from scriptorium.errors import ExitCode
-from scriptorium.workspace import Workspace
+from scriptorium.project.workspace import Workspace
 from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until, write_script
 
 COUNT = 'echo gate >>"$$FACTS/gates"'

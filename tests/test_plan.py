@@ -335,7 +335,7 @@ def test_a_checkout_of_the_plan_is_not_taken_back_by_a_writer_that_was_overtaken
     base = store.snapshot().commit
     first = written(store, Change("x", writes={"areas/one.md": b"1\n"})).commit
     written(store, Change("x", writes={"areas/two.md": b"2\n"}))
-    store.follow(base, first)  # by the first writer, only now
+    store.checkouts.follow(base, first)  # by the first writer, only now
     assert project.git("status", "--porcelain", cwd=checkout) == ""
     assert (checkout / "areas" / "two.md").exists()
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import config
 from scriptorium.errors import ExitCode
 from scriptorium.main import VERBS
+from scriptorium.project import config, config_reader
 from tests.support import CHECKOUT, Project, write_script
 
 README = (CHECKOUT / "README.md").read_text()
@@ -261,13 +261,13 @@ def test_the_configuration_table_has_the_keys_that_are_accepted_and_no_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     taken: set[str] = set()
-    take = config._Reader.take
+    take = config_reader.Reader.take
 
-    def note(reader: config._Reader, key: str, *rest: object) -> object:
+    def note(reader: config_reader.Reader, key: str, *rest: object) -> object:
         taken.add(".".join(part for part in (reader.where, key) if part))
         return take(reader, key, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(config._Reader, "take", note)
+    monkeypatch.setattr(config_reader.Reader, "take", note)
     config.parse('{"harnesses": {"<name>": {"command": ["x"], "protocol": "acp"}}}')
     keys = {key for key in taken if not any(other.startswith(f"{key}.") for other in taken)}
     listed = first_column(section("Configuration"))

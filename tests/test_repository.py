@@ -11,7 +11,7 @@ from scriptorium.errors import ScriptoriumError
 from scriptorium.git.errors import GitError
 from scriptorium.git.objects import TreeEntry
 from scriptorium.git.repository import RefUpdate, Repository
-from scriptorium.paths import Paths
+from scriptorium.project.paths import Paths
 from tests.support import PLAN, Project, write_script
 
 

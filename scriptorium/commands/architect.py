@@ -14,11 +14,11 @@ from scriptorium.errors import ScriptoriumError
 from scriptorium.plan.change import Change
 from scriptorium.plan.snapshot import PLANNED, WAITING, Plan
 from scriptorium.plan.ticket import State, Ticket, TicketError, area_problem
+from scriptorium.project.workspace import Workspace
 from scriptorium.prompts import prompt
 from scriptorium.records import emit
 from scriptorium.submission import Tools
 from scriptorium.system.files import remove_inside, write_inside
-from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ from scriptorium.git import worktree_list
 from scriptorium.git.errors import GitError
 from scriptorium.git.worktree import WorkingTree
 from scriptorium.plan.snapshot import Plan
+from scriptorium.project.workspace import Workspace
 from scriptorium.prompts import prompt
 from scriptorium.system import locks, process, signals
 from scriptorium.system.text import printable
 from scriptorium.transcript import Transcript, say
-from scriptorium.workspace import Workspace
 from scriptorium.worktrees import SETUP_WAIT
 
 log = logging.getLogger(__name__)

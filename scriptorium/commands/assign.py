@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scriptorium import disk, worktrees
+from scriptorium import worktrees
 from scriptorium.cli import Command
 from scriptorium.commands.health import known_health
 from scriptorium.errors import ExitCode, ScriptoriumError
@@ -14,9 +14,10 @@ from scriptorium.plan.change import Change
 from scriptorium.plan.readiness import open_problems, ready
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import slug
+from scriptorium.project import disk
+from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit
 from scriptorium.system import locks
-from scriptorium.workspace import Workspace
 
 
 class Assign(Command):

@@ -16,9 +16,9 @@ from scriptorium.git.repository import RefUpdate
 from scriptorium.git.worktree import WorkingTree
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import BRANCH_PREFIX, State, branch_of, is_of_ticket, ticket_id
+from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit
 from scriptorium.system import locks
-from scriptorium.workspace import Workspace
 
 
 class Clean(Command):

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from scriptorium import agent, config, leaks, mending, rescue, worktrees
+from scriptorium import agent, leaks, mending, rescue, worktrees
 from scriptorium.backends import Resting
 from scriptorium.cli import Command
 from scriptorium.endpoint import Endpoint
@@ -24,12 +24,13 @@ from scriptorium.plan.readiness import unreadable
 from scriptorium.plan.record_failure import tell_if_stuck
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import State, last_failure
+from scriptorium.project import config_reader
+from scriptorium.project.workspace import Workspace
 from scriptorium.prompts import prompt
 from scriptorium.records import emit, tickets
 from scriptorium.system import locks, process, signals
 from scriptorium.system.redact import Secrets, redact
 from scriptorium.system.text import tail
-from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -264,7 +265,7 @@ class _Coding:
 
         They run outside of any sandbox.
         """
-        paths = (config.FILE, *self.workspace.config.programs_in(self.workspace.repository.root))
+        paths = (config_reader.FILE, *self.workspace.config.programs_in(self.workspace.repository.root))
         # by any case of its letters, as not every file system tells them apart
         header = rb"^diff --(?:git a/|cc )(%b)(?: b/|$)" % b"|".join(re.escape(os.fsencode(path)) for path in paths)
         resolve = self.workspace.repository.resolve

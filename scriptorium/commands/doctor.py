@@ -10,11 +10,11 @@ from pathlib import Path
 from scriptorium import checks
 from scriptorium.checks import Finding, State
 from scriptorium.cli import Command, Flag
-from scriptorium.config import Config
 from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.project.config import Config
+from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit
 from scriptorium.system import signals
-from scriptorium.workspace import Workspace
 
 
 class Doctor(Command):

@@ -9,7 +9,7 @@ from scriptorium.errors import ExitCode
 from scriptorium.plan.fsck import check_areas, check_branches, check_keys, check_queue, check_tickets
 from scriptorium.plan.history import Finding, Level, check_history, read_history
 from scriptorium.plan.ticket import BRANCH_PREFIX
-from scriptorium.workspace import Workspace
+from scriptorium.project.workspace import Workspace
 
 
 class Fsck(Command):

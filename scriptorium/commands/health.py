@@ -12,9 +12,9 @@ from scriptorium.cli import Command
 from scriptorium.errors import ExitCode
 from scriptorium.gate import Colour
 from scriptorium.git import worktree_list
+from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit
 from scriptorium.system import locks, process, signals
-from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

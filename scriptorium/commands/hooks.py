@@ -17,10 +17,10 @@ from pathlib import Path
 
 from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit
 from scriptorium.system import locks
 from scriptorium.system.resources import share
-from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

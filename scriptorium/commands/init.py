@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scriptorium.cli import Command
 from scriptorium.plan.snapshot import BRANCH
-from scriptorium.workspace import Workspace
+from scriptorium.project.workspace import Workspace
 
 
 class Init(Command):

@@ -13,10 +13,10 @@ from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.plan.change import Change
 from scriptorium.plan.snapshot import LAST_ID, PLANNED, Plan
 from scriptorium.plan.ticket import State, TicketError, name_problem, ticket_id, ticket_path
+from scriptorium.project.workspace import Workspace
 from scriptorium.prompts import prompt
 from scriptorium.records import emit
 from scriptorium.submission import Tools
-from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

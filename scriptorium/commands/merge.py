@@ -24,9 +24,9 @@ from scriptorium.plan.queue_item import QueueItem
 from scriptorium.plan.record_failure import tell_if_stuck
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import State, Ticket, TicketError
+from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit, tickets
 from scriptorium.system import locks, process, signals
-from scriptorium.workspace import Workspace
 from scriptorium.worktrees import WorktreeError
 
 log = logging.getLogger(__name__)

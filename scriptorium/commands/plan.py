@@ -15,12 +15,12 @@ from scriptorium.conversation import Conversation, Turn, told
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
 from scriptorium.plan.change import Change
 from scriptorium.plan.snapshot import Plan
+from scriptorium.project.workspace import Workspace
 from scriptorium.prompts import prompt
 from scriptorium.system import locks
 from scriptorium.system.text import printable
 from scriptorium.terminal import typed
 from scriptorium.transcript import Transcript, say
-from scriptorium.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

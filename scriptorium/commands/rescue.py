@@ -9,10 +9,10 @@ from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git.repository import RefUpdate
 from scriptorium.plan.snapshot import ZERO
+from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit
 from scriptorium.rescue import PREFIX, Kept, everything
 from scriptorium.system.text import line
-from scriptorium.workspace import Workspace
 
 BRANCHES = "rescue/"
 """Where restored work goes: a branch of this prefix."""

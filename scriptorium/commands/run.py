@@ -12,9 +12,9 @@ from scriptorium.driver import Driver
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
 from scriptorium.harness.choice import choose
+from scriptorium.project.workspace import Workspace
 from scriptorium.submission import discard_stale
 from scriptorium.system import locks, log, signals
-from scriptorium.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 

@@ -6,14 +6,14 @@ import json
 from typing import TYPE_CHECKING
 
 from scriptorium import sandbox
-from scriptorium.config import AT_WORK
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git.environment import scrub_environment
 from scriptorium.plan.snapshot import WAITING, Plan
 from scriptorium.plan.ticket import State, branch_of, ticket_path
+from scriptorium.project.config import AT_WORK
+from scriptorium.project.workspace import Workspace
 from scriptorium.system import locks
 from scriptorium.system.text import line
-from scriptorium.workspace import Workspace
 
 if TYPE_CHECKING:
     from scriptorium.cli import Command

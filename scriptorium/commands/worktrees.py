@@ -9,9 +9,9 @@ from pathlib import Path
 from scriptorium.cli import Command, Flag
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import State, branch_of, ticket_path
+from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit
 from scriptorium.system.text import line
-from scriptorium.workspace import Workspace
 
 
 class Worktrees(Command):

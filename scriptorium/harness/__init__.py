@@ -16,10 +16,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from scriptorium.config import Price
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.harness.usage import NOTHING, Usage
 from scriptorium.plan.cause import Cause
+from scriptorium.project.config import Price
 from scriptorium.system.limits import Limits
 from scriptorium.system.process import Finished
 

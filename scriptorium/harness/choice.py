@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scriptorium.config import BACKENDS, Config
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.harness import Harness
+from scriptorium.project.config import BACKENDS, Config
 
 
 def choose(config: Config, role: str, root: Path) -> tuple[Harness, str]:

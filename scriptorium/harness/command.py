@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from scriptorium.config import Program
 from scriptorium.harness import Event, Harness, Kind, Report, Task
+from scriptorium.project.config import Program
 
 
 class Command(Harness):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
-from scriptorium.config import Price
+from scriptorium.project.config import Price
 
 
 @dataclass(frozen=True)

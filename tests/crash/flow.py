@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium.git.environment import scrub_environment
-from scriptorium.workspace import Workspace
+from scriptorium.project.workspace import Workspace
 from tests.support import CHECKOUT, Project, sealed, write_script
 
 LIMIT = 60

@@ -22,7 +22,7 @@ from scriptorium.plan import transitions
 from scriptorium.plan.cause import Cause
 from scriptorium.plan.readiness import ready
 from scriptorium.plan.ticket import State
-from scriptorium.workspace import Workspace
+from scriptorium.project.workspace import Workspace
 workspace, count, mine, longest = Workspace.open(), int(sys.argv[1]), [], 0.0
 for _ in range(count // 2):
     began = time.monotonic()

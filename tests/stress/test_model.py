@@ -25,7 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from scriptorium.commands.fsck import fsck
 from scriptorium.plan.history import Level
-from scriptorium.workspace import Workspace
+from scriptorium.project.workspace import Workspace
 from tests import chance, figures
 from tests.stress import people
 from tests.stress.reference import STATES, Commit, Reference, blob_id

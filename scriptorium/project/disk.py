@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scriptorium.errors import ScriptoriumError
-from scriptorium.workspace import Workspace
+from scriptorium.project.workspace import Workspace
 
 
 def free(workspace: Workspace) -> Iterator[tuple[Path, int]]:

@@ -11,14 +11,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.project.config_reader import FILE, ConfigError, Reader, is_text, unique_keys
 from scriptorium.system.limits import Limits
-from scriptorium.system.text import line
 
-FILE = "scriptorium.json"
 PROTOCOLS = ("acp",)
 ROLES = ("architect", "manager", "coding", "reviewer")
 AT_WORK = ROLES[:-1]
@@ -29,8 +26,6 @@ BACKENDS = ("codex", "claude-code", "typoi")
 DEFAULT_MODEL = "gpt-5.1-codex-mini"
 DEFAULT_ENDPOINT = "http://127.0.0.1:8097"
 
-NUMBER_MOST = 10**12
-"""More than any time or price can be."""
 
 NAME_MOST = 50
 """Characters of the name of a program of the user's own."""
@@ -118,13 +113,6 @@ def backend_of(model: str) -> str:
     return "claude-code" if model.startswith("claude-") else "typoi"
 
 
-class ConfigError(ScriptoriumError):
-    """The configuration cannot be used."""
-
-    def __init__(self, message: str, hint: str = f"edit '{FILE}'") -> None:
-        super().__init__(line(f"'{FILE}': {message}"), line(hint), ExitCode.CONFIG)
-
-
 def load(root: Path) -> Config:
     """Read the configuration of a repository; the defaults when it has none."""
     try:
@@ -139,14 +127,14 @@ def load(root: Path) -> Config:
 def parse(text: str) -> Config:
     """Read a configuration's text; raises ConfigError on the first thing that is wrong."""
     try:
-        data = json.loads(text, object_pairs_hook=_unique)
+        data = json.loads(text, object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
         raise ConfigError(f"line {error.lineno} is not JSON: {error.msg.lower()}") from error
     except RecursionError as error:
         raise ConfigError("it is nested too deeply") from error
     except ValueError as error:
         raise ConfigError("a number in it has too many digits") from error
-    top = _Reader("", data)
+    top = Reader("", data)
     timeouts = top.section("timeouts")
     agents = top.section("agents")
     models, backends = _models(top, agents)
@@ -182,93 +170,7 @@ def parse(text: str) -> Config:
     return config
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    data = dict(pairs)
-    if len(data) != len(pairs):
-        twice = next(key for key, _ in pairs if [k for k, _ in pairs].count(key) > 1)
-        raise ConfigError(f"key '{twice}' stands there twice")
-    return data
-
-
-class _Reader:
-    """Takes known keys from an object and complains about the rest."""
-
-    def __init__(self, where: str, data: Any) -> None:
-        self.where = where
-        if not isinstance(data, dict):
-            raise ConfigError(f"{self.name()} is not an object but {_kind(data)}")
-        self.data = data
-        self.known: list[str] = []
-
-    def name(self, key: str = "") -> str:
-        path = ".".join(part for part in (self.where, key) if part)
-        return f"'{path}'" if path else "it"
-
-    def take(self, key: str, kind: type | tuple[type, ...], default: Any) -> Any:
-        self.known.append(key)
-        value = self.data.get(key, default)
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        if key in self.data and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
-            raise ConfigError(f"{self.name(key)} is {_kind(value)}, and should be {_kinds(kinds)}")
-        return value
-
-    def section(self, key: str) -> _Reader:
-        return _Reader(self.name(key).strip("'"), self.take(key, dict, {}))
-
-    def text(self, key: str, default: str) -> str:
-        value: str = self.take(key, str, default)
-        if key in self.data and not value.strip():
-            raise ConfigError(f"{self.name(key)} is empty")
-        if not _is_text(value):
-            raise ConfigError(f"{self.name(key)} holds what no program can be told")
-        return value
-
-    def number(self, key: str, default: float, *, least: float = 0) -> float:
-        value: float = self.take(key, (int, float), default)
-        if value > NUMBER_MOST:
-            raise ConfigError(f"{self.name(key)} is too large")
-        if not least <= value:  # which is no number at all, either
-            raise ConfigError(f"{self.name(key)} is {value}, and should be {least} or more")
-        return value
-
-    def whole(self, key: str, default: int, *, least: int) -> int:
-        value = self.number(key, default, least=least)
-        if value != int(value):
-            raise ConfigError(f"{self.name(key)} is {value}, and should be a whole number")
-        return int(value)
-
-    def seconds(self, key: str, alias: str, default: float) -> float:
-        """Take a time in seconds, or in milliseconds under the original's name."""
-        return self.number(key, self.number(alias, default * 1000) / 1000)
-
-    def finish(self) -> None:
-        for key in self.data:
-            if key not in self.known:
-                from difflib import get_close_matches
-
-                near = get_close_matches(key, self.known, 1, 0.5)
-                hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(self.known))}"
-                raise ConfigError(f"unknown key {self.name(key)}", hint)
-
-
-def _is_text(value: str) -> bool:
-    """Tell whether a text can be an argument, a file name or a variable: without NUL and half characters."""
-    return "\0" not in value and value.encode(errors="replace").decode() == value
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
-    return names.get(type(value), "a number")
-
-
-def _kinds(kinds: tuple[type, ...]) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
-    return names.get(kinds[0], "a number")
-
-
-def _models(top: _Reader, agents: _Reader) -> tuple[dict[str, str], dict[str, str]]:
+def _models(top: Reader, agents: Reader) -> tuple[dict[str, str], dict[str, str]]:
     """Return the models and the backends that are named, by role."""
     section = top.section("models")
     models = {role: section.text(role, "") for role in ROLES}
@@ -286,7 +188,7 @@ def _models(top: _Reader, agents: _Reader) -> tuple[dict[str, str], dict[str, st
     }
 
 
-def _harnesses(top: _Reader) -> dict[str, Program]:
+def _harnesses(top: Reader) -> dict[str, Program]:
     programs = top.section("harnesses")
     harnesses = {}
     for name in list(programs.data):
@@ -298,7 +200,7 @@ def _harnesses(top: _Reader) -> dict[str, Program]:
             raise ConfigError(f"'harnesses.{name[:NAME_MOST]}' is no name for a program")
         env = program.take("env", dict, {})
         if not all(
-            isinstance(value, str) and key and "=" not in key and _is_text(key + value) for key, value in env.items()
+            isinstance(value, str) and key and "=" not in key and is_text(key + value) for key, value in env.items()
         ):
             raise ConfigError(f"'harnesses.{name}.env' should hold strings")
         protocol = program.text("protocol", "")
@@ -311,14 +213,14 @@ def _harnesses(top: _Reader) -> dict[str, Program]:
     return harnesses
 
 
-def _words(section: _Reader, key: str) -> tuple[str, ...]:
+def _words(section: Reader, key: str) -> tuple[str, ...]:
     words = section.take(key, list, [])
-    if not all(isinstance(word, str) and word and _is_text(word) for word in words):
+    if not all(isinstance(word, str) and word and is_text(word) for word in words):
         raise ConfigError(f"{section.name(key)} should be a list of words")
     return tuple(words)
 
 
-def _prices(section: _Reader) -> dict[str, Price]:
+def _prices(section: Reader) -> dict[str, Price]:
     """Return the price table, by model; what is cached costs as much as the input unless it is said."""
     prices = {}
     for model in list(section.data):
@@ -329,14 +231,14 @@ def _prices(section: _Reader) -> dict[str, Price]:
     return prices
 
 
-def _sandbox(top: _Reader) -> str:
+def _sandbox(top: Reader) -> str:
     wanted = top.text("sandbox", "auto")
     if wanted not in ("auto", "off"):
         raise ConfigError(f"'sandbox' is '{wanted}'", "one of: auto, off")
     return wanted
 
 
-def _efforts(section: _Reader) -> dict[str, str]:
+def _efforts(section: Reader) -> dict[str, str]:
     efforts = {role: section.text(role, "") for role in ROLES}
     section.finish()
     for role, effort in efforts.items():
@@ -345,7 +247,7 @@ def _efforts(section: _Reader) -> dict[str, str]:
     return {role: effort for role, effort in efforts.items() if effort}
 
 
-def _endpoint(section: _Reader) -> tuple[str, int]:
+def _endpoint(section: Reader) -> tuple[str, int]:
     text = section.text("local", DEFAULT_ENDPOINT)
     section.finish()
     try:
@@ -361,7 +263,7 @@ def _endpoint(section: _Reader) -> tuple[str, int]:
     return host, port
 
 
-def _level(top: _Reader, key: str, default: str) -> str:
+def _level(top: Reader, key: str, default: str) -> str:
     level = top.text(key, default).upper().replace("WARNING", "WARN")
     if level not in ("DEBUG", "INFO", "WARN", "ERROR"):
         raise ConfigError(f"'{key}' is '{level}'", "one of: DEBUG, INFO, WARN, ERROR")

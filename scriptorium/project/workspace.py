@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from scriptorium import config
-from scriptorium.config import Config
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git.repository import Repository
 from scriptorium.git.worktree import WorkingTree
-from scriptorium.paths import Paths
 from scriptorium.plan.snapshot import BRANCH, REF
 from scriptorium.plan.store import PlanStore
+from scriptorium.project import config, config_reader
+from scriptorium.project.config import Config
+from scriptorium.project.paths import Paths
 from scriptorium.system.files import replace_file
 
 LANDED_ON = "scriptorium-branch"
@@ -116,7 +116,7 @@ class Workspace:
             self.master = self._find_master()
             commit = self.repository.resolve(self.master_ref)
         if not commit:
-            named = f"make it, or name another as 'branch' in '{config.FILE}'"
+            named = f"make it, or name another as 'branch' in '{config_reader.FILE}'"
             hint = named if self.config.branch else "make a first commit"
             raise ScriptoriumError(f"there is no branch '{self.master}'", hint, ExitCode.CONFIG)
         return commit
