@@ -29,7 +29,7 @@ from scriptorium.plan.ticket import State, TicketError
 from scriptorium.project.config_reader import FILE, ConfigError
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import signals
-from scriptorium.worktrees import WorktreeError
+from scriptorium.worktrees.tickets import WorktreeError
 
 log = logging.getLogger(__name__)
 

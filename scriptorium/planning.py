@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scriptorium import agent, mending, rescue
+from scriptorium import agent
 from scriptorium.endpoint import Endpoint
 from scriptorium.git import worktree_list
 from scriptorium.git.errors import GitError
@@ -24,6 +24,8 @@ from scriptorium.plan.snapshot import Plan
 from scriptorium.project.workspace import Workspace
 from scriptorium.submission import Tools
 from scriptorium.system import locks, process, signals
+from scriptorium.worktrees import repair as mending
+from scriptorium.worktrees import rescue
 
 
 @dataclass(frozen=True)

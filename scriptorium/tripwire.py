@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium import gate, rescue
+from scriptorium import gate
 from scriptorium.errors import ScriptoriumError, is_wanting, told
 from scriptorium.gate import Colour
 from scriptorium.git.command import lines_of
@@ -28,6 +28,7 @@ from scriptorium.git.worktree_list import listed
 from scriptorium.plan.snapshot import REF, Plan
 from scriptorium.plan.ticket import BRANCH_PREFIX, State, branch_of, ticket_path
 from scriptorium.project.workspace import Workspace
+from scriptorium.worktrees import rescue
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import worktrees
 from scriptorium.system import locks
+from scriptorium.worktrees import tickets as worktrees
 from tests.support import PLAN, Project, until
 
 OK = "---\narea: core\n---\n# Do it\n"

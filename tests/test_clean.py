@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.commands.clean import Action, Kind, decide
 from scriptorium.plan.ticket import State
-from scriptorium.rescue import PREFIX
 from scriptorium.system import locks
-from scriptorium.worktrees import sweep_branches
+from scriptorium.worktrees.clean import Action, Kind, decide
+from scriptorium.worktrees.rescue import PREFIX
+from scriptorium.worktrees.sweep import sweep_branches
 from tests.support import Project
 
 

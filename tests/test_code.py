@@ -11,10 +11,10 @@ from textwrap import indent
 
 import pytest
 
-from scriptorium import mending
 from scriptorium.commands.code import code
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.plan import store
+from scriptorium.worktrees import repair as mending
 from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until, write_script
 
 NAME = "0001-thing"

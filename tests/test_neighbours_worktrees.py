@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from scriptorium import worktrees
 from scriptorium.commands.assign import assign
 from scriptorium.commands.code import Result as Out
 from scriptorium.commands.code import code
 from scriptorium.commands.merge import Ended, Merged, merge, tidy
 from scriptorium.errors import ScriptoriumError
 from scriptorium.system import locks
+from scriptorium.worktrees import tickets as worktrees
 from tests.neighbours import BRANCH, git_dir, handed_in, in_order, kept, lands, shell, show, waits, worked_on
 from tests.support import Project
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import rescue
 from scriptorium.errors import ExitCode
 from scriptorium.git.worktree import WorkingTree
-from scriptorium.rescue import PREFIX
+from scriptorium.worktrees import rescue
+from scriptorium.worktrees.rescue import PREFIX
 from tests.support import Project
 
 

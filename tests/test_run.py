@@ -18,13 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import driver, worktrees
+from scriptorium import driver
 from scriptorium.commands.merge import Ended, Merged, merge
 from scriptorium.driver import Driver
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import watchdog
+from scriptorium.worktrees import tickets as worktrees
 from tests.support import Project, Started, until, write_script
 
 LINE = re.compile(r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\] \[(DEBUG|INFO|WARN|ERROR)\] .")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import gate, tripwire, worktrees
+from scriptorium import gate, tripwire
+from scriptorium.worktrees import tickets as worktrees
 from tests.support import PLAN, Project, until
 
 NAME = "0001-thing"

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from scriptorium.git.repository import Repository
-from scriptorium.git.worktree_list import add, checkouts, forget, holders, rebase_of, remove_clean
+from scriptorium.git.worktree_list import add, checkouts, holders, rebase_of, remove_clean
+from scriptorium.worktrees.prune import forget
 from tests.support import Project
 
 

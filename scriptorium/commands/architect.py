@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from scriptorium import planning, rescue
+from scriptorium import planning
 from scriptorium.cli import Command
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ScriptoriumError
@@ -19,6 +19,7 @@ from scriptorium.prompts import prompt
 from scriptorium.records import emit
 from scriptorium.submission import Tools
 from scriptorium.system.files import remove_inside, write_inside
+from scriptorium.worktrees import rescue
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from scriptorium import agent, mending, rescue, worktrees
+from scriptorium import agent
 from scriptorium.cli import Command
 from scriptorium.commands.manager import known_tickets
 from scriptorium.errors import ExitCode, ScriptoriumError
@@ -23,7 +23,10 @@ from scriptorium.prompts import prompt
 from scriptorium.system import locks, process, signals
 from scriptorium.system.text import printable
 from scriptorium.transcript import Transcript, say
-from scriptorium.worktrees import SETUP_WAIT
+from scriptorium.worktrees import repair as mending
+from scriptorium.worktrees import rescue
+from scriptorium.worktrees import tickets as worktrees
+from scriptorium.worktrees.tickets import SETUP_WAIT
 
 log = logging.getLogger(__name__)
 

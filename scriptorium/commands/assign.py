@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scriptorium import worktrees
 from scriptorium.cli import Command
 from scriptorium.commands.health import known_health
 from scriptorium.errors import ExitCode, ScriptoriumError
@@ -18,6 +17,7 @@ from scriptorium.project import disk
 from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit
 from scriptorium.system import locks
+from scriptorium.worktrees import tickets as worktrees
 
 
 class Assign(Command):

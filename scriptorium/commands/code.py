@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from scriptorium import agent, leaks, mending, rescue, worktrees
+from scriptorium import agent, leaks
 from scriptorium.backends import Resting
 from scriptorium.cli import Command
 from scriptorium.endpoint import Endpoint
@@ -31,6 +31,9 @@ from scriptorium.records import emit, tickets
 from scriptorium.system import locks, process, signals
 from scriptorium.system.redact import Secrets, redact
 from scriptorium.system.text import tail
+from scriptorium.worktrees import repair as mending
+from scriptorium.worktrees import rescue
+from scriptorium.worktrees import tickets as worktrees
 
 log = logging.getLogger(__name__)
 

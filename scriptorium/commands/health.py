@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import dataclass
 
-from scriptorium import gate, rescue, worktrees
+from scriptorium import gate
 from scriptorium.cli import Command
 from scriptorium.errors import ExitCode
 from scriptorium.gate import Colour
@@ -15,6 +15,8 @@ from scriptorium.git import worktree_list
 from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit
 from scriptorium.system import locks, process, signals
+from scriptorium.worktrees import rescue
+from scriptorium.worktrees import tickets as worktrees
 
 log = logging.getLogger(__name__)
 

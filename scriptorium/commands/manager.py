@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from scriptorium import drafts, planning, rescue
+from scriptorium import drafts, planning
 from scriptorium.cli import Command
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError
@@ -17,6 +17,7 @@ from scriptorium.project.workspace import Workspace
 from scriptorium.prompts import prompt
 from scriptorium.records import emit
 from scriptorium.submission import Tools
+from scriptorium.worktrees import rescue
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn
 
-from scriptorium import gate, rescue, worktrees
+from scriptorium import gate
 from scriptorium.cli import Command
 from scriptorium.commands.health import MasterHealth, health
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
@@ -27,7 +27,10 @@ from scriptorium.plan.ticket import State, Ticket, TicketError
 from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit, tickets
 from scriptorium.system import locks, process, signals
-from scriptorium.worktrees import WorktreeError
+from scriptorium.worktrees import rescue
+from scriptorium.worktrees import tickets as worktrees
+from scriptorium.worktrees.sweep import sweep, sweep_branches
+from scriptorium.worktrees.tickets import WorktreeError
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +101,7 @@ def merge(workspace: Workspace) -> Merged | None:
     directory = workspace.paths.ensure(workspace.paths.lock("merge").parent)
     with locks.hold(directory / "merge.lock", "merge"):
         recover(workspace)
-        worktrees.sweep(workspace, workspace.plan.snapshot())
+        sweep(workspace, workspace.plan.snapshot())
         found = health(workspace)
         waiting = False
         failed: WorktreeError | None = None
@@ -132,8 +135,8 @@ def tidy(workspace: Workspace) -> None:
         workspace.plan.catch_up()
         with locks.hold(directory / "merge.lock", "merge"):
             recover(workspace)
-            worktrees.sweep(workspace, workspace.plan.snapshot())
-            worktrees.sweep_branches(workspace, workspace.plan.snapshot())
+            sweep(workspace, workspace.plan.snapshot())
+            sweep_branches(workspace, workspace.plan.snapshot())
     except ScriptoriumError as error:
         log.debug("%s", error.message)  # a merge that is under way sweeps as well
 

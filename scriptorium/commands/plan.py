@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium import planning, rescue
+from scriptorium import planning
 from scriptorium.cli import Command, Flag
 from scriptorium.conversation import Conversation, Turn, told
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
@@ -21,6 +21,7 @@ from scriptorium.system import locks
 from scriptorium.system.text import printable
 from scriptorium.terminal import typed
 from scriptorium.transcript import Transcript, say
+from scriptorium.worktrees import rescue
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from scriptorium.git.repository import RefUpdate
 from scriptorium.plan.snapshot import ZERO
 from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit
-from scriptorium.rescue import PREFIX, Kept, everything
 from scriptorium.system.text import line
+from scriptorium.worktrees.rescue import PREFIX, Kept, everything
 
 BRANCHES = "rescue/"
 """Where restored work goes: a branch of this prefix."""

@@ -8,11 +8,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from shutil import rmtree
 from stat import S_ISDIR
-from time import time
 from typing import NamedTuple
 
 from scriptorium.errors import is_wanting
@@ -20,14 +17,6 @@ from scriptorium.git.discovery import gitfile
 from scriptorium.git.environment import options_for
 from scriptorium.git.errors import GitError
 from scriptorium.git.repository import Repository
-from scriptorium.plan.ticket import BRANCH_PREFIX
-
-_OF_TICKET = os.fsencode(f"ref: refs/heads/{BRANCH_PREFIX}")
-_OURS = re.compile(r"(plan|health|source)\d*")
-"""What git calls the worktrees of ours that have no branch."""
-
-MAKING = 60.0
-"""Seconds after which a worktree that still has no place was left so by a git that was killed."""
 
 
 def lock_reason(git_dir: Path) -> str | None:
@@ -79,7 +68,7 @@ def _branch(repository: Repository, git_dir: Path) -> str:
     try:
         ref = os.fsencode((git_dir / "HEAD").readlink())
     except OSError:
-        ref = _read(git_dir / "HEAD").removeprefix(b"ref: ")
+        ref = read_file(git_dir / "HEAD").removeprefix(b"ref: ")
     return _behind(repository, ref)
 
 
@@ -100,7 +89,7 @@ def rebase_of(repository: Repository, branch: str) -> Path | None:
     """Return the git directory in which a branch is being rebased; HEAD is detached there meanwhile."""
     for git_dir, path in listed(repository):
         for kind in ("rebase-merge", "rebase-apply"):
-            name = _behind(repository, _read(git_dir / kind / "head-name"))
+            name = _behind(repository, read_file(git_dir / kind / "head-name"))
             if name == branch and _holder(repository, git_dir, path):
                 return git_dir
     return None
@@ -111,11 +100,11 @@ def listed(repository: Repository) -> Iterator[tuple[Path, Path]]:
     if not repository.is_bare:
         yield repository.common_dir, repository.root
     for git_dir in (repository.common_dir / "worktrees").glob("*"):
-        if link := _read(git_dir / "gitdir"):  # else it is being made, or removed, at this moment
-            yield git_dir, _place(git_dir, link)
+        if link := read_file(git_dir / "gitdir"):  # else it is being made, or removed, at this moment
+            yield git_dir, place_of(git_dir, link)
 
 
-def _read(file: Path) -> bytes:
+def read_file(file: Path) -> bytes:
     """Return what is in one of git's files, without the end of its line; nothing where it is not there."""
     try:
         return file.read_bytes().strip()
@@ -125,7 +114,7 @@ def _read(file: Path) -> bytes:
         return b""
 
 
-def _place(git_dir: Path, link: bytes) -> Path:
+def place_of(git_dir: Path, link: bytes) -> Path:
     """Return where a linked worktree is, or was; since git 2.48 it may be relative (worktree.useRelativePaths)."""
     return Path(os.path.normpath(git_dir / os.fsdecode(link))).parent
 
@@ -196,92 +185,3 @@ def remove_clean(repository: Repository, path: Path) -> bool:
             raise
         return False
     return True
-
-
-def repair(repository: Repository, path: Path) -> None:
-    """Write the .git file of a worktree anew that has lost it.
-
-    `git worktree repair` would do so in all places that the repository knows, which others may have by now.
-    """
-    if not path.is_dir() or path.is_symlink() or os.path.lexists(path / ".git"):
-        return
-    found = [git_dir for git_dir, place in listed(repository) if place == path.parent.resolve() / path.name]
-    if len(found) == 1:
-        (path / ".git").write_text(f"gitdir: {found[0]}\n", errors="surrogateescape")
-
-
-def forgotten(repository: Repository, home: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield the worktrees below a directory that are gone, and remnants: where they were, and what git keeps of them.
-
-    A remnant names no place, and stands for it itself.
-    """
-    for directory, link in _links(repository):
-        place = _place(directory, link) if link else directory
-        if _is_gone(place, home) if link else not _is_whole(directory):
-            yield place, directory
-
-
-def placeless(repository: Repository) -> Iterator[Path]:
-    """Yield what git keeps of worktrees that have lost their place by a crash; a person may be able to mend it."""
-    return (directory for directory, link in _links(repository) if not link and _is_whole(directory))
-
-
-def _links(repository: Repository) -> Iterator[tuple[Path, bytes]]:
-    """Yield the git directories of linked worktrees, and what they name as their place; nothing while being made."""
-    for directory in (repository.common_dir / "worktrees").glob("*"):
-        try:
-            link = (directory / "gitdir").read_bytes().strip()
-        except FileNotFoundError:
-            link = b""
-        except OSError as error:
-            if is_wanting(error):
-                raise
-            continue  # it is there, and cannot be read for now
-        if link or not _is_being_made(directory):
-            yield directory, link
-
-
-def nameless_head(repository: Repository, git_dir: Path) -> str:
-    """Return the commit at which a worktree's HEAD is detached, '' where a ref contains it or there is none."""
-    try:
-        head = (git_dir / "HEAD").read_text(errors="replace").strip()
-    except OSError:
-        return ""
-    known = not repository.resolve(head) or repository.git("for-each-ref", "--count=1", f"--contains={head}")[1]
-    return "" if known else head
-
-
-def forget(repository: Repository, home: Path) -> None:
-    """Forget the worktrees below a directory that are gone.
-
-    `git worktree prune` would forget a person's as well, whose disk may be away for a while.
-    """
-    for place, directory in list(forgotten(repository, home)):
-        if _is_being_made(directory):
-            continue
-        remnant = place == directory
-        if remnant or repository.git("worktree", "remove", "--force", "--force", str(place), accept=(0, 128))[0]:
-            rmtree(directory, ignore_errors=True)  # half made, or half forgotten; git's own clean-up does so
-
-
-def _is_whole(directory: Path) -> bool:
-    """Tell whether a git directory that names no place has all else; of ours it is what a killed removal has left."""
-    head = _read(directory / "HEAD")
-    is_ours = head.startswith(_OF_TICKET) or (not head.startswith(b"ref: ") and _OURS.fullmatch(directory.name))
-    whole = head and _read(directory / "index") and _read(directory / "commondir")
-    return bool(whole) and not is_ours and not is_half_made(directory)
-
-
-def _is_being_made(directory: Path) -> bool:
-    """Tell whether a worktree's git directory that names no place yet is to get one: within moments, or never."""
-    try:
-        return time() - (directory / "locked").stat().st_mtime < MAKING
-    except OSError:
-        return False
-
-
-def _is_gone(place: Path, home: Path) -> bool:
-    """Tell whether a worktree below a directory is not there any more; git names places by what links lead to."""
-    with suppress(OSError):  # one that we may not look at counts as there
-        return not {home, home.resolve()}.isdisjoint(place.parents) and not place.exists()
-    return False

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
 
-from scriptorium import mending, rescue
 from scriptorium.errors import ScriptoriumError
-from scriptorium.git import stale_locks, worktree_list
+from scriptorium.git import worktree_list
 from scriptorium.git.errors import GitError
 from scriptorium.git.repository import RefUpdate
 from scriptorium.git.worktree import WorkingTree
-from scriptorium.plan.snapshot import Plan
-from scriptorium.plan.ticket import BRANCH_PREFIX, State, branch_of, is_of_ticket, ticket_id
+from scriptorium.plan.ticket import branch_of, ticket_id
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import locks
+from scriptorium.worktrees import prune, rescue
+from scriptorium.worktrees import repair as mending
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +99,7 @@ def _reclaim(workspace: Workspace, path: Path, ticket: str) -> None:
 def forget(workspace: Workspace) -> None:
     """Forget our worktrees whose directories are gone, and keep the commits that only they know."""
     rescue.keep_heads(workspace)
-    worktree_list.forget(workspace.repository, workspace.paths.home)
+    prune.forget(workspace.repository, workspace.paths.home)
 
 
 class WorktreeError(ScriptoriumError):
@@ -208,41 +207,10 @@ def reset(workspace: Workspace, ticket: str, commit: str) -> None:
         ensure(workspace, ticket)
 
 
-def sweep(workspace: Workspace, plan: Plan) -> None:
-    """Remove what a crash between a landing and its clean-up left: worktrees of done tickets, their work in master."""
-    for path in workspace.paths.ticket_worktree("x").parent.glob("*"):
-        ticket = path.name
-        if ticket not in plan.tickets(State.DONE) or locks.is_held(workspace.paths.ticket_lock(ticket)):
-            continue
-        worktree_list.repair(workspace.repository, path)  # a removal that was killed has taken that file first
-        tip = workspace.repository.resolve(f"refs/heads/{branch_of(ticket)}")
-        tree = workspace.working_tree(ticket)
-        whole = tree.is_sound(branch_of(ticket)) and not is_locked(tree) and not _holds_more(tree)
-        if whole and workspace.repository.is_ancestor(tip, workspace.master_commit()):
-            rescue.spare_unseen(workspace, path, tip)
-            remove(workspace, ticket, tip)
-
-
-def _holds_more(tree: WorkingTree) -> bool:
+def holds_more(tree: WorkingTree) -> bool:
     """Tell whether a worktree has anything that its branch has not; what is missing was removed from it."""
     tree.unhide()
     return any(change.code[0] not in " D?" or os.path.lexists(tree.path / change.path) for change in tree.changes())
-
-
-def sweep_branches(workspace: Workspace, plan: Plan) -> None:
-    """Remove the branches of done tickets that lie in master and are checked out nowhere, which a crash left."""
-    forget(workspace)
-    common = workspace.repository.common_dir
-    stale_locks.discard_all((common / "refs" / "heads").glob(f"{BRANCH_PREFIX}*.lock"))
-    stale_locks.discard_all((common / rescue.PREFIX).glob("*.lock"))
-    stale_locks.discard_all([common / "packed-refs.lock"])  # in the way of a person's, if of nobody else's
-    for ref, tip in workspace.repository.refs(f"refs/heads/{BRANCH_PREFIX}*").items():
-        branch = ref.removeprefix("refs/heads/")
-        done = is_of_ticket(branch) and branch.removeprefix(BRANCH_PREFIX) in plan.ids[State.DONE]
-        free = done and not worktree_list.holders(workspace.repository, branch)
-        if free and workspace.repository.is_ancestor(tip, workspace.master_commit()):
-            with suppress(GitError):  # a lock on the packed refs holds nobody up
-                workspace.repository.update_refs(RefUpdate(ref, "", tip))
 
 
 def is_locked(tree: WorkingTree) -> bool:
@@ -265,7 +233,7 @@ def _take_away(workspace: Workspace, ticket: str, path: Path) -> None:
             return
         rescue.keep_head(workspace, tree.directory(), ticket, why)  # git does not ask whether a branch has it
     if not worktree_list.remove_clean(workspace.repository, path):
-        if _holds_more(tree):
+        if holds_more(tree):
             clear(workspace, ticket)
         worktree_list.remove(workspace.repository, path)
 

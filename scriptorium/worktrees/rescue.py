@@ -19,6 +19,7 @@ from scriptorium.git.worktree import Change, WorkingTree
 from scriptorium.plan.snapshot import ZERO
 from scriptorium.plan.ticket import slug
 from scriptorium.project.workspace import Workspace
+from scriptorium.worktrees import prune
 
 PREFIX = "refs/scriptorium/rescue/"
 ASIDE = re.compile(r"\.(found|left)-[0-9a-f]{6}$")
@@ -111,19 +112,19 @@ def _unseen(repository: Repository, place: Path, tree: str, prefix: str = "") ->
 
 def keep_heads(workspace: Workspace) -> None:
     """Keep the commits of worktrees that somebody removed by hand, as those of a detached HEAD are on no branch."""
-    for path, git_dir in worktree_list.forgotten(workspace.repository, workspace.paths.home):
+    for path, git_dir in prune.forgotten(workspace.repository, workspace.paths.home):
         if path.parts[-2:] == workspace.paths.health_worktree.parts[-2:]:
             continue  # what a gate commits is nobody's work
         keep_head(workspace, git_dir, path.name, f"'{path}' was removed, and held commits of no branch")
-    for git_dir in worktree_list.placeless(workspace.repository):
-        if commit := worktree_list.nameless_head(workspace.repository, git_dir):  # git's own clean-up takes it
+    for git_dir in prune.placeless(workspace.repository):
+        if commit := prune.nameless_head(workspace.repository, git_dir):  # git's own clean-up takes it
             keep(workspace, commit, git_dir.name, f"'{git_dir}' names no place, and holds commits of no branch")
 
 
 def keep_head(workspace: Workspace, git_dir: Path, ticket: str, why: str) -> None:
     """Keep what goes with the git directory of a worktree: commits of a detached HEAD, and what was put by."""
     keep_autostash(workspace, git_dir, ticket)
-    if commit := worktree_list.nameless_head(workspace.repository, git_dir):
+    if commit := prune.nameless_head(workspace.repository, git_dir):
         keep(workspace, commit, ticket, why)
 
 

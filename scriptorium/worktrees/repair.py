@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from scriptorium import rescue
 from scriptorium.git.errors import GitError
-from scriptorium.git.repository import RefUpdate
+from scriptorium.git.repository import RefUpdate, Repository
 from scriptorium.git.worktree import WorkingTree
-from scriptorium.git.worktree_list import is_half_made
+from scriptorium.git.worktree_list import is_half_made, listed
 from scriptorium.plan.snapshot import ZERO
 from scriptorium.plan.ticket import branch_of
 from scriptorium.project.workspace import Workspace
+from scriptorium.worktrees import rescue
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def mend(workspace: Workspace, ticket: str) -> None:
     revive(workspace, ticket)
     rescue.keep_autostash(workspace, tree.directory(), ticket)
     index = tree.directory() / "index"
-    if not _is_whole(index):
+    if not _is_whole_index(index):
         log.warning("ticket '%s': the index of its worktree was broken, and is made anew", ticket)
         index.unlink(missing_ok=True)
         tree.read_index()
@@ -75,7 +76,7 @@ def mend(workspace: Workspace, ticket: str) -> None:
         mark.unlink()
 
 
-def _is_whole(index: Path) -> bool:
+def _is_whole_index(index: Path) -> bool:
     """Tell whether an index is what git wrote, by the checksum at its end (gitformat-index).
 
     A crash of the machine leaves it empty or torn. One without a checksum (index.skipHash) counts as whole.
@@ -125,3 +126,15 @@ def _last_commit(reflog: Path) -> str:
         return ""
     words = [word for line in reversed(lines) for word in line.split()[1::-1]]
     return next((word for word in words if word.strip("0")), "")
+
+
+def restore_gitfile(repository: Repository, path: Path) -> None:
+    """Write the .git file of a worktree anew that has lost it.
+
+    `git worktree repair` would do so in all places that the repository knows, which others may have by now.
+    """
+    if not path.is_dir() or path.is_symlink() or os.path.lexists(path / ".git"):
+        return
+    found = [git_dir for git_dir, place in listed(repository) if place == path.parent.resolve() / path.name]
+    if len(found) == 1:
+        (path / ".git").write_text(f"gitdir: {found[0]}\n", errors="surrogateescape")
