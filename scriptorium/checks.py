@@ -13,13 +13,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from scriptorium import agent, sandbox
-from scriptorium.commands import hooks
 from scriptorium.endpoint import Endpoint
 from scriptorium.environment import allowed
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git.command import check_version
 from scriptorium.harness import Harness
 from scriptorium.harness.choice import choose
+from scriptorium.integrations import git_hooks
 from scriptorium.plan.snapshot import BRANCH
 from scriptorium.project.config import AT_WORK, BACKENDS
 from scriptorium.project.disk import free
@@ -154,21 +154,21 @@ def plan(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("spec", State.NOTE, "not written yet, so there is nothing to do", "scriptorium plan")
 
 
-def git_hooks(workspace: Workspace) -> Iterator[Finding]:
-    level, value = hooks.foreign_path(workspace)
-    for name in hooks.NAMES:
-        hook = hooks.Hook(hooks.directory(workspace) / name)
-        state = hook.state(hooks.render(workspace, name))
+def installed_hooks(workspace: Workspace) -> Iterator[Finding]:
+    level, value = git_hooks.foreign_path(workspace)
+    for name in git_hooks.NAMES:
+        hook = git_hooks.Hook(git_hooks.directory(workspace) / name)
+        state = hook.state(git_hooks.render(workspace, name))
         subject = f"hook {name}"
-        if state is hooks.State.INSTALLED and level:
+        if state is git_hooks.HookState.INSTALLED and level:
             text = f"installed, but git takes its hooks from '{value}' ('core.hooksPath', {level} configuration)"
             yield Finding(subject, State.FAILED, text, "'scriptorium hooks install' tells what can be done")
-        elif state is hooks.State.OUTDATED:
+        elif state is git_hooks.HookState.OUTDATED:
             yield Finding(subject, State.FAILED, "of another version or place", "scriptorium hooks install")
-        elif state is hooks.State.CHANGED:
+        elif state is git_hooks.HookState.CHANGED:
             yield Finding(subject, State.FAILED, "changed after installation", "'scriptorium hooks install' tells why")
         else:
-            yield Finding(subject, State.OK if state is hooks.State.INSTALLED else State.NOTE, str(state))
+            yield Finding(subject, State.OK if state is git_hooks.HookState.INSTALLED else State.NOTE, str(state))
 
 
 def held_locks(workspace: Workspace) -> Iterator[Finding]:

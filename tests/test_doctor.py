@@ -340,7 +340,7 @@ def test_hooks_are_told_as_they_are(project: Project, monkeypatch: pytest.Monkey
     monkeypatch.chdir(project.root)
 
     def hook() -> tuple[str, str, str]:
-        return look(project, checks.git_hooks)["hook post-commit"]
+        return look(project, checks.installed_hooks)["hook post-commit"]
 
     assert project.run("hooks", "install").code == 0
     assert hook() == ("ok", "installed", "")

@@ -75,7 +75,7 @@ CHECKS: dict[str, Callable[[Workspace], Iterator[Finding]]] = {
     "master": checks.master,
     "gate": checks.gate,
     "plan": checks.plan,
-    "hooks": checks.git_hooks,
+    "hooks": checks.installed_hooks,
     "locks": checks.held_locks,
     "git locks": checks.git_locks,
     "endpoint": checks.endpoint,
