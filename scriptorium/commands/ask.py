@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,19 +11,13 @@ from scriptorium import agent
 from scriptorium.cli import Command
 from scriptorium.commands.manager import known_tickets
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.git import worktree_list
-from scriptorium.git.errors import GitError
-from scriptorium.git.worktree import WorkingTree
 from scriptorium.plan.snapshot import Plan
 from scriptorium.project.workspace import Workspace
 from scriptorium.prompts import prompt
-from scriptorium.system import locks, process, signals
+from scriptorium.system import signals
 from scriptorium.system.text import printable
 from scriptorium.transcript import Transcript, say
-from scriptorium.worktrees import repair as mending
-from scriptorium.worktrees import rescue
-from scriptorium.worktrees import tickets as worktrees
-from scriptorium.worktrees.tickets import SETUP_WAIT
+from scriptorium.worktrees.temporary import temporary_checkout
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +42,7 @@ def ask(workspace: Workspace, question: str) -> str:
     """Return the answer to a question; what the agent does meanwhile is shown on stderr. Raises when it fails."""
     plan = workspace.plan.snapshot()
     transcript = Transcript(sys.stderr, hold=True)
-    with signals.stoppable(), _checkout(workspace, plan) as directory:
+    with signals.stoppable(), temporary_checkout(workspace, plan) as directory:
         text = _prompt(workspace, plan, directory / "plan", question)
         harness, task = agent.task(workspace, "architect", text, directory / "source", "ask")
         outcome = agent.run(workspace, harness, replace(task, read_only=True), transcript.event)
@@ -73,58 +64,6 @@ def _prompt(workspace: Workspace, plan: Plan, checkout: Path, question: str) -> 
         tickets="\n".join(known_tickets(plan)) or "none",
         question=question,
     )
-
-
-@contextmanager
-def _checkout(workspace: Workspace, plan: Plan) -> Iterator[Path]:
-    """Check out master as ``source`` and a plan as ``plan``, detached, for the length of a block."""
-    others = workspace.paths.ensure(workspace.paths.ask_directory("x").parent)
-    workspace.paths.ensure(workspace.paths.ask_lock("x").parent)
-    for directory in others.iterdir():
-        if not locks.is_held(workspace.paths.ask_lock(directory.name)):
-            process.end_leftovers(f"SCRIPTORIUM_WORKTREE={directory / 'source'}")  # of a command that was killed
-            _clear(workspace, directory)
-    directory = workspace.paths.ask_directory(secrets.token_hex(4))
-    with locks.hold(workspace.paths.ask_lock(directory.name), directory.name):
-        try:
-            with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=SETUP_WAIT):
-                worktree_list.add(workspace.repository, directory / "source", start=workspace.master_commit())
-                worktree_list.add(workspace.repository, directory / "plan", start=plan.commit)
-            yield directory
-        finally:
-            _clear(workspace, directory)
-
-
-def _clear(workspace: Workspace, directory: Path) -> None:
-    """Remove what was checked out for a question."""
-    for path in (directory / "source", directory / "plan"):
-        if path.exists():
-            _remove(workspace, path)
-    with suppress(OSError):  # something was moved aside in there
-        directory.rmdir()
-    workspace.paths.ask_lock(directory.name).unlink(missing_ok=True)
-
-
-def _remove(workspace: Workspace, path: Path) -> None:
-    """Remove a worktree, and keep what was written there; one that git cannot read any more is moved aside."""
-    repository, tree = workspace.repository, WorkingTree(workspace.repository, path)
-    mending.unlock(workspace, path)
-    try:
-        _, head = tree.head()
-        tips = (workspace.master_commit(), workspace.plan.snapshot().commit)
-        changes = tree.changes()
-        if changes or not any(repository.is_ancestor(head, tip) for tip in tips):
-            commit = tree.snapshot(changes, head, "Files that an agent wrote when it was asked a question")
-            rescue.keep(workspace, commit, "question", "the agent wrote files, and was only to answer")
-            rescue.spare(workspace, path, commit)
-        worktree_list.remove(repository, path)
-    except (GitError, NotADirectoryError, FileNotFoundError) as error:
-        if isinstance(error, GitError) and error.system:
-            log.warning("%s; '%s' stays until the next question", error.message, path)
-            return
-        with suppress(FileNotFoundError):  # a neighbour may have removed it meanwhile
-            rescue.set_aside(path)
-        worktrees.forget(workspace)
 
 
 main = Ask.launch
