@@ -78,10 +78,10 @@ def author(workspace: Workspace) -> Iterator[Finding]:
 
 
 def master(workspace: Workspace) -> Iterator[Finding]:
-    from scriptorium.gate import Colour, recall
+    from scriptorium.gate.results import Colour, recall_verdict
 
     commit = workspace.master_commit()
-    colour = recall(workspace, workspace.repository.tree_of(commit))
+    colour = recall_verdict(workspace, workspace.repository.tree_of(commit))
     state = State.OK if colour is Colour.GREEN else State.NOTE
     hint = "" if colour is Colour.GREEN else "scriptorium health"
     yield Finding("master", state, f"{colour} {commit[:12]} on '{workspace.master}'", hint)

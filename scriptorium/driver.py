@@ -17,12 +17,12 @@ from scriptorium.commands.architect import architect
 from scriptorium.commands.architect import due as architect_due
 from scriptorium.commands.assign import assign
 from scriptorium.commands.code import Result, abandoned, code
-from scriptorium.commands.health import health
 from scriptorium.commands.manager import due as manager_due
 from scriptorium.commands.manager import manager
 from scriptorium.commands.merge import Ended, merge
 from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, told
+from scriptorium.gate.health import master_health
 from scriptorium.plan.readiness import open_problems, unreadable
 from scriptorium.plan.snapshot import BRANCH, WAITING, Plan
 from scriptorium.plan.ticket import State, TicketError
@@ -184,7 +184,7 @@ class Driver:
 
     def _healthy(self) -> bool | None:
         try:
-            found = health(self.workspace)
+            found = master_health(self.workspace)
         except (ScriptoriumError, OSError) as error:
             self._fault("health", error)
             self._pauses["health"].failed(error)

@@ -17,9 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium import gate
 from scriptorium.errors import ScriptoriumError, is_wanting, told
-from scriptorium.gate import Colour
+from scriptorium.gate.results import Colour, recall_verdict
 from scriptorium.git.command import lines_of
 from scriptorium.git.index import staged
 from scriptorium.git.repository import Repository
@@ -177,7 +176,7 @@ def _is_landed(workspace: Workspace, master: str, commits: list[tuple[str, str]]
         return True
     # between master's move and the plan's it is the tip of a ticket that the gate has passed
     tips = {oid for ref, oid in after.refs.items() if ref.startswith(f"refs/heads/{BRANCH_PREFIX}")}
-    return master in tips and gate.recall(workspace, workspace.repository.tree_of(master)) is Colour.GREEN
+    return master in tips and recall_verdict(workspace, workspace.repository.tree_of(master)) is Colour.GREEN
 
 
 def _branches_at_work(repository: Repository, old: str, new: str) -> set[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import gate
-from scriptorium.gate import RED_FOR, Colour, GateResult
+from scriptorium.gate.command import GateResult, run_gate
+from scriptorium.gate.results import RED_FOR, Colour, recall_verdict, record_verdict
 from tests.support import BUSY, Project, busy_pids, is_alive, write_script
 
 TREE = "1" * 40
@@ -18,7 +18,7 @@ OTHER = "2" * 40
 
 def run(project: Project, command: str) -> GateResult:
     project.configure(gate=command)
-    return gate.run(project.workspace, project.root, "0001-thing")
+    return run_gate(project.workspace, project.root, "0001-thing")
 
 
 def answer(project: Project) -> Path:
@@ -98,14 +98,14 @@ def test_a_gate_that_hangs_is_ended_with_its_children(project: Project, facts: P
 
 
 def test_answers_are_kept_by_tree_and_by_gate(project: Project) -> None:
-    gate.remember(project.workspace, TREE, green=True)
-    gate.remember(project.workspace, OTHER, green=False)
+    record_verdict(project.workspace, TREE, green=True)
+    record_verdict(project.workspace, OTHER, green=False)
 
-    assert gate.recall(project.workspace, TREE) is Colour.GREEN
-    assert gate.recall(project.workspace, OTHER) is Colour.RED
-    assert gate.recall(project.workspace, "3" * 40) is Colour.UNKNOWN
+    assert recall_verdict(project.workspace, TREE) is Colour.GREEN
+    assert recall_verdict(project.workspace, OTHER) is Colour.RED
+    assert recall_verdict(project.workspace, "3" * 40) is Colour.UNKNOWN
     project.configure(gate="another")
-    assert gate.recall(project.workspace, TREE) is Colour.UNKNOWN
+    assert recall_verdict(project.workspace, TREE) is Colour.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -118,31 +118,31 @@ def test_answers_are_kept_by_tree_and_by_gate(project: Project) -> None:
     ],
 )
 def test_red_stands_for_a_while(project: Project, age: float, colour: Colour) -> None:
-    gate.remember(project.workspace, TREE, green=False)
+    record_verdict(project.workspace, TREE, green=False)
     then = time.time() - age
     os.utime(answer(project), (then, then))
 
-    assert gate.recall(project.workspace, TREE) is colour
+    assert recall_verdict(project.workspace, TREE) is colour
 
 
 def test_green_stands_for_good_and_replaces_red(project: Project) -> None:
-    gate.remember(project.workspace, TREE, green=False)
-    gate.remember(project.workspace, TREE, green=True)
+    record_verdict(project.workspace, TREE, green=False)
+    record_verdict(project.workspace, TREE, green=True)
     os.utime(answer(project), (0, 0))
 
-    assert gate.recall(project.workspace, TREE) is Colour.GREEN
+    assert recall_verdict(project.workspace, TREE) is Colour.GREEN
 
 
 def test_an_answer_that_makes_no_sense_is_asked_again(project: Project) -> None:
-    gate.remember(project.workspace, TREE, green=True)
+    record_verdict(project.workspace, TREE, green=True)
     answer(project).write_text("gre")
 
-    assert gate.recall(project.workspace, TREE) is Colour.UNKNOWN
+    assert recall_verdict(project.workspace, TREE) is Colour.UNKNOWN
 
 
 def test_an_answer_that_is_torn_tells_what_it_still_can(project: Project) -> None:
-    gate.remember(project.workspace, TREE, green=True)
+    record_verdict(project.workspace, TREE, green=True)
     answer(project).write_bytes(b"green\n/caf\xc3")
-    assert gate.recall(project.workspace, TREE) is Colour.GREEN
+    assert recall_verdict(project.workspace, TREE) is Colour.GREEN
     answer(project).write_bytes(b"gr\xc3")
-    assert gate.recall(project.workspace, TREE) is Colour.UNKNOWN
+    assert recall_verdict(project.workspace, TREE) is Colour.UNKNOWN

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.gate import RED_FOR
+from scriptorium.gate.results import RED_FOR
 from tests.support import PLAN, Project, busy_pids, is_alive, until
 
 COUNT = 'echo gate >>"$$FACTS/gates"'

@@ -11,7 +11,7 @@ import pytest
 from scriptorium import driver, housekeeping
 from scriptorium.driver import Driver
 from scriptorium.endpoint import Endpoint
-from scriptorium.gate import Colour, recall, remember
+from scriptorium.gate.results import Colour, recall_verdict, record_verdict
 from scriptorium.system import log
 from tests.support import Project, until
 
@@ -74,12 +74,12 @@ def test_old_answers_of_the_gate_go_but_master_s(project: Project) -> None:
     workspace = project.workspace
     master, other = workspace.repository.tree_of(workspace.master_commit()), "1" * 40
     for tree in (master, other):
-        remember(workspace, tree, green=True)
+        record_verdict(workspace, tree, green=True)
     age(*project.paths.gates.iterdir())
 
     housekeeping.tidy(workspace)
 
-    assert (recall(workspace, master), recall(workspace, other)) == (Colour.GREEN, Colour.UNKNOWN)
+    assert (recall_verdict(workspace, master), recall_verdict(workspace, other)) == (Colour.GREEN, Colour.UNKNOWN)
 
 
 def test_old_session_logs_go_but_one_that_is_in_use(project: Project) -> None:

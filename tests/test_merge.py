@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import gate
 from scriptorium.commands.merge import Ended, Merged, merge
 from scriptorium.errors import ExitCode
+from scriptorium.gate import command
+from scriptorium.gate.command import GateResult, run_gate
 from scriptorium.project.workspace import Workspace
 from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until, write_script
 
@@ -385,18 +386,18 @@ def test_a_ticket_that_a_person_takes_back_while_it_is_tested_does_not_land(
     master = project.git("rev-parse", "master")
     if not checked_out:
         project.git("checkout", "--quiet", "-b", "mine")
-    plain = gate.run
+    plain = run_gate
     files = project.plan_files()
     taken: dict[str, str | None] = {path: None for path in files if name in path}
     if where:
         taken[f"tickets/{where}/{name}.md"] = files[f"tickets/in-progress/{name}.md"]
 
-    def run(workspace: Workspace, directory: Path, subject: str) -> gate.GateResult:
+    def run(workspace: Workspace, directory: Path, subject: str) -> GateResult:
         if subject == name:
             project.commit_plan(taken)
         return plain(workspace, directory, subject)
 
-    monkeypatch.setattr(gate, "run", run)
+    monkeypatch.setattr(command, "run", run)
 
     assert merge(project.workspace) == Merged(name, Ended.DROPPED)
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scriptorium import gate
+from scriptorium.gate.command import run_gate
 from scriptorium.harness import Event, Harness, Kind, Report, Task, parse_event, runner
 from scriptorium.system import log, redact
 from scriptorium.system.limits import Limits
@@ -193,7 +193,7 @@ def test_a_run_that_is_stopped_leaves_no_secret_either(
 def test_the_log_of_a_gate_holds_no_secret(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEPLOY_KEY", "secret-of-the-user")
     project.gate("env")
-    result = gate.run(project.workspace, project.root, "health")
+    result = run_gate(project.workspace, project.root, "health")
     assert "DEPLOY_KEY=[removed]\n" in result.log.read_text()
     assert "secret-of-the-user" not in result.log.read_text()
 

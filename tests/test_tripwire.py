@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import gate, tripwire
+from scriptorium import tripwire
+from scriptorium.gate.results import record_verdict
 from scriptorium.worktrees import tickets as worktrees
 from tests.support import PLAN, Project, until
 
@@ -121,7 +122,7 @@ def test_what_may_move_is_no_news(watched: Project, caplog: pytest.LogCaptureFix
     watched.ticket("0002")
     if "not yet" in what:  # so much the merge queue has done before it moves master
         workspace = watched.workspace
-        gate.remember(workspace, workspace.repository.tree_of("scriptorium/ticket-0003"), green=True)
+        record_verdict(workspace, workspace.repository.tree_of("scriptorium/ticket-0003"), green=True)
         watched.git("switch", "--quiet", "--detach")
     before = watched.git("rev-parse", PLAN, "master"), (watched.root / ".git" / "index").read_bytes()
     assert warnings(watched, caplog, QUIET[what]) == ""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from scriptorium.cli import Command
-from scriptorium.commands.health import known_health
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.gate import Colour
+from scriptorium.gate.health import known_health
+from scriptorium.gate.results import Colour
 from scriptorium.plan import transitions
 from scriptorium.plan.change import Change
 from scriptorium.plan.readiness import open_problems, ready

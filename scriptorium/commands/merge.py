@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn
 
-from scriptorium import gate
 from scriptorium.cli import Command
-from scriptorium.commands.health import MasterHealth, health
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
-from scriptorium.gate import Colour
+from scriptorium.gate.command import run_gate
+from scriptorium.gate.health import MasterHealth, master_health
+from scriptorium.gate.results import Colour, recall_verdict, record_verdict
 from scriptorium.git.environment import IDENTITY
 from scriptorium.git.errors import GitError
 from scriptorium.git.worktree import WorkingTree
@@ -102,7 +102,7 @@ def merge(workspace: Workspace) -> Merged | None:
     with locks.hold(directory / "merge.lock", "merge"):
         recover(workspace)
         sweep(workspace, workspace.plan.snapshot())
-        found = health(workspace)
+        found = master_health(workspace)
         waiting = False
         failed: WorktreeError | None = None
         for item in workspace.plan.snapshot().queue():
@@ -184,7 +184,7 @@ class _Lane:
     def _attempt(self, ticket: Ticket) -> Merged | None:
         """Merge, test and land once; None when master moved meanwhile."""
         workspace = self.workspace
-        found = health(workspace)  # a person may have moved master since
+        found = master_health(workspace)  # a person may have moved master since
         if not found.green and not ticket.repair:
             _refuse(found)
         master = workspace.master_commit()
@@ -247,15 +247,15 @@ class _Lane:
     def _test(self, ticket: Ticket, tested: str) -> Merged | None:
         workspace = self.workspace
         tree = workspace.repository.tree_of(tested)
-        if gate.recall(workspace, tree) is Colour.GREEN:
+        if recall_verdict(workspace, tree) is Colour.GREEN:
             return None
         worktree = workspace.paths.ticket_worktree(ticket.name)
         try:
-            result = gate.run(workspace, worktree, ticket.name)
+            result = run_gate(workspace, worktree, ticket.name)
         except Stopped:
             self._sweep_up(ticket, tested)
             raise
-        gate.remember(workspace, tree, green=result.green, log=result.log)
+        record_verdict(workspace, tree, green=result.green, log=result.log)
         if result.green:  # commits made meanwhile stay on the branch, which then outlives its worktree
             self._sweep_up(ticket, workspace.repository.resolve(f"refs/heads/{ticket.branch}") or tested)
             return None

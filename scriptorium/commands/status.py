@@ -79,11 +79,11 @@ def gather(workspace: Workspace, plan: Plan) -> dict[str, object]:
 
 
 def _master(workspace: Workspace) -> dict[str, str]:
-    from scriptorium.gate import recall
+    from scriptorium.gate.results import recall_verdict
 
     try:
         commit = workspace.master_commit()
-        health = recall(workspace, workspace.repository.tree_of(commit))
+        health = recall_verdict(workspace, workspace.repository.tree_of(commit))
     except ScriptoriumError as error:  # a configuration that is wrong must not hide the rest
         return {"branch": "", "commit": "", "health": f"unknown: {error.message}"}
     return {"branch": workspace.master, "commit": commit, "health": str(health)}

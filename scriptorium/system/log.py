@@ -17,7 +17,7 @@ FORMAT = "[%(asctime)s] [%(levelname)s] %(message)s"
 DATES = "%Y-%m-%dT%H:%M:%SZ"
 COLOURS = {"DEBUG": "cyan", "WARN": "yellow", "ERROR": "red"}
 
-GATE = "scriptorium.gate"
+GATE = "scriptorium.gate.command"
 
 _LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from scriptorium import gate
 from scriptorium.commands.merge import Ended, Merged, merge
+from scriptorium.gate.results import record_verdict
 from tests import figures
 from tests.neighbours import handed_in, in_order, lands, rescued, show
 from tests.support import DATE, Project
@@ -50,7 +50,7 @@ def many_files(project: Project, count: int) -> None:
 def test_many_files_cost_a_ticket_little_more_than_their_checkout(project: Project) -> None:
     many_files(project, FILES)
     workspace = project.workspace
-    gate.remember(workspace, workspace.repository.tree_of(workspace.master_commit()), green=True)
+    record_verdict(workspace, workspace.repository.tree_of(workspace.master_commit()), green=True)
     began = time.monotonic()
     project.git("worktree", "add", "--quiet", "--detach", "../floor", "many")
     floor = time.monotonic() - began

@@ -7,16 +7,14 @@ again after a while, because a flaky tool must not close the gate until a person
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import time
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
+from scriptorium.gate.results import Colour
 from scriptorium.project.workspace import Workspace
-from scriptorium.system.files import next_log, replace_file
+from scriptorium.system.files import next_log
 from scriptorium.system.limits import Limits
 from scriptorium.system.redact import Secrets
 from scriptorium.system.text import tail
@@ -26,17 +24,9 @@ logger = logging.getLogger(__name__)
 HEALTH = "health"
 """The subject of a run on master; any other is a ticket."""
 
-RED_FOR = 300
-"""Seconds for which a red answer stands."""
 
 KEPT_FROM_GATES = ("SCRIPTORIUM_TOKEN", "SCRIPTORIUM_SOCKETS", "SCRIPTORIUM_ROLE", "SCRIPTORIUM_TICKET")
 """A project's tests must not be able to submit, or take themselves for an agent."""
-
-
-class Colour(StrEnum):
-    GREEN = "green"
-    RED = "red"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -50,46 +40,13 @@ class GateResult:
     log: Path
 
 
-def _file(workspace: Workspace, tree: str) -> Path:
-    digest = hashlib.sha256(workspace.config.gate.encode()).hexdigest()[:12]
-    return workspace.paths.gates / f"{tree}-{digest}"
-
-
-def recall(workspace: Workspace, tree: str) -> Colour:
-    """Return what is known of a tree."""
-    file = _file(workspace, tree)
-    try:
-        colour = file.read_text(errors="replace").partition("\n")[0]
-        age = time.time() - file.stat().st_mtime
-    except OSError:
-        return Colour.UNKNOWN
-    if colour == Colour.GREEN:
-        return Colour.GREEN
-    # an age below zero is a clock that jumped: ask again
-    return Colour.RED if colour == Colour.RED and 0 <= age < RED_FOR else Colour.UNKNOWN
-
-
-def recall_log(workspace: Workspace, tree: str) -> str:
-    """Return where the output of the run is that gave the answer for a tree, or ''."""
-    try:
-        return _file(workspace, tree).read_text(errors="surrogateescape").partition("\n")[2]
-    except OSError:
-        return ""
-
-
-def remember(workspace: Workspace, tree: str, *, green: bool, log: Path | None = None) -> None:
-    """Keep an answer, and where the output is that explains it."""
-    file = workspace.paths.ensure(workspace.paths.gates) / _file(workspace, tree).name
-    replace_file(file, f"{Colour.GREEN if green else Colour.RED}\n{log or ''}")
-
-
-def environment(directory: Path) -> dict[str, str]:
+def gate_environment(directory: Path) -> dict[str, str]:
     """Return what a gate sees: the user's environment, and the mark of its worktree."""
     kept = {name: value for name, value in os.environ.items() if name not in KEPT_FROM_GATES}
     return {**kept, "SCRIPTORIUM_WORKTREE": str(directory)}
 
 
-def run(workspace: Workspace, directory: Path, subject: str) -> GateResult:
+def run_gate(workspace: Workspace, directory: Path, subject: str) -> GateResult:
     """Run the gate in a directory; its whole output goes to a log named after ``subject``."""
     from scriptorium.project import disk
     from scriptorium.system import process  # late: `status` only looks answers up
@@ -103,7 +60,7 @@ def run(workspace: Workspace, directory: Path, subject: str) -> GateResult:
         finished = process.run(
             ["/bin/sh", "-c", config.gate],
             cwd=directory,
-            env=environment(directory),
+            env=gate_environment(directory),
             output=log,
             limits=Limits(hard=config.gate_timeout, no_output=0, no_progress=0),
         )
