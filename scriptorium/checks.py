@@ -12,19 +12,19 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from scriptorium import agent, sandbox
-from scriptorium.endpoint import Endpoint
-from scriptorium.environment import allowed
+from scriptorium.agents import sandbox
+from scriptorium.agents.environment import allowed, identity
+from scriptorium.agents.harness.base import Harness
+from scriptorium.agents.harness.choice import choose
+from scriptorium.agents.tools.endpoint import Endpoint
+from scriptorium.agents.tools.server import SubmitServer
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git.command import check_version
-from scriptorium.harness import Harness
-from scriptorium.harness.choice import choose
 from scriptorium.integrations import git_hooks
 from scriptorium.plan.snapshot import BRANCH
 from scriptorium.project.config import AT_WORK, BACKENDS
 from scriptorium.project.disk import free
 from scriptorium.project.workspace import Workspace
-from scriptorium.submission import SubmitServer
 from scriptorium.system import locks, process
 
 LIMIT = 20.0
@@ -277,7 +277,7 @@ def _for(roles: list[str]) -> str:
 
 def _backend(workspace: Workspace, harness: Harness, roles: list[str]) -> Iterator[Finding]:
     """Look at a program that is there: its version, sign-in and sandbox."""
-    environment = allowed(os.environ, harness.needs, workspace.config.environment) | agent.identity(workspace)
+    environment = allowed(os.environ, harness.needs, workspace.config.environment) | identity(workspace)
 
     def ask(*argv: str) -> process.Answer:
         return process.ask(argv, cwd=workspace.paths.home, env=environment, seconds=LIMIT)

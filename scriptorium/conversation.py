@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scriptorium.harness import Outcome, Session
-from scriptorium.harness.usage import Usage
+from scriptorium.agents.harness.base import Outcome, Session
+from scriptorium.agents.harness.usage import Usage
 
 MOST = 60_000
 """Characters of a conversation that a prompt tells; of a longer one the newest."""

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from scriptorium import agent, housekeeping
-from scriptorium.backends import Resting
+from scriptorium import housekeeping
+from scriptorium.agents.cooldown import Resting
+from scriptorium.agents.run import check_can_start
+from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.commands.architect import architect
 from scriptorium.commands.architect import due as architect_due
 from scriptorium.commands.assign import assign
@@ -20,7 +22,6 @@ from scriptorium.commands.code import Result, abandoned, code
 from scriptorium.commands.manager import due as manager_due
 from scriptorium.commands.manager import manager
 from scriptorium.commands.merge import Ended, merge
-from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, told
 from scriptorium.gate.health import master_health
 from scriptorium.plan.readiness import open_problems, unreadable
@@ -229,7 +230,7 @@ class Driver:
             self.standing = Standing.FAILING
             return False
         try:
-            agent.ready(self.workspace, "coding")  # before a ticket is assigned for nothing
+            check_can_start(self.workspace, "coding")  # before a ticket is assigned for nothing
             name = self._next_ticket(repairs_only=repairs_only)
             if not name:
                 self._tell_problems()

@@ -10,12 +10,12 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
+from scriptorium.agents.run_log import last_trailers
 from scriptorium.git import stale_locks
 from scriptorium.git.errors import GitError
 from scriptorium.git.repository import RefUpdate
 from scriptorium.git.user_checkout import INDEX_LOCKED, Checkout, tell_behind
 from scriptorium.git.worktree_list import Holder, checkouts, holders, rebase_of
-from scriptorium.harness.runner import last_trailers
 from scriptorium.plan.change import Change
 from scriptorium.plan.snapshot import REF, Plan
 from scriptorium.plan.store import TRIES, pause

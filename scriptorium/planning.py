@@ -13,16 +13,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scriptorium import agent
-from scriptorium.endpoint import Endpoint
+from scriptorium.agents.failure import raise_if_failed
+from scriptorium.agents.harness.base import Event, Outcome, Session
+from scriptorium.agents.run import make_task, run_agent, serve_tools
+from scriptorium.agents.tools.endpoint import Endpoint
+from scriptorium.agents.tools.server import Tools
 from scriptorium.git import worktree_list
 from scriptorium.git.errors import GitError
 from scriptorium.git.repository import RefUpdate
 from scriptorium.git.worktree import WorkingTree
-from scriptorium.harness import Event, Outcome, Session
 from scriptorium.plan.snapshot import Plan
 from scriptorium.project.workspace import Workspace
-from scriptorium.submission import Tools
 from scriptorium.system import locks, process, signals
 from scriptorium.worktrees import repair as mending
 from scriptorium.worktrees import rescue
@@ -77,17 +78,17 @@ def run(
     """
     plan = workspace.plan.snapshot()
     worktree = _checkout(workspace, plan)
-    harness, task = agent.task(workspace, role, prompt, worktree, subject)
+    harness, task = make_task(workspace, role, prompt, worktree, subject)
     process.end_leftovers(f"SCRIPTORIUM_WORKTREE={worktree}")
     known = session(harness.label(task.model))
     task = replace(task, env={**task.env, "SCRIPTORIUM_AREA": area}, session=known)
     with ExitStack() as stack:
         if tools:
             given = tools(plan, worktree)
-            task = stack.enter_context(agent.answering(workspace, harness, task, given, endpoint, role=role))
-        outcome = agent.run(workspace, harness, task, on_event)
+            task = stack.enter_context(serve_tools(workspace, harness, task, given, endpoint, role=role))
+        outcome = run_agent(workspace, harness, task, on_event)
     edits = _collect(workspace, plan, worktree, outcome, may_write, subject)
-    agent.require(workspace, outcome, task, subject, empty=not edits.allowed)
+    raise_if_failed(workspace, outcome, task, subject, empty=not edits.allowed)
     return edits
 
 

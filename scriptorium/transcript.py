@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from scriptorium.harness import Event, Kind
+from scriptorium.agents.harness.base import Event, Kind
 from scriptorium.system.text import printable
 
 DIM, RED, GREEN, CYAN = "2", "31", "32", "36"

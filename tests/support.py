@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from scriptorium.agents.tools.server import Tools
 from scriptorium.project.paths import Paths
 from scriptorium.project.workspace import Workspace
-from scriptorium.submission import Tools
 from scriptorium.system.watchdog import members
 
 CHECKOUT = Path(__file__).parent.parent
@@ -345,7 +345,7 @@ class Project:
 _CALLS = """
 import json, os
 from pathlib import Path
-from scriptorium.submit_client import SubmitError, submit
+from scriptorium.agents.tools.client import SubmitError, submit
 facts, token = Path(os.environ["FACTS"]), os.environ["SCRIPTORIUM_TOKEN"]
 for tool, arguments in json.loads((facts / "calls.json").read_text()):
     try:

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from scriptorium.harness import Event, Kind, Outcome, Session, Task, runner
-from scriptorium.harness.acp import Acp
-from scriptorium.harness.usage import Usage
+from scriptorium.agents.harness.acp import Acp
+from scriptorium.agents.harness.base import Event, Kind, Outcome, Session, Task
+from scriptorium.agents.harness.runner import run_harness
+from scriptorium.agents.harness.usage import Usage
 from scriptorium.project.config import Program
 from scriptorium.system import process
 from scriptorium.system.limits import Limits
@@ -37,7 +38,7 @@ def run(tmp_path: Path, facts: Path) -> Run:
         defaults = {"role": "coding", "prompt": "Do it.", "directory": work, "logs": tmp_path / "logs"}
         settings = {"model": "fake", "effort": "", "limits": Limits(60, 60, 60), "env": dict(os.environ)}
         harness = Acp("fake", program, tmp_path)
-        return runner.run(
+        return run_harness(
             harness, Task(**{**defaults, **settings, **task}), shown.append if shown is not None else None
         )
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.commands import architect
-from scriptorium.endpoint import Endpoint
 from scriptorium.plan.store import PlanStore
 from tests.support import PLAN, Project
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import backends
-from scriptorium.backends import MOST, Resting
+from scriptorium.agents import cooldown
+from scriptorium.agents.cooldown import MOST, Resting
 from scriptorium.plan.cause import Cause
 from tests.support import PLAN, ROLES, Project, write_script
 
@@ -18,39 +18,39 @@ LIMIT = '{"type":"turn.failed","error":{"message":"exceeded retry limit, last st
 def test_a_rest_doubles_with_each_failure_and_ends_with_a_run_that_works(tmp_path: Path) -> None:
     rests = []
     for _ in range(3):
-        backends.note(tmp_path, "codex", Cause.RATE_LIMIT, "too many")
-        rest = backends.resting(tmp_path, "codex")
+        cooldown.note(tmp_path, "codex", Cause.RATE_LIMIT, "too many")
+        rest = cooldown.resting(tmp_path, "codex")
         assert rest
         rests.append(rest.seconds)
     assert [round(seconds / 30) for seconds in rests] == [1, 2, 4]
     with pytest.raises(Resting) as caught:
-        backends.require(tmp_path, "codex")
+        cooldown.require(tmp_path, "codex")
     assert caught.value.code == 75
     assert "backend 'codex' rests until " in caught.value.message
 
-    backends.note(tmp_path, "codex", Cause.GATE, "the ticket's own")
-    backends.require(tmp_path, "codex")
+    cooldown.note(tmp_path, "codex", Cause.GATE, "the ticket's own")
+    cooldown.require(tmp_path, "codex")
 
 
 def test_a_provider_that_says_when_is_believed_within_limits(tmp_path: Path) -> None:
-    backends.note(tmp_path, "a", Cause.RATE_LIMIT, "try again in 10m")
-    backends.note(tmp_path, "b", Cause.RATE_LIMIT, "try again in 1000h")
+    cooldown.note(tmp_path, "a", Cause.RATE_LIMIT, "try again in 10m")
+    cooldown.note(tmp_path, "b", Cause.RATE_LIMIT, "try again in 1000h")
     for name, seconds in (("a", 600), ("b", MOST)):
-        rest = backends.resting(tmp_path, name)
+        rest = cooldown.resting(tmp_path, name)
         assert rest
         assert seconds - 60 < rest.seconds <= seconds
-    backends.require(tmp_path, "c")
+    cooldown.require(tmp_path, "c")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"until": "soon"}', '{"backend": "codex"}'])
 def test_a_torn_file_and_a_clock_that_was_set_back_hold_nobody_up(tmp_path: Path, text: str) -> None:
     file = tmp_path / "codex.json"
     file.write_text(text)
-    backends.require(tmp_path, "codex")
-    backends.note(tmp_path, "codex", Cause.AUTH, "no key")
+    cooldown.require(tmp_path, "codex")
+    cooldown.note(tmp_path, "codex", Cause.AUTH, "no key")
     facts = json.loads(file.read_text())
     file.write_text(json.dumps(facts | {"until": facts["until"] + 10 * MOST}))
-    backends.require(tmp_path, "codex")
+    cooldown.require(tmp_path, "codex")
 
 
 def fake_codex(project: Project, monkeypatch: pytest.MonkeyPatch, *events: str) -> Path:

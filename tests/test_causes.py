@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scriptorium.harness.classify import classify, retry_after
+from scriptorium.agents.harness.classify import classify, retry_after
 from scriptorium.plan.cause import UNCOUNTED, Cause
 
 

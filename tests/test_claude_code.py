@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scriptorium.harness import Event, Kind, Report, Session, Task
-from scriptorium.harness.claude_code import ClaudeCode
-from scriptorium.harness.usage import Usage
+from scriptorium.agents.harness.base import Event, Kind, Report, Session, Task
+from scriptorium.agents.harness.claude_code import ClaudeCode
+from scriptorium.agents.harness.usage import Usage
 from scriptorium.plan.cause import Cause
 from scriptorium.system.limits import Limits
 

@@ -18,11 +18,11 @@ import pytest
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from scriptorium import submit_client
-from scriptorium.endpoint import Endpoint
+from scriptorium.agents.tools import client
+from scriptorium.agents.tools.client import SubmitError, socket_name, submit
+from scriptorium.agents.tools.endpoint import Endpoint
+from scriptorium.agents.tools.server import SubmitServer
 from scriptorium.errors import ScriptoriumError
-from scriptorium.submission import SubmitServer
-from scriptorium.submit_client import SubmitError, socket_name, submit
 from tests.support import mcp_call, submit_pr
 
 UNKNOWN_RUN = "this run is over or its token is unknown"
@@ -166,7 +166,7 @@ def test_an_endpoint_that_nobody_calls_starts_no_server_as_it_ends(
 
 def test_the_server_ends_with_a_killed_parent(sockets: Path) -> None:
     parent = (
-        "import pathlib, signal, sys; from scriptorium.endpoint import Endpoint\n"
+        "import pathlib, signal, sys; from scriptorium.agents.tools.endpoint import Endpoint\n"
         "endpoint = Endpoint.local(pathlib.Path(sys.argv[1])); endpoint.ready()\n"
         "print(endpoint._server.pid, endpoint.address, flush=True); signal.pause()"
     )
@@ -263,7 +263,7 @@ def test_without_proc_the_socket_is_reached_and_the_directory_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with SubmitServer(tmp_path, submit_pr(lambda _: "taken")) as server:
-        monkeypatch.setattr(submit_client, "OPEN_DESCRIPTORS", "/nonexistent")
+        monkeypatch.setattr(client, "OPEN_DESCRIPTORS", "/nonexistent")
         before = Path.cwd()
         assert submit(str(tmp_path), server.token, "submit_pr", {"summary": "a page"}) == "taken"
         assert Path.cwd() == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scriptorium.environment import allowed
+from scriptorium.agents.environment import allowed
 from tests.support import Project
 
 OURS = {

@@ -16,17 +16,18 @@ from typing import Any, cast
 import pytest
 from hypothesis import strategies as st
 
-from scriptorium import agent, drafts
+from scriptorium import drafts
+from scriptorium.agents.failure import failure_of
+from scriptorium.agents.harness.acp import Acp
+from scriptorium.agents.harness.base import Harness, Outcome, Report, Task
+from scriptorium.agents.harness.choice import choose
+from scriptorium.agents.harness.claude_code import ClaudeCode
+from scriptorium.agents.harness.codex import Codex
+from scriptorium.agents.harness.command import Command
+from scriptorium.agents.harness.runner import settled
+from scriptorium.agents.harness.typoi import Typoi
+from scriptorium.agents.harness.usage import Usage
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.harness import Harness, Outcome, Report, Task
-from scriptorium.harness.acp import Acp
-from scriptorium.harness.choice import choose
-from scriptorium.harness.claude_code import ClaudeCode
-from scriptorium.harness.codex import Codex
-from scriptorium.harness.command import Command
-from scriptorium.harness.runner import settled
-from scriptorium.harness.typoi import Typoi
-from scriptorium.harness.usage import Usage
 from scriptorium.main import main
 from scriptorium.plan import transitions
 from scriptorium.plan.cause import Cause
@@ -265,7 +266,7 @@ def test_whatever_an_agent_says_is_told_and_forges_nothing(
             assert not STEERING.search(printable(event.text))
     report = settled(report, task(tmp_path))
     outcome = Outcome(Finished(end, status, 1.0), report, tmp_path / "log", "agent")
-    cause, reason = agent.failure(outcome, task(tmp_path))
+    cause, reason = failure_of(outcome, task(tmp_path))
     json.dumps(outcome.trailers(), allow_nan=False)
     assert not STEERING.search(f"{reason} {report.error} {report.session}")
     assert not report.session.startswith("-")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from scriptorium import driver, housekeeping
+from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.driver import Driver
-from scriptorium.endpoint import Endpoint
 from scriptorium.gate.results import Colour, recall_verdict, record_verdict
 from scriptorium.system import log
 from tests.support import Project, until

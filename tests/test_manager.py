@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.commands import manager
-from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ScriptoriumError
 from scriptorium.plan import store
 from tests.support import PLAN, Project

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import backends
+from scriptorium.agents import cooldown
 from scriptorium.commands.assign import assign
 from scriptorium.commands.code import Result as Out
 from scriptorium.commands.merge import Ended, Merged, merge
@@ -331,8 +331,8 @@ def test_the_rest_of_a_backend_does_not_outlast_a_clock_that_jumped(project: Pro
     name, result = worked_on(project, "exit 1")
     assert result is Out.FAILED
     for _ in range(6):  # each in a row doubles it
-        backends.note(project.workspace.paths.ensure(project.paths.backends), "script", Cause.RATE_LIMIT, "429")
-    assert backends.resting(project.paths.backends, "script") is not None
+        cooldown.note(project.workspace.paths.ensure(project.paths.backends), "script", Cause.RATE_LIMIT, "429")
+    assert cooldown.resting(project.paths.backends, "script") is not None
     project.agent("echo 1 >file; scriptorium submit-pr x")
     assert project.run("assign").code == 0
 

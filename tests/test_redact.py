@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scriptorium.agents.harness.base import Event, Harness, Kind, Report, Task, parse_event
+from scriptorium.agents.harness.runner import run_harness
 from scriptorium.gate.command import run_gate
-from scriptorium.harness import Event, Harness, Kind, Report, Task, parse_event, runner
 from scriptorium.system import log, redact
 from scriptorium.system.limits import Limits
 from scriptorium.system.redact import Secrets
@@ -167,7 +168,7 @@ def test_nothing_that_a_run_leaves_or_shows_holds_the_secrets_of_its_environment
     env = {"PATH": os.environ["PATH"], "MY_TOKEN": "secret-of-the-run"}
     task = Task("coding", "use secret-of-the-run", tmp_path, tmp_path / "logs", "m", "", Limits(0, 0, 0), env)
 
-    outcome = runner.run(loose, task, shown.append)
+    outcome = run_harness(loose, task, shown.append)
 
     assert shown == [Event(Kind.TEXT, 'say "[removed]" twice')]
     assert (outcome.report.message, outcome.report.error) == ("[removed]\n", 'say "[removed]" twice')

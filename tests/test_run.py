@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from scriptorium import driver
+from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.commands.merge import Ended, Merged, merge
 from scriptorium.driver import Driver
-from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import watchdog

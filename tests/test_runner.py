@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.harness.runner import last_session
+from scriptorium.agents.run_log import last_session
 
 AGENT = "codex/gpt-5.5"
 WORKED = {"session": "one", "worked": True, "cause": None, "total": {"tokens_in": 7}}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import agent
+from scriptorium.agents.environment import launcher
+from scriptorium.agents.tools.client import SubmitError, socket_name, submit
+from scriptorium.agents.tools.server import LINE_LIMIT, SubmitServer, discard_stale
 from scriptorium.errors import ScriptoriumError
-from scriptorium.submission import LINE_LIMIT, SubmitServer, discard_stale
-from scriptorium.submit_client import SubmitError, socket_name, submit
 from scriptorium.version import VERSION
 from tests.support import PLAN, Project, submit_pr, until
 
@@ -174,10 +174,10 @@ def test_sockets_of_killed_runs_are_discarded_and_those_in_use_are_not(tmp_path:
 
 
 def test_a_program_for_agents_that_is_torn_is_written_anew(project: Project) -> None:
-    program = agent.launcher(project.workspace) / "scriptorium"
+    program = launcher(project.workspace) / "scriptorium"
     whole = program.read_bytes()
     program.write_bytes(b"#!/bin/sh\nexec \xc3")
 
-    agent.launcher(project.workspace)
+    launcher(project.workspace)
 
     assert program.read_bytes() == whole

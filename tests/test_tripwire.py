@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import tripwire
+from scriptorium.agents import unexpected_changes
 from scriptorium.gate.results import record_verdict
 from scriptorium.worktrees import tickets as worktrees
 from tests.support import PLAN, Project, until
@@ -39,7 +39,7 @@ def warnings(project: Project, caplog: pytest.LogCaptureFixture, script: str, ti
     """Return what is told of a run in which a script is the agent; HEAD and refs stay as that leaves them."""
     worktree = project.worktree(NAME)
     known = {"WORKTREE": str(worktree), "PLAN": f"refs/heads/{PLAN}", "PYTHON": sys.executable}
-    with tripwire.watching(project.workspace, worktree, "coding", ticket):
+    with unexpected_changes.watching(project.workspace, worktree, "coding", ticket):
         argv = ["/bin/sh", "-euc", script]
         env = {**os.environ, **known}
         done = subprocess.run(argv, cwd=project.root, env=env, capture_output=True, text=True, check=False)
@@ -148,8 +148,8 @@ def test_git_tells_the_same_refs_as_the_files(watched: Project) -> None:
     watched.git("branch", "loose")
     watched.git("symbolic-ref", "refs/remotes/origin/HEAD", "refs/heads/master")
     repository = watched.workspace.repository
-    assert tripwire.refs_by_git(repository) == tripwire.refs_in_files(repository.common_dir)
-    assert tripwire.refs_in_files(repository.common_dir)["HEAD"] == "refs/heads/master"
+    assert unexpected_changes.refs_by_git(repository) == unexpected_changes.refs_in_files(repository.common_dir)
+    assert unexpected_changes.refs_in_files(repository.common_dir)["HEAD"] == "refs/heads/master"
 
 
 def test_a_planning_agent_is_named_by_its_role(project: Project) -> None:

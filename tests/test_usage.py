@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scriptorium.harness.usage import NOTHING, Usage
+from scriptorium.agents.harness.usage import NOTHING, Usage
 from scriptorium.project.config import Price
 
 PRICE = Price(input=2.0, cached=0.2, output=10.0)

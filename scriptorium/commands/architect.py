@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from scriptorium import planning
+from scriptorium.agents.prompts import prompt
+from scriptorium.agents.tools.endpoint import Endpoint
+from scriptorium.agents.tools.server import Tools
 from scriptorium.cli import Command
-from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ScriptoriumError
 from scriptorium.plan.change import Change
 from scriptorium.plan.snapshot import PLANNED, WAITING, Plan
 from scriptorium.plan.ticket import State, Ticket, TicketError, area_problem
 from scriptorium.project.workspace import Workspace
-from scriptorium.prompts import prompt
 from scriptorium.records import emit
-from scriptorium.submission import Tools
 from scriptorium.system.files import remove_inside, write_inside
 from scriptorium.worktrees import rescue
 

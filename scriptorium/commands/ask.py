@@ -7,13 +7,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from scriptorium import agent
+from scriptorium.agents.failure import raise_if_failed
+from scriptorium.agents.prompts import prompt
+from scriptorium.agents.run import make_task, run_agent
 from scriptorium.cli import Command
 from scriptorium.commands.manager import known_tickets
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.plan.snapshot import Plan
 from scriptorium.project.workspace import Workspace
-from scriptorium.prompts import prompt
 from scriptorium.system import signals
 from scriptorium.system.text import printable
 from scriptorium.transcript import Transcript, say
@@ -44,11 +45,11 @@ def ask(workspace: Workspace, question: str) -> str:
     transcript = Transcript(sys.stderr, hold=True)
     with signals.stoppable(), temporary_checkout(workspace, plan) as directory:
         text = _prompt(workspace, plan, directory / "plan", question)
-        harness, task = agent.task(workspace, "architect", text, directory / "source", "ask")
-        outcome = agent.run(workspace, harness, replace(task, read_only=True), transcript.event)
+        harness, task = make_task(workspace, "architect", text, directory / "source", "ask")
+        outcome = run_agent(workspace, harness, replace(task, read_only=True), transcript.event)
     if not outcome.finished.ok:
         transcript.flush()
-    agent.require(workspace, outcome, task, "ask")
+    raise_if_failed(workspace, outcome, task, "ask")
     return printable(outcome.report.message).strip() or "(no answer)"
 
 

@@ -9,14 +9,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from scriptorium import agent, leaks
-from scriptorium.backends import Resting
+from scriptorium import leaks
+from scriptorium.agents.cooldown import Resting
+from scriptorium.agents.failure import failure_of
+from scriptorium.agents.harness.base import Outcome, Task
+from scriptorium.agents.prompts import prompt
+from scriptorium.agents.run import check_can_start, make_task, resume_session, run_agent, serve_tools
+from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.cli import Command
-from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped, told
 from scriptorium.git.errors import GitError
 from scriptorium.git.worktree import WorkingTree
-from scriptorium.harness import Outcome, Task
 from scriptorium.plan import transitions
 from scriptorium.plan.cause import UNCOUNTED, Cause
 from scriptorium.plan.change import Change
@@ -26,7 +29,6 @@ from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import State, last_failure
 from scriptorium.project import config_reader
 from scriptorium.project.workspace import Workspace
-from scriptorium.prompts import prompt
 from scriptorium.records import emit, tickets
 from scriptorium.system import locks, process, signals
 from scriptorium.system.redact import Secrets, redact
@@ -102,7 +104,7 @@ def code(workspace: Workspace, wanted: str, endpoint: Endpoint | None = None) ->
     `Resting`, the ticket left as it is, while the backend rests.
     """
     name = _in_progress(workspace.plan.snapshot(), wanted)
-    agent.ready(workspace, "coding")
+    check_can_start(workspace, "coding")
     lock = workspace.paths.ensure(workspace.paths.ticket_lock(name).parent) / f"{name}.lock"
     try:
         with locks.hold(lock, name), signals.stoppable():
@@ -144,7 +146,7 @@ class _Coding:
 
     def work(self, endpoint: Endpoint | None) -> Result:
         workspace = self.workspace
-        harness, task = agent.task(workspace, "coding", "", self.worktree, self.ticket.name)
+        harness, task = make_task(workspace, "coding", "", self.worktree, self.ticket.name)
         if any(task.logs.iterdir()):
             process.end_leftovers(f"SCRIPTORIUM_WORKTREE={self.worktree}")
         mending.mend(workspace, self.ticket.name)
@@ -152,12 +154,12 @@ class _Coding:
             self._begin_merge()
         own = {"SCRIPTORIUM_TICKET": self.ticket.name, "SCRIPTORIUM_AREA": self.ticket.area}
         task = replace(task, prompt=self._prompt(), env={**task.env, **own})
-        task = agent.resume(harness, task, self._continuation())
+        task = resume_session(harness, task, self._continuation())
         log.info("ticket '%s': attempt %d begins", self.ticket.name, self.ticket.attempts + 1)
         tools = {"submit_pr": lambda given: self.submit(str(given.get("summary", "")))}
-        with agent.answering(workspace, harness, task, tools, endpoint) as task:
+        with serve_tools(workspace, harness, task, tools, endpoint) as task:
             try:
-                outcome = agent.run(workspace, harness, task)
+                outcome = run_agent(workspace, harness, task)
             except Stopped:
                 self._stopped()
                 raise
@@ -284,7 +286,7 @@ class _Coding:
         # the agent may have been ended in the middle of a commit
         mending.mend(self.workspace, self.ticket.name)
         kept = self._settle(f"Leave attempt {self.ticket.attempts + 1} of ticket {self.ticket.name} as it stands")
-        cause, reason = agent.failure(outcome, task)
+        cause, reason = failure_of(outcome, task)
         if self.hindered:
             cause, reason = Cause.INFRASTRUCTURE, f"The work could not be handed in: {self.hindered}"
         elif self.refused and cause is Cause.NO_SUBMIT:  # it ended as if all were well, so its stderr is not looked at

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scriptorium import drafts, planning
+from scriptorium.agents.prompts import prompt
+from scriptorium.agents.tools.endpoint import Endpoint
+from scriptorium.agents.tools.server import Tools
 from scriptorium.cli import Command
-from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.plan.change import Change
 from scriptorium.plan.snapshot import LAST_ID, PLANNED, Plan
 from scriptorium.plan.ticket import State, TicketError, name_problem, ticket_id, ticket_path
 from scriptorium.project.workspace import Workspace
-from scriptorium.prompts import prompt
 from scriptorium.records import emit
-from scriptorium.submission import Tools
 from scriptorium.worktrees import rescue
 
 log = logging.getLogger(__name__)

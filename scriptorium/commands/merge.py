@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn
 
+from scriptorium.agents.run_log import last_trailers
 from scriptorium.cli import Command
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
 from scriptorium.gate.command import run_gate
@@ -15,7 +16,6 @@ from scriptorium.gate.results import Colour, recall_verdict, record_verdict
 from scriptorium.git.environment import IDENTITY
 from scriptorium.git.errors import GitError
 from scriptorium.git.worktree import WorkingTree
-from scriptorium.harness.runner import last_trailers
 from scriptorium.landing import Landed, land, recover
 from scriptorium.plan import transitions
 from scriptorium.plan.cause import Cause

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium import planning
+from scriptorium.agents.prompts import prompt
 from scriptorium.cli import Command, Flag
 from scriptorium.conversation import Conversation, Turn, told
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
 from scriptorium.plan.change import Change
 from scriptorium.plan.snapshot import Plan
 from scriptorium.project.workspace import Workspace
-from scriptorium.prompts import prompt
 from scriptorium.system import locks
 from scriptorium.system.text import printable
 from scriptorium.terminal import typed

@@ -6,14 +6,14 @@ import logging
 import signal
 import sys
 
+from scriptorium.agents.harness.choice import choose
+from scriptorium.agents.tools.endpoint import Endpoint
+from scriptorium.agents.tools.server import discard_stale
 from scriptorium.cli import Command, Flag
 from scriptorium.commands.merge import tidy
 from scriptorium.driver import Driver
-from scriptorium.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
-from scriptorium.harness.choice import choose
 from scriptorium.project.workspace import Workspace
-from scriptorium.submission import discard_stale
 from scriptorium.system import locks, log, signals
 
 logger = logging.getLogger(__name__)

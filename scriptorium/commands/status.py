@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from scriptorium import sandbox
+from scriptorium.agents import sandbox
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git.environment import scrub_environment
 from scriptorium.plan.snapshot import WAITING, Plan

@@ -3,8 +3,8 @@
 import os
 import sys
 
+from scriptorium.agents.tools.client import SubmitError, submit
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.submit_client import SubmitError, submit
 from scriptorium.version import VERSION
 
 USAGE = """\

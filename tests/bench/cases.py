@@ -10,12 +10,12 @@ import urllib.request
 from itertools import cycle, pairwise
 from pathlib import Path
 
+from scriptorium.agents.tools.server import SubmitServer
 from scriptorium.git.repository import Repository
 from scriptorium.plan.change import Change
 from scriptorium.plan.snapshot import BRANCH, REF
 from scriptorium.plan.store import PlanStore
 from scriptorium.plan.ticket import State, ticket_path
-from scriptorium.submission import SubmitServer
 from tests.bench.measure import Row, Usage, alternate, call, compare, milliseconds
 from tests.bench.projects import MANY, git_processes, logs, name, project
 from tests.support import DATE, Project, submit_pr

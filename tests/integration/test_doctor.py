@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from scriptorium.sandbox import WRITE
+from scriptorium.agents.sandbox import WRITE
 from tests.integration.conftest import Backend
 from tests.scripted_model import Text
 from tests.support import Project

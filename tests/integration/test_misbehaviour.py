@@ -227,7 +227,7 @@ def test_a_plan_that_the_agent_deletes_can_be_had_back(backend: Backend, ticket:
 @pytest.mark.behaviour("submits with a token that it made up")
 def test_a_submit_with_another_token_reaches_no_run(backend: Backend, ticket: Ticket) -> None:
     guess = (
-        "import os; from scriptorium.submit_client import submit;"
+        "import os; from scriptorium.agents.tools.client import submit;"
         "submit(os.environ['SCRIPTORIUM_SOCKETS'], 'guess', 'submit_pr', {'summary': 'mine'})"
     )
     by_hand = (

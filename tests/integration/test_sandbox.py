@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import agent
+from scriptorium.agents.run import make_task, run_agent
 from tests.integration.conftest import Backend
 from tests.scripted_model import Item, Reply, Request, Shell, Text, Tool, Write
 from tests.support import PLAN, Project, Result
@@ -175,8 +175,8 @@ def test_a_read_only_run_writes_nothing(backend: Backend, project: Project) -> N
     workspace = project.workspace
     write = Write(str(project.root / "stray"), "x") if backend.name == "claude-code" else Shell("echo x >$TMPDIR/stray")
     with doing(backend, Shell("echo x >stray"), write, Text("I have seen all.")) as answers:
-        harness, task = agent.task(workspace, "coding", "Look around", project.root, "ask")
-        outcome = agent.run(workspace, harness, replace(task, read_only=True))
+        harness, task = make_task(workspace, "coding", "Look around", project.root, "ask")
+        outcome = run_agent(workspace, harness, replace(task, read_only=True))
 
     assert (outcome.finished.ok, outcome.report.message) == (True, "I have seen all.")
     assert len(answers) == 2

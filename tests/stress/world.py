@@ -123,7 +123,14 @@ class World:
         (directory / "facts" / "runs").touch()
         for verb in VERBS:  # so that no fork has to import them, which would be counted
             importlib.import_module(f"scriptorium.commands.{verb}")
-        for module in ("sh", "filelock", "ruamel.yaml", "scriptorium.endpoint", "uvicorn", "starlette.routing"):
+        for module in (
+            "sh",
+            "filelock",
+            "ruamel.yaml",
+            "scriptorium.agents.tools.endpoint",
+            "uvicorn",
+            "starlette.routing",
+        ):
             importlib.import_module(module)
         return directory
 

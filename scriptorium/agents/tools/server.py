@@ -20,8 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from scriptorium.agents.tools.client import OPEN_DESCRIPTORS, socket_name
 from scriptorium.errors import ScriptoriumError, is_wanting, told
-from scriptorium.submit_client import OPEN_DESCRIPTORS, socket_name
 
 LINE_LIMIT = 1024 * 1024
 """Bytes of one submit; a summary is a sentence or two, a batch of tickets some pages."""

@@ -89,6 +89,6 @@ class Endpoint:
 _START = """
 import socket, sys
 sys.path.insert(0, sys.argv[1])
-from scriptorium.mcp_server import serve
+from scriptorium.agents.tools.mcp_server import serve
 serve(socket.socket(fileno=int(sys.argv[2])), sys.argv[3])
 """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scriptorium.agents.harness.base import Harness
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.harness import Harness
 from scriptorium.project.config import BACKENDS, Config
 
 
@@ -18,24 +18,24 @@ def choose(config: Config, role: str, root: Path) -> tuple[Harness, str]:
     name = config.backend(role)
     program = config.harnesses.get(name)
     if program is not None and program.protocol == "acp":
-        from scriptorium.harness.acp import Acp
+        from scriptorium.agents.harness.acp import Acp
 
         return Acp(name, program, root), model
     if program is not None:
-        from scriptorium.harness.command import Command
+        from scriptorium.agents.harness.command import Command
 
         return Command(name, program, root), model
     match name:
         case "codex":
-            from scriptorium.harness.codex import Codex
+            from scriptorium.agents.harness.codex import Codex
 
             return Codex(), model
         case "claude-code":
-            from scriptorium.harness.claude_code import ClaudeCode
+            from scriptorium.agents.harness.claude_code import ClaudeCode
 
             return ClaudeCode(), model
         case "typoi":
-            from scriptorium.harness.typoi import Typoi
+            from scriptorium.agents.harness.typoi import Typoi
 
             return Typoi(model, config.harnesses), model
     from difflib import get_close_matches

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scriptorium.harness import Event, Harness, Kind, Report, Task, parse_event
-from scriptorium.harness.classify import classify
-from scriptorium.harness.usage import Usage, count
+from scriptorium.agents.harness.base import Event, Harness, Kind, Report, Task, parse_event
+from scriptorium.agents.harness.classify import classify
+from scriptorium.agents.harness.usage import Usage, count
 
 
 class Codex(Harness):

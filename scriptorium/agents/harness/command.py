@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from scriptorium.harness import Event, Harness, Kind, Report, Task
+from scriptorium.agents.harness.base import Event, Harness, Kind, Report, Task
 from scriptorium.project.config import Program
 
 

@@ -22,7 +22,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.applications import Starlette
 
-from scriptorium.submit_client import SubmitError, submit
+from scriptorium.agents.tools.client import SubmitError, submit
 
 # A web page in the user's browser must not submit: no name that DNS could be made to point here, and no
 # Origin at all, which browsers send and agents do not.

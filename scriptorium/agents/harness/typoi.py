@@ -16,9 +16,9 @@ from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
-from scriptorium.harness import Event, Harness, Kind, Report, Task, parse_event
-from scriptorium.harness.classify import classify
-from scriptorium.harness.usage import Usage, amount, count
+from scriptorium.agents.harness.base import Event, Harness, Kind, Report, Task, parse_event
+from scriptorium.agents.harness.classify import classify
+from scriptorium.agents.harness.usage import Usage, amount, count
 
 
 class Typoi(Harness):

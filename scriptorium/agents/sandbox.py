@@ -23,7 +23,7 @@ from scriptorium.project.workspace import Workspace
 from scriptorium.system.files import replace_file
 
 if TYPE_CHECKING:
-    from scriptorium.harness import Harness, Task
+    from scriptorium.agents.harness.base import Harness, Task
 
 WRITE, READ = "workspace-write", "read-only"
 

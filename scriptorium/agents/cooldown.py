@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from scriptorium.agents.harness.classify import retry_after
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.harness.classify import retry_after
 from scriptorium.plan.cause import BACKEND, Cause
 from scriptorium.system.files import replace_file
 

@@ -2,7 +2,7 @@
 
 This is the whole interface: a `Task` goes in, `Event`s come meanwhile, an `Outcome` comes out. A
 backend is one file beside this one with a `Harness` that knows the program's arguments and the
-lines that it prints; `scriptorium.harness.runner` runs all of them alike.
+lines that it prints; `scriptorium.agents.harness.runner` runs all of them alike.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from scriptorium.agents.harness.usage import NOTHING, Usage
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.harness.usage import NOTHING, Usage
 from scriptorium.plan.cause import Cause
 from scriptorium.project.config import Price
 from scriptorium.system.limits import Limits

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from scriptorium.harness import Event, Harness, Kind, Outcome, Report, Session, Task
-from scriptorium.harness.classify import classify
-from scriptorium.harness.usage import NOTHING, Usage
-from scriptorium.plan.cause import BACKEND, Cause
+from scriptorium.agents.harness.base import Event, Harness, Kind, Outcome, Report, Task
+from scriptorium.agents.harness.classify import classify
+from scriptorium.agents.harness.usage import NOTHING
+from scriptorium.plan.cause import Cause
 from scriptorium.system import process
 from scriptorium.system.files import next_log
 from scriptorium.system.process import End
@@ -25,7 +24,7 @@ ERROR_MOST = 1000
 SESSION_MOST = 256
 
 
-def run(harness: Harness, task: Task, on_event: Callable[[Event], None] | None = None) -> Outcome:
+def run_harness(harness: Harness, task: Task, on_event: Callable[[Event], None] | None = None) -> Outcome:
     """Run the agent to its end; its raw output stays in ``<logs>/attempt-NN.jsonl``.
 
     ``on_event`` is told what it does. A session that the backend does not know any more is
@@ -105,35 +104,3 @@ def _complaint(errors: Path) -> str:
     lines = errors.read_text(errors="replace").split("\n") if errors.exists() else []
     lines = [line.strip() for line in lines if line.strip()]
     return next((line for line in lines if line.lower().startswith("error")), lines[-1] if lines else "")
-
-
-def _runs(logs: Path) -> Iterator[dict[str, Any]]:
-    """Yield the facts of the finished runs in a directory of logs, the newest first."""
-    for file in sorted(logs.glob("attempt-*.json"), key=lambda file: (len(file.name), file.name), reverse=True):
-        try:
-            facts = json.loads(file.read_text())
-        except (OSError, ValueError):
-            facts = None
-        yield facts if isinstance(facts, dict) else {}
-
-
-def last_trailers(logs: Path) -> dict[str, object]:
-    """Return the trailers of the newest finished run in a directory of logs; empty when there is none."""
-    trailers = next(_runs(logs), {}).get("trailers")
-    return trailers if isinstance(trailers, dict) else {}
-
-
-def last_session(logs: Path, agent: str, prompt: str) -> Session | None:
-    """Return the session of the newest run in which the model answered, if that agent can go on with it.
-
-    Runs since then in which its backend refused are passed over: the session is none the worse for them.
-    """
-    for run in _runs(logs):
-        trailers = run.get("trailers")
-        # one that could not go on, as with its context full, would fail again
-        if not isinstance(trailers, dict) or trailers.get("Agent") != agent or run.get("cause") == Cause.AGENT:
-            return None
-        if run.get("worked") or run.get("cause") not in BACKEND:
-            session = run.get("session") if run.get("worked") else None
-            return Session(str(session), prompt, Usage.parse(run.get("total"))) if session else None
-    return None

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from shlex import quote
 
+import scriptorium
+from scriptorium.git.environment import IDENTITY
+from scriptorium.project.workspace import Workspace
+from scriptorium.system.files import replace_file
 from scriptorium.system.redact import is_secret
 
 USUAL = (  # noqa: SIM905 - so that one can read it
@@ -42,3 +49,31 @@ def _form(patterns: Iterable[str]) -> Callable[[str], object]:
     """Return what matches names by any of the patterns, in which ``*`` stands for anything."""
     # one expression for all: fnmatch, name by name and pattern by pattern, takes longer than to start git
     return re.compile("|".join(re.escape(pattern).replace(r"\*", ".*") for pattern in patterns) or "(?!)").fullmatch
+
+
+def launcher(workspace: Workspace) -> Path:
+    """Return a directory with nothing in it but this `scriptorium`, to go first on the agents' PATH.
+
+    The directory that it is installed in would bring along a Python that is not the project's.
+    """
+    source = Path(scriptorium.__path__[0]).parent
+    start = f"import sys; sys.path.insert(0, {str(source)!r}); from scriptorium.main import main; main()"
+    text = f'#!/bin/sh\nexec {quote(sys.executable)} -P -c {quote(start)} "$@"\n'
+    directory = workspace.paths.ensure(workspace.paths.home / "bin")
+    program = directory / "scriptorium"
+    if not program.exists() or program.read_text(errors="surrogateescape") != text:
+        replace_file(program, text, 0o700)
+    return directory
+
+
+def identity(workspace: Workspace) -> dict[str, str]:
+    """Return an author for the agent's commits, where the user has configured none."""
+    if workspace.has_author:
+        return {}
+    name, email = IDENTITY
+    return {
+        "GIT_AUTHOR_NAME": name,
+        "GIT_AUTHOR_EMAIL": email,
+        "GIT_COMMITTER_NAME": name,
+        "GIT_COMMITTER_EMAIL": email,
+    }

@@ -1,7 +1,7 @@
 """Any agent that speaks the Agent Client Protocol, such as opencode and gemini, by configuration alone.
 
-The program in between, `scriptorium.acp_client`, holds the conversation and tells of it in lines of its own,
-which are described there. Tokens are of one run, the cost is of the whole session.
+The program in between, `acp_client`, holds the conversation and prints lines of its own, which are described there.
+Tokens are counted for one run, the cost for the whole session.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import scriptorium
-from scriptorium.harness import Event, Kind, Report, Task, parse_event
-from scriptorium.harness.classify import classify
-from scriptorium.harness.command import Command
-from scriptorium.harness.usage import Usage, amount, count
+from scriptorium.agents.harness.base import Event, Kind, Report, Task, parse_event
+from scriptorium.agents.harness.classify import classify
+from scriptorium.agents.harness.command import Command
+from scriptorium.agents.harness.usage import Usage, amount, count
 from scriptorium.plan.cause import Cause
 
 AUTH_REQUIRED = -32000
@@ -90,6 +90,6 @@ class Acp(Command):
 _START = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
-from scriptorium.acp_client import main
+from scriptorium.agents.harness.acp_client import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -1,0 +1,58 @@
+"""Why a run of an agent failed, and what that says about the ticket. Pure."""
+
+from __future__ import annotations
+
+from scriptorium.agents.harness.base import Outcome, Task
+from scriptorium.errors import ScriptoriumError
+from scriptorium.plan.cause import BACKEND, Cause
+from scriptorium.project.workspace import Workspace
+from scriptorium.system import process
+from scriptorium.system.process import End
+from scriptorium.system.redact import redact
+
+
+def failure_of(outcome: Outcome, task: Task) -> tuple[Cause, str]:
+    """Return why a run without a result failed, as a cause and a sentence."""
+    limits, report, end = task.limits, outcome.report, outcome.finished.end
+    error = f": {report.error}" if report.error else ""
+    if report.cause in BACKEND or report.cause is Cause.AGENT:
+        return report.cause, f"{WORDS[report.cause]}{error}"
+    if end is not End.EXIT and report.session and not report.worked:
+        return Cause.PROVIDER, f"The model had not answered after {outcome.finished.seconds:.0f} seconds{error}"
+    match end:
+        case End.HARD_LIMIT:
+            return Cause.TIMEOUT, f"The agent was ended at its limit of {limits.hard:g} seconds{error}"
+        case End.NO_OUTPUT:
+            return Cause.SILENCE, f"The agent was ended after {limits.no_output:g} seconds without output{error}"
+        case End.NO_PROGRESS:
+            return Cause.TIMEOUT, f"The agent was ended after {limits.no_progress:g} seconds without progress{error}"
+        case End.TOO_MUCH:
+            return Cause.AGENT, f"The agent was ended after {process.OUTPUT_MOST // 2**20} MiB of output{error}"
+        case End.EXIT if outcome.finished.status and report.error and not report.worked:
+            return Cause.PROVIDER, f"The model could not be reached{error}"
+        case End.EXIT if outcome.finished.status:
+            return Cause.AGENT, f"The agent ended with exit code {outcome.finished.status}{error}"
+        case End.EXIT:
+            return Cause.NO_SUBMIT, f"The agent ended without handing in{error}"
+
+
+def raise_if_failed(workspace: Workspace, outcome: Outcome, task: Task, subject: str, *, empty: bool = False) -> None:
+    """Raise with what a person can do about it, when a run has failed.
+
+    One that is ``empty`` has also failed where its backend has, as without its tools, and exits with 0.
+    """
+    cause, reason = failure_of(outcome, task)
+    if outcome.finished.ok and not (empty and cause in BACKEND):
+        return
+    raise ScriptoriumError(
+        f"{subject}: {reason[:1].lower()}{redact(reason[1:], *workspace.config.environments)}", f"see '{outcome.log}'"
+    )
+
+
+WORDS = {
+    Cause.AUTH: "The provider refused the sign-in or key",
+    Cause.RATE_LIMIT: "The provider's limit is reached",
+    Cause.PROVIDER: "The model could not be reached",
+    Cause.INFRASTRUCTURE: "The agent could not be set to work",
+    Cause.AGENT: "The agent could not go on",
+}
