@@ -7,11 +7,12 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from scriptorium.commands.assign import assign
-from scriptorium.commands.code import Result as Out
-from scriptorium.commands.code import code
+from scriptorium.coding.assign import assign_next
+from scriptorium.coding.attempt import Result as Out
+from scriptorium.coding.attempt import run_attempt
 from scriptorium.commands.fsck import fsck
-from scriptorium.commands.merge import Ended, Merged, merge
+from scriptorium.merge_queue.lane import Ended, Merged
+from scriptorium.merge_queue.queue import process_next
 from tests.support import Project
 
 WORK = 'echo "$SCRIPTORIUM_TICKET" >file'
@@ -25,8 +26,8 @@ def worked_on(project: Project, script: str, id: str = "0001") -> tuple[str, Out
         project.ticket(id)
     project.agent(script)
     workspace = project.workspace
-    assert assign(workspace) == (name, project.worktree(name))
-    coded = code(workspace, name)
+    assert assign_next(workspace) == (name, project.worktree(name))
+    coded = run_attempt(workspace, name)
     assert coded.ticket == name
     return name, coded.result
 
@@ -41,7 +42,7 @@ def handed_in(project: Project, script: str = WORK, id: str = "0001") -> str:
 def lands(project: Project, script: str = WORK, id: str = "0001") -> str:
     """Take a ticket from open to master, assert that all is in order then, and return its name."""
     name = handed_in(project, script, id)
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     in_order(project, name)
     return name
 
@@ -58,7 +59,7 @@ def in_order(project: Project, name: str) -> None:
 def waits(project: Project, name: str) -> Merged:
     """Assert that a ticket that was handed in has not landed, and stays in the queue; return what is said of it."""
     before = project.git("rev-parse", "master")
-    merged = merge(project.workspace)
+    merged = process_next(project.workspace)
     assert merged is not None
     assert (merged.ticket, merged.outcome) == (name, Ended.WAITING)
     assert project.git("rev-parse", "master") == before

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import pytest
 
 from scriptorium.agents.tools.endpoint import Endpoint
-from scriptorium.commands import architect
 from scriptorium.plan.store import PlanStore
+from scriptorium.planning.architect import update_areas
 from tests.support import PLAN, Project
 
 WAITING = "scriptorium: WAITING: no spec — run 'scriptorium plan'\n"
@@ -181,7 +181,7 @@ def test_areas_that_did_not_get_into_the_plan_are_kept(project: Project, monkeyp
 
     monkeypatch.setattr(PlanStore, "transact", broken_off)
     with pytest.raises(KeyboardInterrupt):
-        architect.architect(project.workspace)
+        update_areas(project.workspace)
     project.agent("echo '# Others' > areas/others.md")
 
     assert project.run("architect").out == "others\n"
@@ -262,7 +262,7 @@ def test_areas_handed_in_by_mcp_are_those_of_the_plan(project: Project) -> None:
     workspace = project.workspace
     with Endpoint.local(workspace.paths.ensure(workspace.paths.sockets)) as endpoint:
         project.calling(hand_in("core", "cli", remove=["old"]), URL=endpoint.ready("architect"))
-        assert architect.architect(workspace, endpoint) == ["cli", "core", "old"]
+        assert update_areas(workspace, endpoint) == ["cli", "core", "old"]
     assert project.told == ["The areas are cli, core, stays."]
     files = project.plan_files()
     assert {path: text for path, text in files.items() if path.endswith(".md") and path.startswith("areas/")} == {

@@ -11,7 +11,7 @@ from textwrap import indent
 
 import pytest
 
-from scriptorium.commands.code import code
+from scriptorium.coding.attempt import run_attempt
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.plan import store
 from scriptorium.worktrees import repair as mending
@@ -684,7 +684,7 @@ def test_a_lock_that_a_killed_git_left_on_the_plan_is_a_failure_with_a_hint(
     lock.touch()
 
     with pytest.raises(ScriptoriumError) as raised:
-        code(project.workspace, name)
+        run_attempt(project.workspace, name)
 
     assert (raised.value.code, raised.value.hint) == (ExitCode.FAILED, f"if no git is at work, remove '{lock}'")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import checks
-from scriptorium.checks import Finding
 from scriptorium.project.workspace import Workspace
+from scriptorium.reports import doctor as checks
+from scriptorium.reports.doctor import Finding
 from scriptorium.system import locks
 from tests.support import BUSY, PLAN, Project, Result, busy_pids, is_alive, write_script
 

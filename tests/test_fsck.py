@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.commands.assign import assign
-from scriptorium.commands.code import code
+from scriptorium.coding.assign import assign_next
+from scriptorium.coding.attempt import run_attempt
 from scriptorium.commands.fsck import fsck
-from scriptorium.commands.merge import merge
+from scriptorium.merge_queue.queue import process_next
 from scriptorium.plan.history import Event, Finding, Level, check_history, parse_history
 from tests.support import PLAN, Project, sealed
 
@@ -46,9 +46,9 @@ def test_tickets_that_landed_failed_and_got_stuck_leave_nothing_to_report(plan: 
     plan.ticket("0001")
     plan.ticket("some words, no number")
     workspace = plan.workspace
-    while assigned := assign(workspace):
-        code(workspace, assigned[0])
-        merge(workspace)
+    while assigned := assign_next(workspace):
+        run_attempt(workspace, assigned[0])
+        process_next(workspace)
 
     verbs = sorted(subject.split()[1] for subject in plan.plan_log()[3:])
     assert verbs == ["assign", "assign", "assign", "complete", "enqueue", "park", "reopen"]

@@ -16,7 +16,6 @@ from typing import Any, cast
 import pytest
 from hypothesis import strategies as st
 
-from scriptorium import drafts
 from scriptorium.agents.failure import failure_of
 from scriptorium.agents.harness.acp import Acp
 from scriptorium.agents.harness.base import Harness, Outcome, Report, Task
@@ -36,6 +35,7 @@ from scriptorium.plan.front_matter import set_field
 from scriptorium.plan.queue_item import format_item, parse_item
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import State, Ticket, TicketError, last_failure, parse_ticket
+from scriptorium.planning import drafts
 from scriptorium.project.config import Config, Price, Program, parse
 from scriptorium.project.config_reader import ConfigError
 from scriptorium.system.limits import Limits
@@ -145,7 +145,7 @@ def test_tickets_that_are_handed_in_are_written_inside_or_refused(tmp_path: Path
     worktree = tmp_path / "worktree"
     (worktree / "tickets" / "open").mkdir(parents=True, exist_ok=True)
     with suppress(ScriptoriumError):
-        drafts.hand_in(EMPTY_PLAN, worktree, "core", batch)
+        drafts.submit_tickets(EMPTY_PLAN, worktree, "core", batch)
     assert {path.name for path in tmp_path.iterdir()} == {"home", "worktree"}
     assert {path.name for path in worktree.iterdir()} == {"tickets"}
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import driver, housekeeping
 from scriptorium.agents.tools.endpoint import Endpoint
-from scriptorium.driver import Driver
 from scriptorium.gate.results import Colour, recall_verdict, record_verdict
+from scriptorium.scheduler import driver, housekeeping
+from scriptorium.scheduler.driver import Driver
 from scriptorium.system import log
 from tests.support import Project, until
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import landing
-from scriptorium.commands.merge import Ended, Merged, merge
 from scriptorium.git.repository import RefUpdate
 from scriptorium.git.user_checkout import Checkout
+from scriptorium.merge_queue import landing
+from scriptorium.merge_queue.lane import Ended, Merged
+from scriptorium.merge_queue.queue import process_next
 from scriptorium.plan.change import Change
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.store import PlanStore
@@ -661,7 +662,7 @@ def test_a_checkout_that_is_made_while_refs_are_moved_follows(
         return plain(store, base, change)
 
     monkeypatch.setattr(PlanStore, "prepare", prepare)
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     assert project.git("status", "--porcelain") == ""
     assert (project.root / "file").exists()
 
@@ -719,7 +720,7 @@ def test_what_a_person_commits_in_the_midst_of_a_landing_stays(
 
     monkeypatch.setattr(Checkout, "_move_files", interrupted)
 
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
 
     assert codes == [128]  # the branch was locked
     assert project.git("status", "--porcelain") == "A  persons"
@@ -757,7 +758,7 @@ def test_a_lock_that_a_killed_git_left_on_master_is_told_and_the_landing_waits(
 
     hint = f"if no git is at work, remove '{lock}'"
     why = "'master' could not be moved in 3 tries"
-    assert merge(project.workspace) == Merged(name, Ended.WAITING, why, hint)
+    assert process_next(project.workspace) == Merged(name, Ended.WAITING, why, hint)
 
     lock.unlink()
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")

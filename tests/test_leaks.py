@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import leaks
+from scriptorium.coding import leaks
 from scriptorium.system.redact import Secrets
 from tests.support import Project
 

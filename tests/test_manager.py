@@ -10,6 +10,7 @@ from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.commands import manager
 from scriptorium.errors import ScriptoriumError
 from scriptorium.plan import store
+from scriptorium.planning.manager import known_tickets, write_tickets
 from tests.support import PLAN, Project
 
 COUNTS = 'echo "$SCRIPTORIUM_AREA" >> "$(dirname "$0")/runs"; '
@@ -110,7 +111,7 @@ def test_tickets_that_could_not_be_written_to_the_plan_are_kept(
     project.agent(f"echo '# Do it' >tickets/open/it.md; touch {lock}")
     monkeypatch.setattr(store, "TRIES", 3)
     with pytest.raises(ScriptoriumError, match="could not be written"):
-        manager.manager(project.workspace)
+        write_tickets(project.workspace)
     lock.unlink()
     project.agent("echo '# Do another' >tickets/open/another.md")
 
@@ -304,7 +305,7 @@ def test_prompt_lists_the_newest_of_very_many_done_tickets(project: Project, mon
         project.ticket(number, state="done")
     project.ticket("0004")
 
-    assert manager.known_tickets(project.workspace.plan.snapshot()) == [
+    assert known_tickets(project.workspace.plan.snapshot()) == [
         "0004-thing (open)",
         "(1 older ones are in tickets/done/)",
         "0002-thing (done)",
@@ -333,7 +334,7 @@ def test_tickets_handed_in_by_mcp_are_those_of_the_plan_with_the_ids_that_were_t
     with Endpoint.local(workspace.paths.ensure(workspace.paths.sockets)) as endpoint:
         first = ticket("write-docs", "Count words", 7, priority=2, title="Write\nthem")
         project.calling(hand_in(first, ticket("Count words")), URL=endpoint.ready("manager"))
-        created = manager.manager(workspace, endpoint)
+        created = write_tickets(workspace, endpoint)
     assert project.told == [f"The tickets so far are 0008-write-docs, 0009-count-words. {AGAIN}"]
     assert created == ["0008-write-docs", "0009-count-words"]
     assert open_tickets(project) == {

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.commands.merge import Ended, Merged, merge
+from scriptorium.merge_queue.lane import Ended, Merged
+from scriptorium.merge_queue.queue import process_next
 from tests.neighbours import handed_in, in_order, kept, lands, rescued, shell, show, tree, waits, worked_on
 from tests.support import Project
 
@@ -63,7 +64,7 @@ def test_a_clone_of_any_kind_is_as_good_as_another(project: Project, tmp_path: P
     lands(other, "echo 1 >dir/old")
     name = handed_in(other, "echo 2 >dir/old", "0002")
     other.commit({"other": "2\n"})
-    assert merge(other.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(other.workspace) == Merged(name, Ended.LANDED)
     assert (show(other, "dir/old"), show(other, "other")) == ("2", "2")
     in_order(other, name)
 
@@ -87,7 +88,7 @@ def test_a_partial_clone_whose_remote_is_away_is_told_and_the_ticket_lands_later
 
     (tmp_path / "away").rename(project.root)
     assert other.run("code", name)[:2] == (0, f"{name}\n")
-    assert merge(other.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(other.workspace) == Merged(name, Ended.LANDED)
     in_order(other, name)
 
 
@@ -232,7 +233,7 @@ def test_files_of_any_name_land_and_those_in_the_way_of_the_checkout_are_told(pr
     for path in paths:
         assert (project.root / path).read_text() == "person\n"
         (project.root / path).unlink()
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     in_order(project, name)
     assert sorted(tree(project)) == sorted([*paths, "Makefile"])
     assert project.git("status", "--porcelain") == ""
@@ -252,9 +253,9 @@ def test_names_that_differ_by_case_land_in_a_repository_from_a_disk_that_knows_n
 def test_a_conflict_in_names_of_any_kind_is_one_line(project: Project) -> None:
     name = handed_in(project, "printf agent >'two\nlines'; printf agent >FILE; printf agent >file")
     project.commit({"two\nlines": "person\n", "file": "person\n"})
-    assert merge(project.workspace) == Merged(name, Ended.REOPENED)
+    assert process_next(project.workspace) == Merged(name, Ended.REOPENED)
     assert handed_in(project, "rm -f two* file; git add --all") == name
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     assert tree(project) == ["FILE", "Makefile"]
 
 
@@ -274,10 +275,10 @@ def test_a_conflict_in_a_link_that_leads_to_something_endless_holds_nobody_up(pr
     (project.root / "link").unlink()
     (project.root / "link").symlink_to("/dev/full")
     project.git("commit", "--quiet", "--all", "--message", "Another link")
-    assert merge(project.workspace) == Merged(name, Ended.REOPENED)
+    assert process_next(project.workspace) == Merged(name, Ended.REOPENED)
 
     assert handed_in(project, "test -L link; echo 2 >file") == name
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     in_order(project, name)
 
 
@@ -294,7 +295,7 @@ def test_line_ends_that_the_attributes_leave_alone_are_no_changes(project: Proje
     crlf(project, attributes)
     name = handed_in(project, "touch old; printf '1\r\n2\r\n' >new")
     project.commit({"theirs": "1\n"})
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     in_order(project, name)
     assert project.git("diff", "--name-only", "HEAD~", "HEAD", "--", "old") == ""
     assert rescued(project) == []
@@ -309,7 +310,7 @@ def test_line_ends_that_the_attributes_change_wait_for_the_person_to_agree(proje
     assert waits(project, name).waits_for == f"local changes in '{project.root}' are in the way: 'old'"
 
     project.git("commit", "--quiet", "--all", "--message", "Renormalize")
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     in_order(project, name)
     assert show(project, "old") == "1\n2"
 
@@ -352,7 +353,7 @@ def test_a_submodule_whose_place_a_ticket_takes_stays_with_all_that_is_in_it(
         project.git("commit", "--quiet", "--all", "--message", "Mine", cwd=project.root / "part")
     (project.root / "part" / "mine").write_text("of the person\n")
 
-    merge(project.workspace)
+    process_next(project.workspace)
 
     assert (project.root / "part" / ".git").exists()
     assert (project.root / "part" / "mine").read_text() == "of the person\n"
@@ -376,7 +377,7 @@ def test_a_repository_made_in_a_worktree_is_kept_with_its_commits(project: Proje
     name = handed_in(project, "echo 1 >file")
     shell(project, f'cd "{project.worktree(name)}"; {nested}; echo 2 >nested/uncommitted')
 
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
 
     in_order(project, name)
     assert kept(project, "nested/uncommitted") == ["2"]

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from scriptorium.agents import cooldown
-from scriptorium.commands.assign import assign
-from scriptorium.commands.code import Result as Out
-from scriptorium.commands.merge import Ended, Merged, merge
+from scriptorium.coding.assign import assign_next
+from scriptorium.coding.attempt import Result as Out
+from scriptorium.merge_queue.lane import Ended, Merged
+from scriptorium.merge_queue.queue import process_next
 from scriptorium.plan.cause import Cause
 from tests.neighbours import BRANCH, handed_in, in_order, kept, lands, rescued, show, tree, worked_on
 from tests.support import Project, is_alive, until
@@ -62,7 +63,7 @@ def test_an_edit_that_git_is_told_to_overlook_is_handed_in_or_kept(project: Proj
     name, result = worked_on(project, script if when == "before" else f"{script}; {hidden}")
     assert result is Out.SUBMITTED
 
-    landed = merge(project.workspace)
+    landed = process_next(project.workspace)
 
     assert landed == Merged(name, Ended.LANDED if when == "before" else Ended.REOPENED)
     assert (show(project, "lib"), kept(project, "lib")) == (("good", []) if when == "before" else ("bad", ["good"]))
@@ -86,7 +87,7 @@ def test_a_gate_runs_with_the_files_that_git_is_told_to_leave_out(project: Proje
     assert result is Out.SUBMITTED
     project.commit({"theirs": "1\n"})
 
-    assert merge(project.workspace) == Merged(name, Ended.REOPENED)
+    assert process_next(project.workspace) == Merged(name, Ended.REOPENED)
 
     assert "make test` failed" in project.plan_files()[f"tickets/open/{name}.md"]
     assert show(project, "t/it", BRANCH) == "grep -q good lib"
@@ -107,7 +108,7 @@ def test_a_gate_that_removes_its_own_worktree_loses_nothing(project: Project, en
     green = project.root.parent / "green"
     project.configure(gate=f'case $PWD in */tickets/*) test -e {green} || {{ rm -rf "$PWD"; {end}; }};; esac')
 
-    merged = merge(project.workspace)
+    merged = process_next(project.workspace)
 
     if end == "exit 0":
         assert merged == Merged(name, Ended.LANDED)
@@ -138,7 +139,7 @@ def test_a_gate_that_never_ends_reopens_the_ticket_which_lands_with_a_better_one
     assert project.run("health").code == 0
     name = handed_in(project, "printf 'test:\\n\\t@sleep 600\\n' >Makefile; echo 1 >file")
     project.configure(timeouts={"gate": 0.5})
-    assert merge(project.workspace) == Merged(name, Ended.REOPENED)
+    assert process_next(project.workspace) == Merged(name, Ended.REOPENED)
     assert "was ended at its limit of 0.5 seconds" in project.plan_files()[f"tickets/open/{name}.md"]
 
     project.configure(timeouts={"gate": 60})
@@ -185,7 +186,7 @@ def test_tickets_land_while_git_cleans_up_in_a_loop(project: Project, commands: 
         for number in range(1, 4):
             name = handed_in(project, f"echo {number} >file; git add file && git commit -qm x || true", f"{number:04d}")
             (project.worktree(name) / "mine").write_text(f"{number}\n")
-            assert merge(project.workspace) == Merged(name, Ended.LANDED)
+            assert process_next(project.workspace) == Merged(name, Ended.LANDED)
         until(lambda: len(codes) > 2)
 
     in_order(project, name)
@@ -196,7 +197,7 @@ def test_tickets_land_while_git_cleans_up_in_a_loop(project: Project, commands: 
 def test_work_that_was_put_aside_outlives_the_hardest_clean_up(project: Project) -> None:
     name = handed_in(project)
     (project.worktree(name) / "mine").write_text("of a person\n")
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     project.git("reflog", "expire", "--all", "--expire=now", "--expire-unreachable=now")
     project.git("gc", "--quiet", "--prune=now")
     assert kept(project, "mine") == ["of a person"]
@@ -236,7 +237,7 @@ def test_a_directory_of_gits_that_was_made_read_only_holds_up_the_landing_alone(
     assert "ermission denied" in result.err
     assert result.err.splitlines()[-1] == "hint: see whether you may write to the repository and the disk has room"
     assert (project.git("rev-parse", "master") != before) == master_moves
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     in_order(project, name)
 
 
@@ -311,7 +312,7 @@ def test_a_clock_that_jumps_while_an_agent_works_ends_it_neither_early_nor_late(
     name = project.ticket("0001")
     then = "exec sleep 30" if hangs else "sleep 1; echo 1 >file; scriptorium submit-pr x"  # long enough for a look
     project.agent(f'sleep 0.5; touch "$FACTS/jumped"; {then}')
-    assert assign(project.workspace)
+    assert assign_next(project.workspace)
     jump = jumped(project, offset)
     (project.root.parent / "clock" / "sitecustomize.py").write_text(JUMPS)
 

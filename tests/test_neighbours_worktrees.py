@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from scriptorium.commands.assign import assign
-from scriptorium.commands.code import Result as Out
-from scriptorium.commands.code import code
-from scriptorium.commands.merge import Ended, Merged, merge, tidy
+from scriptorium.coding.assign import assign_next
+from scriptorium.coding.attempt import Result as Out
+from scriptorium.coding.attempt import run_attempt
 from scriptorium.errors import ScriptoriumError
+from scriptorium.merge_queue.lane import Ended, Merged
+from scriptorium.merge_queue.queue import process_next, tidy
 from scriptorium.system import locks
 from scriptorium.worktrees import tickets as worktrees
 from tests.neighbours import BRANCH, git_dir, handed_in, in_order, kept, lands, shell, show, waits, worked_on
@@ -84,7 +85,7 @@ def test_a_ticket_lands_whatever_became_of_its_worktree(
     assert project.git("merge-base", "--is-ancestor", tip, BRANCH) == ""
     (project.worktree(name) / "mine").write_text("of a person\n")
     harm(project, name, what)
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
 
     in_order(project, name)
     assert [show(project, path) for path in ("committed", "uncommitted", "second")] == ["1", "2", "3"]
@@ -99,7 +100,7 @@ def test_a_branch_that_is_deleted_while_the_agent_works_is_back_before_its_work_
 
     assert project.git("log", "--format=%s", "master..scriptorium/ticket-0001") == f"{name}\nOne"
     assert "'scriptorium/ticket-0001' was gone, and is back at " in caplog.text
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     in_order(project, name)
 
 
@@ -109,7 +110,7 @@ def test_a_branch_that_went_with_its_worktree_is_back_at_what_was_handed_in(proj
     project.git("worktree", "prune")
     project.git("branch", "--quiet", "-D", "scriptorium/ticket-0001")
 
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
 
     in_order(project, name)
     assert show(project, "first") == "1"
@@ -122,7 +123,7 @@ def test_a_worktree_that_a_person_has_locked_stays_when_its_ticket_has_landed(
     worktree = project.worktree(name)
     project.git("worktree", "lock", str(worktree))
 
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     assert f"the worktree of ticket '{name}' is locked, and stays" in caplog.text
     assert (worktree / "file").read_text() == f"{name}\n"
     caplog.clear()
@@ -145,7 +146,7 @@ def test_a_git_file_that_names_the_users_repository_does_not_open_its_locks(proj
     assert waits(project, name).waits_for.startswith(f"'{project.root}' cannot follow: 'git merge' failed")
     assert lock.exists()
     lock.unlink()
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     in_order(project, name)
 
 
@@ -171,7 +172,7 @@ def test_a_lock_in_the_way_of_the_users_checkout_is_named_and_waited_for(project
     assert merged.hint == f"if no git is at work, remove '{lock}'"
     assert lock.exists()
     lock.unlink()
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     assert project.git("status", "--porcelain") == ""
     in_order(project, name)
 
@@ -182,10 +183,10 @@ def test_a_lock_on_packed_refs_keeps_the_branch_of_a_landed_ticket_and_holds_up_
     name = handed_in(project)
     lock = lock_of(project, "packed-refs.lock", -600)
 
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     assert "the branch 'scriptorium/ticket-0001' stays, as 'git update-ref' failed: " in caplog.text
     second = handed_in(project, "echo 2 >second", "0002")
-    assert merge(project.workspace) == Merged(second, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(second, Ended.LANDED)
 
     lock.unlink()
     lands(project, "echo 3 >third", "0003")
@@ -199,11 +200,11 @@ def test_a_lock_on_the_plan_is_named_and_the_ticket_goes_on_when_it_is_gone(
     lock = lock_of(project, "refs/heads/scriptorium/plan.lock", -600)
 
     with pytest.raises(ScriptoriumError, match="could not be written to 'scriptorium/plan'") as raised:
-        merge(project.workspace)
+        process_next(project.workspace)
     assert raised.value.hint == f"if no git is at work, remove '{lock}'"
 
     lock.unlink()
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     in_order(project, name)
 
 
@@ -213,7 +214,7 @@ def test_a_lock_on_the_plan_is_named_and_the_ticket_goes_on_when_it_is_gone(
 def test_a_lock_that_has_outlasted_every_git_is_taken_away(project: Project, path: str) -> None:
     name = handed_in(project)
     lock = lock_of(project, path, 600)
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     in_order(project, name)
     assert not lock.exists()
 
@@ -236,15 +237,15 @@ def test_a_branch_that_a_person_has_checked_out_is_not_moved_under_them(project:
     project.agent("echo 2 >second; scriptorium submit-pr x")
 
     with pytest.raises(ScriptoriumError, match=f"'scriptorium/ticket-0001' is checked out in '{project.root}'"):
-        assign(project.workspace)
+        assign_next(project.workspace)
     with pytest.raises(ScriptoriumError) as raised:
-        code(project.workspace, name)
+        run_attempt(project.workspace, name)
     assert raised.value.hint == "check out another branch there"
     assert project.git("status", "--porcelain") == ""
 
     project.git("checkout", "--quiet", "master")
-    assert code(project.workspace, name).result is Out.SUBMITTED
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert run_attempt(project.workspace, name).result is Out.SUBMITTED
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     in_order(project, name)
 
 
@@ -257,14 +258,14 @@ def test_a_branch_that_a_person_is_rebasing_gets_no_worktree_before_they_are_thr
     project.agent("echo 2 >second; scriptorium submit-pr x")
 
     with pytest.raises(ScriptoriumError, match="'scriptorium/ticket-0001' is being rebased") as raised:
-        assign(project.workspace)
+        assign_next(project.workspace)
     assert raised.value.hint == f"finish the rebase in '{project.root / '.git'}'"
     assert not project.worktree(name).exists()
 
     project.git("rebase", "--abort")
     project.git("checkout", "--quiet", "master")
-    assert code(project.workspace, name).result is Out.SUBMITTED
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert run_attempt(project.workspace, name).result is Out.SUBMITTED
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     in_order(project, name)
 
 
@@ -281,7 +282,7 @@ def test_what_is_staged_in_the_worktree_of_a_landed_ticket_stays_though_its_file
     name = handed_in(project)
     with monkeypatch.context() as patch:
         patch.setattr(worktrees, "remove", lambda *_: None)  # as if it were killed there
-        assert merge(project.workspace) == Merged(name, Ended.LANDED)
+        assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     (project.worktree(name) / "mine").write_text("precious\n")
     project.git("add", "mine", cwd=project.worktree(name))
     (project.worktree(name) / "mine").unlink()
@@ -298,7 +299,7 @@ def test_an_edit_that_git_is_told_to_overlook_in_the_worktree_of_a_landed_ticket
     name = handed_in(project)
     with monkeypatch.context() as patch:
         patch.setattr(worktrees, "remove", lambda *_: None)  # as if it were killed there
-        assert merge(project.workspace) == Merged(name, Ended.LANDED)
+        assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     (project.worktree(name) / "file").write_text("precious\n")
     project.git("update-index", flag, "file", cwd=project.worktree(name))
 
@@ -319,7 +320,7 @@ def test_an_edit_that_git_is_told_to_overlook_after_the_gate_is_kept(
         remove(*args)
 
     monkeypatch.setattr(worktrees, "remove", late)
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
 
     in_order(project, name)
     assert kept(project, "file") == ["precious"]
@@ -355,9 +356,9 @@ def test_a_ticket_that_was_renamed_in_progress_goes_on_and_what_its_worktree_hel
 
     there = f"is checked out in '{work}'"
     with locks.hold(project.paths.ticket_lock(name), name), pytest.raises(ScriptoriumError, match=there):
-        code(project.workspace, renamed)  # its agent is still at work there
-    assert code(project.workspace, renamed).result is Out.SUBMITTED
-    assert merge(project.workspace) == Merged(renamed, Ended.LANDED)
+        run_attempt(project.workspace, renamed)  # its agent is still at work there
+    assert run_attempt(project.workspace, renamed).result is Out.SUBMITTED
+    assert process_next(project.workspace) == Merged(renamed, Ended.LANDED)
 
     in_order(project, renamed)
     assert [show(project, path) for path in ("first", "second")] == ["1", "2"]
@@ -371,7 +372,7 @@ def test_a_second_ticket_with_the_same_id_does_not_take_the_worktree_of_the_firs
     project.commit_plan({"tickets/in-progress/0001-other.md": text})
 
     with pytest.raises(ScriptoriumError, match=f"is checked out in '{project.worktree(name)}'"):
-        code(project.workspace, "0001-other")
+        run_attempt(project.workspace, "0001-other")
 
 
 def test_an_edit_that_git_is_told_to_overlook_outlives_a_move(
@@ -395,7 +396,7 @@ def test_in_a_copy_of_a_repository_work_goes_on_and_the_first_is_left_alone(proj
     project.root = Path(shutil.copytree(first, tmp_path / "copy", symlinks=True))
 
     assert handed_in(project, "echo 2 >second") == name
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
 
     assert [show(project, path) for path in ("first", "second")] == ["1", "2"]
     assert project.git("status", "--porcelain") == ""
@@ -420,7 +421,7 @@ def test_what_is_left_of_a_removal_goes_and_the_places_of_a_persons_worktrees_ar
     name = handed_in(project)
     with monkeypatch.context() as patch:
         patch.setattr(worktrees, "remove", lambda *_: None)  # as if it were killed there
-        assert merge(project.workspace) == Merged(name, Ended.LANDED)
+        assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     (project.worktree(name) / ".git").unlink()
 
     tidy(project.workspace)
@@ -464,7 +465,7 @@ def test_a_landing_waits_for_a_locked_checkout_of_master_that_is_away(project: P
     assert told.hint == f"bring it back, or 'git worktree unlock {disk}' if it is gone for good"
 
     away.rename(disk)
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     assert (disk / "file").read_text() == f"{name}\n"
     assert project.git("status", "--porcelain", cwd=disk) == ""
     in_order(project, name)
@@ -500,7 +501,7 @@ def test_commits_on_no_branch_outlive_a_worktree_that_was_deleted(
     shutil.rmtree(work)
 
     if merges:
-        assert merge(project.workspace) == Merged(name, Ended.LANDED)
+        assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     else:
         tidy(project.workspace)
     assert kept(project, "mine") == ["of a person"]

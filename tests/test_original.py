@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from scriptorium.commands.assign import assign
+from scriptorium.coding.assign import assign_next
 from scriptorium.commands.fsck import fsck
-from scriptorium.commands.merge import merge
+from scriptorium.merge_queue.queue import process_next
 from scriptorium.plan.history import Level
 from scriptorium.plan.ticket import State
 from tests.support import Project
@@ -148,11 +148,11 @@ def test_its_ticket_in_hand_lands_and_the_next_ones_follow(original: Project) ->
     original.git("checkout", "--quiet", "master")
     workspace = original.workspace
 
-    merged = merge(workspace)
+    merged = process_next(workspace)
     assert merged is not None
     assert (merged.ticket, merged.outcome) == ("0003-thing-3", "landed")
     assert (original.root / "hello").exists()
-    first, second = assign(workspace), assign(workspace)
+    first, second = assign_next(workspace), assign_next(workspace)
     assert first is not None
     assert second is not None
     assert (first[0], second[0]) == ("0004-thing-4", "0114-0106-two-numbers")
@@ -170,7 +170,7 @@ def test_a_failed_attempt_is_counted_in_its_own_spelling(original: Project) -> N
     before = original.plan_files()["tickets/in-progress/0003-thing-3.md"]
     original.commit_plan({"tickets/in-progress/0003-thing-3.md": before + "\n**Repair:** true\n"})
 
-    merged = merge(workspace)
+    merged = process_next(workspace)
 
     assert merged is not None
     assert merged.outcome == "reopened"
@@ -180,6 +180,6 @@ def test_a_failed_attempt_is_counted_in_its_own_spelling(original: Project) -> N
 
 
 def test_unknown_files_stay_as_they_are(original: Project) -> None:
-    assert assign(original.workspace) is not None
+    assert assign_next(original.workspace) is not None
     files = original.plan_files()
     assert {path: files[path] for path in UNKNOWN} == UNKNOWN

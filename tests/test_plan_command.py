@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.conversation import Turn, told
+from scriptorium.planning.conversation import Turn, told
 from tests.support import PLAN, Project, until
 
 ANSWER = "I wrote it."

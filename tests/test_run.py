@@ -18,12 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium import driver
 from scriptorium.agents.tools.endpoint import Endpoint
-from scriptorium.commands.merge import Ended, Merged, merge
-from scriptorium.driver import Driver
 from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.merge_queue.lane import Ended, Merged
+from scriptorium.merge_queue.queue import process_next
 from scriptorium.project.workspace import Workspace
+from scriptorium.scheduler import backoff, driver, watch
+from scriptorium.scheduler.driver import Driver
 from scriptorium.system import watchdog
 from scriptorium.worktrees import tickets as worktrees
 from tests.support import Project, Started, until, write_script
@@ -60,9 +61,10 @@ esac
 HASTY = """
 import sys
 import time
-from scriptorium import driver, main
+from scriptorium import main
+from scriptorium.scheduler import backoff, driver, watch
 passes = sys.argv.pop(1)
-driver.LOOK, driver.REST, driver.PAUSE = 0.005, (0.01, 0.01), (0.01, 0.05)
+watch.LOOK, driver.REST, backoff.PAUSE = 0.005, (0.01, 0.01), (0.01, 0.05)
 take = driver.Driver.pass_once
 def pass_once(self):
     moved = take(self)
@@ -737,8 +739,9 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Half an hour of the driver's time."""
     clock = Clock(1800)
-    monkeypatch.setattr(driver, "time", clock)
-    monkeypatch.setattr(driver, "LOOK", 1.0)
+    for module in (driver, backoff, watch):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(watch, "LOOK", 1.0)
     return clock
 
 
@@ -773,8 +776,8 @@ def test_pause_after_a_failure_doubles_up_to_ten_minutes(
         tries.append(clock.now)
         raise ScriptoriumError("no luck")
 
-    monkeypatch.setattr(driver, "architect", fail)
-    monkeypatch.setattr(driver, "manager", fail)
+    monkeypatch.setattr(driver, "update_areas", fail)
+    monkeypatch.setattr(driver, "write_tickets", fail)
     clock.end = 4000
     project.commit_plan({"spec.md": SPEC})
     with in_process(project).endpoint as endpoint, pytest.raises(Clock.Over):
@@ -787,7 +790,7 @@ def test_pause_after_a_failure_doubles_up_to_ten_minutes(
 def test_architect_and_manager_that_both_fail_are_paused_each_for_itself(
     project: Project, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tries: dict[str, int] = {"architect": 0, "manager": 0}
+    tries: dict[str, int] = {"update_areas": 0, "write_tickets": 0}
 
     def failing(name: str) -> None:
         def fail(workspace: Workspace, endpoint: Endpoint) -> list[str]:
@@ -796,14 +799,14 @@ def test_architect_and_manager_that_both_fail_are_paused_each_for_itself(
 
         monkeypatch.setattr(driver, name, fail)
 
-    failing("architect")
-    failing("manager")
+    failing("update_areas")
+    failing("write_tickets")
     project.commit_plan({"spec.md": SPEC, "areas/core.md": "# Core\n"})
     with in_process(project).endpoint as endpoint, pytest.raises(Clock.Over):
         Driver(Workspace.open(project.root), endpoint).forever()
 
     # 1 + 2 + 4 + … seconds within half an hour
-    assert tries == {"architect": 12, "manager": 12}
+    assert tries == {"update_areas": 12, "write_tickets": 12}
 
 
 # -- configuration --------------------------------------------------------------------------------------
@@ -930,7 +933,7 @@ def test_what_a_crash_left_of_the_last_landing_is_cleared_away_at_the_start(
     name = project.queued()
     with monkeypatch.context() as patched:
         patched.setattr(worktrees, "remove", lambda *_: None)
-        assert merge(project.workspace) == Merged(name, Ended.LANDED)
+        assert process_next(project.workspace) == Merged(name, Ended.LANDED)
     match left:
         case "half a worktree":
             (project.worktree(name) / ".git").unlink()

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import replace
-from pathlib import Path
 
-from scriptorium.agents.failure import raise_if_failed
-from scriptorium.agents.prompts import prompt
-from scriptorium.agents.run import make_task, run_agent
 from scriptorium.cli import Command
-from scriptorium.commands.manager import known_tickets
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.plan.snapshot import Plan
+from scriptorium.planning.question import ask
+from scriptorium.planning.transcript import say
 from scriptorium.project.workspace import Workspace
-from scriptorium.system import signals
-from scriptorium.system.text import printable
-from scriptorium.transcript import Transcript, say
-from scriptorium.worktrees.temporary import temporary_checkout
 
 log = logging.getLogger(__name__)
 
@@ -37,34 +28,6 @@ class Ask(Command):
         if not text:
             raise ScriptoriumError("the question is empty", 'scriptorium ask "what you want to know"', ExitCode.USAGE)
         say(ask(Workspace.open(), text), sys.stdout)
-
-
-def ask(workspace: Workspace, question: str) -> str:
-    """Return the answer to a question; what the agent does meanwhile is shown on stderr. Raises when it fails."""
-    plan = workspace.plan.snapshot()
-    transcript = Transcript(sys.stderr, hold=True)
-    with signals.stoppable(), temporary_checkout(workspace, plan) as directory:
-        text = _prompt(workspace, plan, directory / "plan", question)
-        harness, task = make_task(workspace, "architect", text, directory / "source", "ask")
-        outcome = run_agent(workspace, harness, replace(task, read_only=True), transcript.event)
-    if not outcome.finished.ok:
-        transcript.flush()
-    raise_if_failed(workspace, outcome, task, "ask")
-    return printable(outcome.report.message).strip() or "(no answer)"
-
-
-def _prompt(workspace: Workspace, plan: Plan, checkout: Path, question: str) -> str:
-    areas = [f"{name}: {plan.read(f'areas/{name}.md').decode(errors='replace').strip()}" for name in plan.areas]
-    return prompt(
-        "ask",
-        repo=workspace.repository.root,
-        master=workspace.master,
-        plan=checkout,
-        spec=plan.spec.decode(errors="replace").strip() if plan.has_spec else "none yet",
-        areas="\n\n".join(areas) or "none",
-        tickets="\n".join(known_tickets(plan)) or "none",
-        question=question,
-    )
 
 
 main = Ask.launch

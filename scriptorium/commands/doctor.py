@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from scriptorium import checks
-from scriptorium.checks import Finding, State
 from scriptorium.cli import Command, Flag
-from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.project.config import Config
-from scriptorium.project.workspace import Workspace
+from scriptorium.errors import ExitCode
 from scriptorium.records import emit
+from scriptorium.reports.doctor import Finding, State, examine
 from scriptorium.system import signals
 
 
@@ -45,54 +41,6 @@ def show(finding: Finding) -> None:
     emit(finding.state, finding.subject, finding.text)
     if finding.hint:
         emit("", f"hint: {finding.hint}")
-
-
-def examine(start: Path) -> Iterator[Finding]:
-    """Yield what is found, one thing after the other; outside a repository only what can be told there."""
-    yield from _safely("git", checks.git)
-    try:
-        workspace = Workspace.open(start)
-    except ScriptoriumError as error:
-        yield Finding("repository", State.FAILED, error.message, error.hint)
-        return
-    try:
-        _ = workspace.config
-        yield Finding("configuration", State.OK, "can be used")
-    except ScriptoriumError as error:
-        yield Finding("configuration", State.FAILED, error.message, error.hint)
-        workspace.config = Config()  # the rest is looked at as if there were none
-    for subject, check in CHECKS.items():
-        found = list(_safely(subject, lambda check=check: check(workspace)))  # type: ignore[misc]
-        yield from found
-        if subject == "directory" and found[0].state is State.FAILED:
-            return  # all the rest needs it
-
-
-CHECKS: dict[str, Callable[[Workspace], Iterator[Finding]]] = {
-    "directory": checks.directory,
-    "disk": checks.disk,
-    "author": checks.author,
-    "master": checks.master,
-    "gate": checks.gate,
-    "plan": checks.plan,
-    "hooks": checks.installed_hooks,
-    "locks": checks.held_locks,
-    "git locks": checks.git_locks,
-    "endpoint": checks.endpoint,
-    "submit tool": checks.submit_tool,
-    "backends": checks.backends,
-}
-"""What is looked at in a repository, in this order."""
-
-
-def _safely(subject: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """Yield what a check finds; what it raises is a finding, too."""
-    try:
-        yield from check()
-    except ScriptoriumError as error:
-        yield Finding(subject, State.FAILED, error.message, error.hint)
-    except OSError as error:
-        yield Finding(subject, State.FAILED, str(error).lower())
 
 
 main = Doctor.launch

@@ -5,23 +5,14 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from scriptorium import planning
-from scriptorium.agents.prompts import prompt
 from scriptorium.cli import Command, Flag
-from scriptorium.conversation import Conversation, Turn, told
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
-from scriptorium.plan.change import Change
-from scriptorium.plan.snapshot import Plan
+from scriptorium.planning.session import Session
+from scriptorium.planning.terminal import typed
+from scriptorium.planning.transcript import Transcript, say
 from scriptorium.project.workspace import Workspace
-from scriptorium.system import locks
 from scriptorium.system.text import printable
-from scriptorium.terminal import typed
-from scriptorium.transcript import Transcript, say
-from scriptorium.worktrees import rescue
 
 log = logging.getLogger(__name__)
 
@@ -101,103 +92,6 @@ def _try_turn(session: Session, request: str, *, survives: bool) -> ExitCode:
         print("scriptorium: the turn is stopped", file=sys.stderr)
         return ExitCode.INTERRUPTED
     return ExitCode.OK
-
-
-@dataclass
-class Session:
-    """A conversation with the Architect; each turn is an agent run and, if the spec changed, a commit."""
-
-    workspace: Workspace
-    transcript: Transcript
-
-    @property
-    def _file(self) -> Path:
-        self.workspace.paths.ensure(self.workspace.paths.home)
-        return self.workspace.paths.conversation
-
-    def begin(self) -> None:
-        """Begin another conversation."""
-        Conversation(self._file).begin()
-
-    def introduce(self) -> None:
-        """Say which conversation this goes on with, if there is one and nobody is at it."""
-        talk = Conversation.read(self._file)
-        if not talk.turns or locks.is_held(self.workspace.paths.lock("repo")):
-            return
-        log.info("turn %d of the conversation of %s; --new begins another", len(talk.turns) + 1, talk.began)
-        last = talk.turns[-1]
-        if not last.answer and not last.failure:
-            log.warning("its last turn broke off: %s", printable(last.request))
-
-    def turn(self, request: str) -> None:
-        """Put a request to the Architect and show the answer and the change; raises when it oversteps or fails."""
-        with planning.single_flight(self.workspace):
-            talk = Conversation.read(self._file)
-            before = talk.turns
-            talk.ask(request)
-            try:
-                edits = self._run(talk, before, request)
-                answer = printable(edits.outcome.report.message).strip()
-                self._take(edits, sum(bool(turn.answer) for turn in before) + 1)
-            except (ScriptoriumError, Stopped) as error:
-                self.transcript.flush()
-                talk.end(failure=error.message if isinstance(error, ScriptoriumError) else "the engineer stopped it")
-                raise
-            talk.end(answer=answer or "(no answer)", outcome=edits.outcome)
-        self._show(edits, answer or "(no answer)")
-
-    def _run(self, talk: Conversation, before: Sequence[Turn], request: str) -> planning.Edits:
-        """Run the Architect, in its own session of this conversation or else with all that was said."""
-        facts = {
-            "spec": self.workspace.plan.snapshot().spec.decode(errors="replace"),
-            "repo": self.workspace.repository.root,
-            "request": request,
-        }
-        whole = prompt("plan", history=told("the session so far", before), **facts)
-        more = prompt("plan-resume", history=told("since your last answer", talk.since_session()[:-1]), **facts)
-        return planning.run(
-            self.workspace,
-            "architect",
-            "plan",
-            whole,
-            lambda path: path == "spec.md",
-            session=lambda agent: talk.session(agent, more),
-            on_event=self.transcript.event,
-        )
-
-    def _take(self, edits: planning.Edits, number: int) -> None:
-        """Commit the spec, unless it is as before or somebody else has changed it meanwhile; raises for strays."""
-        if edits.strays:
-            strays = ", ".join(f"'{path}'" for path in edits.strays)
-            raise ScriptoriumError(
-                f"the Architect edited {strays}, and may only edit 'spec.md': nothing is taken",
-                f"its spec is kept: git show {edits.kept}:spec.md"
-                if "spec.md" in edits.allowed
-                else f"its edits are kept: git show {edits.kept}",
-            )
-        if "spec.md" not in edits.allowed:
-            log.info("spec.md is unchanged")
-            return
-        data = edits.allowed["spec.md"]
-        verb = f"plan session turn {number}" if number > 1 else "update spec from architect"
-
-        def decide(plan: Plan) -> Change:
-            if data is None or plan.blob("spec.md") != edits.base.blob("spec.md"):
-                rescue.tell("a spec that cannot be taken as it is", edits.kept)
-                what = "the Architect removed 'spec.md'" if data is None else "'spec.md' was changed meanwhile"
-                raise ScriptoriumError(what, f"the Architect's edits are kept: git show {edits.kept}")
-            return Change(verb, writes={"spec.md": data}, trailers=edits.outcome.trailers())
-
-        self.workspace.plan.transact(decide)
-        planning.release(self.workspace, edits)
-        log.info("spec.md is updated")
-
-    def _show(self, edits: planning.Edits, answer: str) -> None:
-        """Print the answer, unless it was the last that was shown, and what has changed."""
-        if self.transcript.hold or answer != self.transcript.last:
-            say(answer, sys.stdout)
-        spec = edits.allowed.get("spec.md") or edits.base.spec
-        self.transcript.diff("spec.md", edits.base.spec.decode(errors="replace"), spec.decode(errors="replace"))
 
 
 main = PlanCommand.launch

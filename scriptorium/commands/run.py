@@ -10,10 +10,10 @@ from scriptorium.agents.harness.choice import choose
 from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.agents.tools.server import discard_stale
 from scriptorium.cli import Command, Flag
-from scriptorium.commands.merge import tidy
-from scriptorium.driver import Driver
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
+from scriptorium.merge_queue.queue import tidy
 from scriptorium.project.workspace import Workspace
+from scriptorium.scheduler.driver import Driver
 from scriptorium.system import locks, log, signals
 
 logger = logging.getLogger(__name__)

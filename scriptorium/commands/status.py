@@ -6,13 +6,12 @@ import json
 from typing import TYPE_CHECKING
 
 from scriptorium.agents import sandbox
-from scriptorium.errors import ExitCode, ScriptoriumError
+from scriptorium.errors import ExitCode
 from scriptorium.git.environment import scrub_environment
-from scriptorium.plan.snapshot import WAITING, Plan
-from scriptorium.plan.ticket import State, branch_of, ticket_path
-from scriptorium.project.config import AT_WORK
+from scriptorium.plan.snapshot import WAITING
+from scriptorium.plan.ticket import State, ticket_path
 from scriptorium.project.workspace import Workspace
-from scriptorium.system import locks
+from scriptorium.reports.status import gather
 from scriptorium.system.text import line
 
 if TYPE_CHECKING:
@@ -54,49 +53,6 @@ def show(*, as_json: bool) -> None:
     workspace = Workspace.open()
     facts = gather(workspace, workspace.plan.snapshot())
     print(json.dumps(facts, indent=2) if as_json else "\n".join(_lines(facts)))
-
-
-def gather(workspace: Workspace, plan: Plan) -> dict[str, object]:
-    """Return all that status knows; everything is derived from the plan, the locks and the gate's memory."""
-    paths = workspace.paths
-    active = [name for name in plan.tickets(State.IN_PROGRESS) if locks.is_held(paths.ticket_lock(name))]
-    queue = [item.ticket for item in plan.queue()]
-    return {
-        "counts": {str(state): len(plan.tickets(state)) for state in State},
-        "active": [
-            {"ticket": name, "branch": branch_of(name), "worktree": str(paths.ticket_worktree(name))} for name in active
-        ],
-        "open": plan.tickets(State.OPEN),
-        "in_progress": plan.tickets(State.IN_PROGRESS),
-        "stuck": plan.tickets(State.STUCK),
-        "queue": queue,
-        "master": _master(workspace),
-        "sandbox": _sandboxes(workspace),
-        "spec": plan.has_spec,
-        "running": locks.is_held(paths.lock("run")),
-        "plan": plan.commit,
-    }
-
-
-def _master(workspace: Workspace) -> dict[str, str]:
-    from scriptorium.gate.results import recall_verdict
-
-    try:
-        commit = workspace.master_commit()
-        health = recall_verdict(workspace, workspace.repository.tree_of(commit))
-    except ScriptoriumError as error:  # a configuration that is wrong must not hide the rest
-        return {"branch": "", "commit": "", "health": f"unknown: {error.message}"}
-    return {"branch": workspace.master, "commit": commit, "health": str(health)}
-
-
-def _sandboxes(workspace: Workspace) -> dict[str, dict[str, str]]:
-    """Return what held the last agent of each backend in use; one that has had none is left out."""
-    try:
-        backends = sorted({workspace.config.backend(role) for role in AT_WORK})
-        found = {backend: sandbox.remembered(workspace, backend) for backend in backends}
-    except ScriptoriumError:
-        return {}
-    return {backend: {"name": one.name, "reason": one.reason} for backend, one in found.items() if one}
 
 
 def _lines(facts: dict[str, object]) -> list[str]:

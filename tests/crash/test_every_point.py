@@ -24,7 +24,7 @@ MENDERS = {
     r"worktree remove .*/tickets/\S+ before 1$": "scriptorium.worktrees.sweep:sweep",
     r"write /root/project-HEX/bin/.DRAFT after 1$": "scriptorium.project.paths:Paths.discard_drafts",
     r"os.remove .*SOCKET before 3$": "scriptorium.agents.tools.server:discard_stale",
-    r"/agent of fork 4 exec 1$": "scriptorium.commands.code:abandoned",
+    r"/agent of fork 4 exec 1$": "scriptorium.coding.attempt:abandoned",
     r"update-index -q --refresh .* rename /project/.git/index$": "scriptorium.git.stale_locks:outlast",
     r"worktree add .*0001-first .* write .*/index.lock$": "scriptorium.worktrees.repair:discard_half_made",
     r" read-tree -m -u .* step .* write FILE$": "scriptorium.git.user_checkout:Checkout.undo",

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.commands.code import Result as Coded
-from scriptorium.commands.code import code
+from scriptorium.coding.attempt import Result as Coded
+from scriptorium.coding.attempt import run_attempt
 from scriptorium.plan.cause import Cause
 from scriptorium.system import process
 from tests.integration.conftest import Backend
@@ -68,7 +68,7 @@ def test_an_agent_that_prints_without_end_is_ended(
     monkeypatch.setattr(process, "OUTPUT_MOST", 1024 * 1024)
     talk: list[Item] = [Text("x" * 3 * 1024 * 1024), Shell("python3 -c 'import time; time.sleep(600)'")]
     with backend.answering(lambda _: talk):
-        assert code(backend.project.workspace, TICKET).result is Coded.FAILED
+        assert run_attempt(backend.project.workspace, TICKET).result is Coded.FAILED
     said = "\n".join(record.getMessage() for record in caplog.records)
     assert "attempt failed: The agent was ended after 1 MiB of output" in said
     assert f"Attempt 1 failed: {Cause.AGENT}" in backend.project.plan_files()[OPEN]

@@ -21,10 +21,10 @@ from contextlib import contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
 
-from scriptorium import housekeeping
 from scriptorium.git.environment import scrub_environment
 from scriptorium.plan.snapshot import REF
 from scriptorium.plan.ticket import State
+from scriptorium.scheduler import housekeeping
 from scriptorium.system.watchdog import members
 from tests import figures
 from tests.bench.projects import name, project
@@ -65,8 +65,9 @@ scriptorium submit-pr "Do it"
 
 # shorter rests after a failure and housekeeping by the second: a soak is to work, not to wait
 DAEMON = """
-from scriptorium import driver, main
-driver.PAUSE, driver.TIDY = (0.02, 0.2), 1.0
+from scriptorium import main
+from scriptorium.scheduler import backoff, driver
+backoff.PAUSE, driver.TIDY = (0.02, 0.2), 1.0
 main.main()
 """
 

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from scriptorium.commands.merge import Ended, Merged, merge
 from scriptorium.gate.results import record_verdict
+from scriptorium.merge_queue.lane import Ended, Merged
+from scriptorium.merge_queue.queue import process_next
 from tests import figures
 from tests.neighbours import handed_in, in_order, lands, rescued, show
 from tests.support import DATE, Project
@@ -29,7 +30,7 @@ def test_a_huge_file_lands_and_one_that_was_left_behind_is_kept(project: Project
     name = handed_in(project, f"truncate -s {HUGE} huge; echo 1 >file")
     os.truncate(project.worktree(name) / "huge", HUGE + 1)
 
-    assert merge(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
 
     in_order(project, name)
     assert (project.root / "huge").stat().st_size == HUGE

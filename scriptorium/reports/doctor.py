@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -22,7 +22,7 @@ from scriptorium.errors import ScriptoriumError
 from scriptorium.git.command import check_version
 from scriptorium.integrations import git_hooks
 from scriptorium.plan.snapshot import BRANCH
-from scriptorium.project.config import AT_WORK, BACKENDS
+from scriptorium.project.config import AT_WORK, BACKENDS, Config
 from scriptorium.project.disk import free
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import locks, process
@@ -303,3 +303,51 @@ def _backend(workspace: Workspace, harness: Harness, roles: list[str]) -> Iterat
         off = workspace.config.sandbox == "off"
         hint = "" if found.name or off else f"'{harness.name}' runs without; see 'Sandbox' in the README"
         yield Finding(f"{harness.name} sandbox", State.OK if found.name else State.NOTE, str(found), hint)
+
+
+def examine(start: Path) -> Iterator[Finding]:
+    """Yield what is found, one thing after the other; outside a repository only what can be told there."""
+    yield from _safely("git", git)
+    try:
+        workspace = Workspace.open(start)
+    except ScriptoriumError as error:
+        yield Finding("repository", State.FAILED, error.message, error.hint)
+        return
+    try:
+        _ = workspace.config
+        yield Finding("configuration", State.OK, "can be used")
+    except ScriptoriumError as error:
+        yield Finding("configuration", State.FAILED, error.message, error.hint)
+        workspace.config = Config()  # the rest is looked at as if there were none
+    for subject, check in CHECKS.items():
+        found = list(_safely(subject, lambda check=check: check(workspace)))  # type: ignore[misc]
+        yield from found
+        if subject == "directory" and found[0].state is State.FAILED:
+            return  # all the rest needs it
+
+
+CHECKS: dict[str, Callable[[Workspace], Iterator[Finding]]] = {
+    "directory": directory,
+    "disk": disk,
+    "author": author,
+    "master": master,
+    "gate": gate,
+    "plan": plan,
+    "hooks": installed_hooks,
+    "locks": held_locks,
+    "git locks": git_locks,
+    "endpoint": endpoint,
+    "submit tool": submit_tool,
+    "backends": backends,
+}
+"""What is looked at in a repository, in this order."""
+
+
+def _safely(subject: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Yield what a check finds; what it raises is a finding, too."""
+    try:
+        yield from check()
+    except ScriptoriumError as error:
+        yield Finding(subject, State.FAILED, error.message, error.hint)
+    except OSError as error:
+        yield Finding(subject, State.FAILED, str(error).lower())

@@ -9,39 +9,35 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 
-from scriptorium import housekeeping
 from scriptorium.agents.cooldown import Resting
 from scriptorium.agents.run import check_can_start
 from scriptorium.agents.tools.endpoint import Endpoint
-from scriptorium.commands.architect import architect
-from scriptorium.commands.architect import due as architect_due
-from scriptorium.commands.assign import assign
-from scriptorium.commands.code import Result, abandoned, code
-from scriptorium.commands.manager import due as manager_due
-from scriptorium.commands.manager import manager
-from scriptorium.commands.merge import Ended, merge
+from scriptorium.coding.assign import assign_next
+from scriptorium.coding.attempt import Result, abandoned, run_attempt
 from scriptorium.errors import ExitCode, ScriptoriumError, told
 from scriptorium.gate.health import master_health
+from scriptorium.merge_queue.lane import Ended
+from scriptorium.merge_queue.queue import process_next
 from scriptorium.plan.readiness import open_problems, unreadable
-from scriptorium.plan.snapshot import BRANCH, WAITING, Plan
+from scriptorium.plan.snapshot import WAITING, Plan
 from scriptorium.plan.ticket import State, TicketError
+from scriptorium.planning.architect import due as architect_due
+from scriptorium.planning.architect import update_areas
+from scriptorium.planning.manager import due as manager_due
+from scriptorium.planning.manager import write_tickets
 from scriptorium.project.config_reader import FILE, ConfigError
 from scriptorium.project.workspace import Workspace
+from scriptorium.scheduler import housekeeping, watch
+from scriptorium.scheduler.backoff import Backoff
 from scriptorium.system import signals
 from scriptorium.worktrees.tickets import WorktreeError
 
 log = logging.getLogger(__name__)
 
-LOOK = 0.25
-"""Seconds between two looks at the refs, by stat alone."""
-
 REST = (1.0, 60.0)
 """Seconds of the shortest and the longest rest when nothing moves."""
 
-PAUSE = (1.0, 600.0)
-"""Seconds of the shortest and the longest pause after a step that failed."""
 
 LONG = 120.0
 """Seconds of a pause that `--until-idle` does not wait for."""
@@ -64,33 +60,6 @@ class Standing(StrEnum):
 
 
 @dataclass
-class _Backoff:
-    """Spaces the tries of a step that fails, and starts anew when its input changes."""
-
-    failures: int = 0
-    until: float = 0.0
-    subject: str = ""
-
-    def holds(self, subject: str) -> bool:
-        if subject != self.subject:
-            self.failures, self.until, self.subject = 0, 0.0, subject
-        return time.monotonic() < self.until
-
-    def failed(self, error: ScriptoriumError | OSError | None = None) -> None:
-        if isinstance(error, ScriptoriumError) and error.code is ExitCode.LOCKED:
-            self.until = time.monotonic() + PAUSE[0]  # somebody else is at it, which is no failure
-            return
-        self.failures += 1
-        self.until = time.monotonic() + min(PAUSE[0] * 2 ** (self.failures - 1), PAUSE[1])
-
-    def rest(self, seconds: float, failures: int) -> None:
-        self.failures, self.until = failures, time.monotonic() + seconds
-
-    def worked(self) -> None:
-        self.failures, self.until = 0, 0.0
-
-
-@dataclass
 class Driver:
     """Passes over all steps until nothing moves, then rests until something has changed."""
 
@@ -98,7 +67,7 @@ class Driver:
     endpoint: Endpoint
     standing: Standing = Standing.IDLE
     _told: dict[str, str] = field(default_factory=dict)
-    _pauses: defaultdict[str, _Backoff] = field(default_factory=lambda: defaultdict(_Backoff))
+    _pauses: defaultdict[str, Backoff] = field(default_factory=lambda: defaultdict(Backoff))
     """By step; ``attempt`` is for attempts that failed, which end when the ticket is stuck."""
     _postponed: Counter[str] = field(default_factory=Counter)
     """How often the worktree of a ticket could not be made."""
@@ -108,16 +77,16 @@ class Driver:
         """Pass and rest until a signal stops it."""
         rest = REST[0]
         while True:
-            seen = self._signature()
+            seen = watch.signature(self.workspace)
             if self.pass_once():
                 rest = REST[0]
                 continue
-            rest = REST[0] if self._wait(seen, self._until_next(rest)) else min(rest * 2, REST[1])
+            rest = REST[0] if watch.wait(self.workspace, seen, self._until_next(rest)) else min(rest * 2, REST[1])
 
     def until_idle(self) -> ExitCode:
         """Pass until nothing can move, and return what that means as an exit code."""
         while True:
-            seen, began = self._signature(), time.monotonic()
+            seen, began = watch.signature(self.workspace), time.monotonic()
             if self.pass_once():
                 continue
             # one that ended during the pass has held a step up as well
@@ -126,7 +95,7 @@ class Driver:
             hopeless |= all(pause.until > began + LONG for pause in pauses.values())
             if not pauses or hopeless or self.standing is Standing.RED:
                 return self.verdict()
-            self._wait(seen, self._until_next(REST[0]))
+            watch.wait(self.workspace, seen, self._until_next(REST[0]))
 
     def verdict(self) -> ExitCode:
         """Return the exit code for the state in which everything now stands."""
@@ -166,8 +135,8 @@ class Driver:
             self.standing = Standing.RED
         moved = self._merge()
         if green:
-            moved |= self._plan("architect", architect, architect_due(self.workspace.plan.snapshot()))
-            moved |= self._plan("manager", manager, bool(manager_due(self.workspace.plan.snapshot())))
+            moved |= self._plan("architect", update_areas, architect_due(self.workspace.plan.snapshot()))
+            moved |= self._plan("manager", write_tickets, bool(manager_due(self.workspace.plan.snapshot())))
         moved |= self._code(repairs_only=not green)
         return self._merge() or moved
 
@@ -235,7 +204,7 @@ class Driver:
             if not name:
                 self._tell_problems()
                 return False
-            coded = code(self.workspace, name, self.endpoint)
+            coded = run_attempt(self.workspace, name, self.endpoint)
         except Resting as error:
             self._rest("code", error)
             return False
@@ -266,7 +235,7 @@ class Driver:
         fresh = [name for name in left if name not in self._postponed]
         if fresh:
             return fresh[0]
-        assigned = assign(self.workspace, repairs_only=repairs_only)
+        assigned = assign_next(self.workspace, repairs_only=repairs_only)
         if assigned:
             return assigned[0]
         return min(left, key=lambda name: self._postponed[name], default="")
@@ -279,11 +248,11 @@ class Driver:
 
     def _merge(self) -> bool:
         pause = self._pauses["merge"]
-        if pause.holds(self._files_signature()):
+        if pause.holds(str(watch.stamp(self.workspace.repository.common_dir / "index"))):
             self.standing = Standing.BLOCKED
             return False
         try:
-            merged = merge(self.workspace)
+            merged = process_next(self.workspace)
         except (ScriptoriumError, OSError) as error:
             if isinstance(error, OSError) or error.code is not ExitCode.REFUSED:  # master is red: told already
                 self._fault("merge", error)
@@ -330,37 +299,9 @@ class Driver:
         ends = [pause.until - now for pause in self._pauses.values() if pause.until > now]
         return min([rest, *ends])
 
-    def _wait(self, seen: tuple[object, ...], seconds: float) -> bool:
-        """Rest until something has changed since ``seen``, or the time is over; tell whether it has."""
-        deadline = time.monotonic() + seconds
-        while True:
-            signals.check_stop()
-            if self._signature() != seen:
-                return True
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            time.sleep(min(LOOK, left))
-
-    def _signature(self) -> tuple[object, ...]:
-        """Return what changes when a ref moves or the configuration is edited; costs no process."""
-        common = self.workspace.repository.common_dir
-        files = (
-            common / "refs" / "heads" / BRANCH,
-            common / "refs" / "heads" / self.workspace.master,
-            common / "packed-refs",
-            common / "reftable" / "tables.list",
-            self.workspace.repository.root / FILE,
-        )
-        return tuple(_stamp(file) for file in files)
-
-    def _files_signature(self) -> str:
-        """Return what changes when a person touches the index of their checkout."""
-        return str(_stamp(self.workspace.repository.common_dir / "index"))
-
     def _reload(self) -> None:
         """Read an edited configuration; one that is wrong is told, and the last right one stands."""
-        stamp = str(_stamp(self.workspace.repository.root / FILE))
+        stamp = str(watch.stamp(self.workspace.repository.root / FILE))
         if self._told.get("stamp") in (None, stamp):
             self._told["stamp"] = stamp
             return
@@ -377,11 +318,3 @@ class Driver:
 def _problems(plan: Plan) -> list[TicketError]:
     """Return what keeps tickets from ever moving until a person mends them. Pure."""
     return [*open_problems(plan), *unreadable(plan, State.IN_PROGRESS)]
-
-
-def _stamp(file: Path) -> tuple[int, int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size

@@ -99,7 +99,7 @@ def number(plan: Plan, drafts: list[Draft]) -> dict[str, bytes]:
     return files
 
 
-def hand_in(plan: Plan, worktree: Path, area: str, tickets: Any) -> str:
+def submit_tickets(plan: Plan, worktree: Path, area: str, tickets: Any) -> str:
     """Write tickets as files into a checkout of the plan, all or none, and return the reply to the Manager.
 
     A ticket is ``{name, title, body, depends, priority}``. Its file has the number that it will

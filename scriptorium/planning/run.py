@@ -46,14 +46,14 @@ class Edits:
 
 
 @contextmanager
-def single_flight(workspace: Workspace) -> Iterator[None]:
+def hold_planning_lock(workspace: Workspace) -> Iterator[None]:
     """Hold the lock of planners and managers; raises with exit code 75 when another has it."""
     directory = workspace.paths.ensure(workspace.paths.lock("repo").parent)
     with locks.hold(directory / "repo.lock", "the plan"), signals.stoppable():
         yield
 
 
-def run(
+def run_planner(
     workspace: Workspace,
     role: str,
     subject: str,
@@ -92,7 +92,7 @@ def run(
     return edits
 
 
-def release(workspace: Workspace, edits: Edits) -> None:
+def release_edits(workspace: Workspace, edits: Edits) -> None:
     """Forget the rescue ref of what an agent wrote, as the plan has all of it."""
     if edits.kept and edits.is_whole:
         workspace.repository.update_refs(RefUpdate(edits.kept, "", edits.commit))

@@ -1,0 +1,52 @@
+"""Sleeping until a ref moves, the configuration is edited, or the time is over; by stat alone."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from scriptorium.plan.snapshot import BRANCH
+from scriptorium.project.config_reader import FILE
+from scriptorium.project.workspace import Workspace
+from scriptorium.system import signals
+
+LOOK = 0.25
+"""Seconds between two looks at the refs."""
+
+
+def signature(workspace: Workspace) -> tuple[object, ...]:
+    """Return a value that changes when a ref moves or the configuration is edited; starts no process."""
+    common = workspace.repository.common_dir
+    files = (
+        common / "refs" / "heads" / BRANCH,
+        common / "refs" / "heads" / workspace.master,
+        common / "packed-refs",
+        common / "reftable" / "tables.list",
+        workspace.repository.root / FILE,
+    )
+    return tuple(stamp(file) for file in files)
+
+
+def wait(workspace: Workspace, seen: tuple[object, ...], seconds: float) -> bool:
+    """Sleep until the signature differs from ``seen``, at most ``seconds``; return whether it differs.
+
+    Raises `Stopped` when a signal arrives.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        signals.check_stop()
+        if signature(workspace) != seen:
+            return True
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(LOOK, left))
+
+
+def stamp(file: Path) -> tuple[int, int, int] | None:
+    """Return time of change, inode and size of a file, or None if it cannot be read."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
