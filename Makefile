@@ -64,7 +64,7 @@ soak: $(VENV)/developing
 # docs/reliability.md: what all of these have counted
 figures: export FIGURES = write
 figures: crash-test stress-test soak
-	$(BIN)/pytest -n 0 tests/test_fuzz.py tests/test_fuzz_endpoint.py tests/test_neighbours_figures.py
+	$(BIN)/pytest -n 0 tests/fuzz/test_fuzz.py tests/agents/tools/test_fuzz_endpoint.py tests/neighbours/test_figures.py
 
 # the real agent programs and husky, from npm, in the versions that this file names
 $(AGENTS)/installed: tests/integration/package.json

@@ -13,7 +13,7 @@ from hypothesis import settings
 from scriptorium.git.environment import scrub_environment
 from tests.support import Project, sealed
 
-pytest.register_assert_rewrite("tests.neighbours")
+pytest.register_assert_rewrite("tests.neighbours.cases")
 
 # the same examples every time: a test that fails once in a while helps nobody
 settings.register_profile("scriptorium", derandomize=True, database=None, deadline=None, max_examples=100)

@@ -18,8 +18,8 @@ import pytest
 
 from scriptorium.main import VERBS
 from scriptorium.version import VERSION
+from tests.docs.test_readme import block_with
 from tests.support import CHECKOUT, Project, write_script
-from tests.test_readme import block_with
 
 SCRIPTS = {"scriptorium", "git-scriptorium", *(f"scriptorium-{verb}" for verb in VERBS)}
 OFFLINE = ["--no-build-isolation", "--no-deps", "--no-index", "--quiet", "--disable-pip-version-check"]

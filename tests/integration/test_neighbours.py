@@ -12,7 +12,7 @@ import pytest
 
 from scriptorium.merge_queue.lane import Ended, Merged
 from scriptorium.merge_queue.queue import process_next
-from tests.neighbours import handed_in, in_order, kept, lands, shell, show
+from tests.neighbours.cases import handed_in, in_order, kept, lands, shell, show
 from tests.support import Project
 
 

@@ -12,7 +12,7 @@ from scriptorium.gate.results import record_verdict
 from scriptorium.merge_queue.lane import Ended, Merged
 from scriptorium.merge_queue.queue import process_next
 from tests import figures
-from tests.neighbours import handed_in, in_order, lands, rescued, show
+from tests.neighbours.cases import handed_in, in_order, lands, rescued, show
 from tests.support import DATE, Project
 
 FILES, HUGE = 100_000, 512 * 2**20

@@ -9,7 +9,7 @@ import pytest
 from scriptorium.errors import ScriptoriumError
 from scriptorium.merge_queue.lane import Ended, Merged
 from scriptorium.merge_queue.queue import process_next
-from tests.neighbours import handed_in, show
+from tests.neighbours.cases import handed_in, show
 from tests.support import Project
 
 

@@ -19,7 +19,7 @@ from scriptorium.merge_queue.lane import Ended, Merged
 from scriptorium.merge_queue.queue import process_next, tidy
 from scriptorium.system import locks
 from scriptorium.worktrees import tickets as worktrees
-from tests.neighbours import BRANCH, git_dir, handed_in, in_order, kept, lands, shell, show, waits, worked_on
+from tests.neighbours.cases import BRANCH, git_dir, handed_in, in_order, kept, lands, shell, show, waits, worked_on
 from tests.support import Project
 
 

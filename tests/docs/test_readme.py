@@ -134,7 +134,7 @@ def test_make_test_runs_the_tests_without_integration(tmp_path: Path) -> None:
     argv = ["sh", "-ec", f"{command} BIN={tmp_path} --old-file=.venv/developing"]
     done = subprocess.run(argv, cwd=CHECKOUT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "tests/test_readme.py" in done.stdout
+    assert "tests/docs/test_readme.py" in done.stdout
     assert "tests/integration" not in done.stdout.partition("\n")[2]
 
 

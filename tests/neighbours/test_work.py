@@ -19,7 +19,7 @@ from scriptorium.coding.attempt import Result as Out
 from scriptorium.merge_queue.lane import Ended, Merged
 from scriptorium.merge_queue.queue import process_next
 from scriptorium.plan.cause import Cause
-from tests.neighbours import BRANCH, handed_in, in_order, kept, lands, rescued, show, tree, worked_on
+from tests.neighbours.cases import BRANCH, handed_in, in_order, kept, lands, rescued, show, tree, worked_on
 from tests.support import Project, is_alive, until
 
 

@@ -11,7 +11,7 @@ from tests.support import CHECKOUT
 
 
 def test_the_cases_are_counted_for_the_page_of_reliability() -> None:
-    files = [str(path) for path in sorted(Path(__file__).parent.glob("test_neighbours_*.py")) if path != Path(__file__)]
+    files = [str(path) for path in sorted(Path(__file__).parent.glob("test_*.py")) if path != Path(__file__)]
     argv = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", *files]
     done = subprocess.run(argv, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     cases = [line for line in done.stdout.splitlines() if "::" in line]

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-CLONE = Path(__file__).parent.parent
-HOOKS = CLONE / "hooks"
+from tests.support import CHECKOUT
+
+HOOKS = CHECKOUT / "hooks"
 NAMES = ("post-commit", "post-merge")
 DEADLINE = 30.0
 HIGH = 40

@@ -9,7 +9,7 @@ import pytest
 
 from scriptorium.merge_queue.lane import Ended, Merged
 from scriptorium.merge_queue.queue import process_next
-from tests.neighbours import handed_in, in_order, lands, rescued, shell, show, tree, waits, worked_on
+from tests.neighbours.cases import handed_in, in_order, lands, rescued, shell, show, tree, waits, worked_on
 from tests.support import Project, write_script
 
 SETTINGS = {
