@@ -42,15 +42,15 @@ _REMEDIES = {
     errno.EIO: "the disk may be failing: look at the system's log",
 }
 
-_WANTING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO)
+_RESOURCE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO)
 
 
-def is_wanting(error: OSError) -> bool:
+def is_resource_error(error: OSError) -> bool:
     """Tell whether a call failed for want of what every call needs, so that it says nothing of what it was asked."""
-    return error.errno in _WANTING
+    return error.errno in _RESOURCE_ERRORS
 
 
-def told(error: ScriptoriumError | OSError) -> ScriptoriumError:
+def as_user_error(error: ScriptoriumError | OSError) -> ScriptoriumError:
     """Return a call of the system's that failed as what a person is told of it; others as they are."""
     if isinstance(error, ScriptoriumError):
         return error

@@ -9,7 +9,7 @@ import os
 import sys
 from io import TextIOWrapper
 
-from scriptorium.errors import ExitCode, ScriptoriumError, Stopped, told
+from scriptorium.errors import ExitCode, ScriptoriumError, Stopped, as_user_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself costs as much as all the rest
@@ -93,17 +93,17 @@ def _exit(argv: list[str]) -> NoReturn:
 
 def report(error: Exception) -> ExitCode:
     """Tell a failure on stderr and return its exit code."""
-    from scriptorium.system.text import line, printable  # late: nearly always nothing has failed
+    from scriptorium.system.text import one_line, printable  # late: nearly always nothing has failed
 
     if isinstance(error, ScriptoriumError) or (isinstance(error, OSError) and error.strerror):
-        failure = told(error)
+        failure = as_user_error(error)
         print(f"scriptorium: {printable(str(failure))}", file=sys.stderr)
         return failure.code
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("scriptorium"):
         print(f"scriptorium: the Python package '{error.name}' is not installed", file=sys.stderr)
         print("hint: pip install git-scriptorium, or 'make demo' in a clone of it", file=sys.stderr)
         return ExitCode.CONFIG
-    print(f"scriptorium: this is a bug: {type(error).__name__}: {line(str(error))}", file=sys.stderr)
+    print(f"scriptorium: this is a bug: {type(error).__name__}: {one_line(str(error))}", file=sys.stderr)
     print("hint: run it again with --debug and report what that prints", file=sys.stderr)
     return ExitCode.BUG
 

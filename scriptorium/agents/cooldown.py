@@ -17,15 +17,15 @@ from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.plan.cause import BACKEND, Cause
 from scriptorium.system.files import replace_file
 
-FIRST = {Cause.RATE_LIMIT: 30.0, Cause.AUTH: 60.0, Cause.PROVIDER: 1.0, Cause.INFRASTRUCTURE: 1.0}
+FIRST_COOLDOWN = {Cause.RATE_LIMIT: 30.0, Cause.AUTH: 60.0, Cause.PROVIDER: 1.0, Cause.INFRASTRUCTURE: 1.0}
 """Seconds of the first rest; each failure in a row doubles them."""
 
-MOST = 3600.0
+MAX_COOLDOWN = 3600.0
 """Seconds of the longest rest; one that ends later is from before the clock was set back."""
 
 
 @dataclass(frozen=True)
-class Rest:
+class Cooldown:
     """How long a backend is left alone, and why."""
 
     backend: str
@@ -43,28 +43,28 @@ class Rest:
         return f"backend '{self.backend}' rests until {end} UTC: {self.error}"
 
 
-class Resting(ScriptoriumError):
+class OnCooldown(ScriptoriumError):
     """A backend is not asked now."""
 
-    def __init__(self, rest: Rest, file: Path) -> None:
+    def __init__(self, rest: Cooldown, file: Path) -> None:
         super().__init__(str(rest), f"it is tried again by itself; to try at once, remove '{file}'", ExitCode.LOCKED)
         self.rest = rest
 
 
-def resting(directory: Path, backend: str) -> Rest | None:
+def active(directory: Path, backend: str) -> Cooldown | None:
     """Return the rest of a backend that is not over."""
     rest = _read(directory, backend)
-    return rest if rest and 0 < rest.seconds <= MOST else None
+    return rest if rest and 0 < rest.seconds <= MAX_COOLDOWN else None
 
 
-def require(directory: Path, backend: str) -> None:
+def raise_if_active(directory: Path, backend: str) -> None:
     """Raise `Resting`, with exit code 75, while a backend rests."""
-    rest = resting(directory, backend)
+    rest = active(directory, backend)
     if rest:
-        raise Resting(rest, _file(directory, backend))
+        raise OnCooldown(rest, _file(directory, backend))
 
 
-def note(directory: Path, backend: str, cause: Cause, error: str) -> None:
+def record(directory: Path, backend: str, cause: Cause, error: str) -> None:
     """Remember what a run says of its backend; a cause that is the ticket's own says that the backend works."""
     file = _file(directory, backend)
     if cause not in BACKEND:
@@ -73,8 +73,8 @@ def note(directory: Path, backend: str, cause: Cause, error: str) -> None:
         return
     before = _read(directory, backend)
     failures = before.failures + 1 if before and before.cause == cause else 1
-    seconds = max(retry_after(error), FIRST[cause] * 2 ** min(failures - 1, 20))
-    rest = Rest(backend, time.time() + min(seconds, MOST), failures, cause, " ".join(error.split())[:300])
+    seconds = max(retry_after(error), FIRST_COOLDOWN[cause] * 2 ** min(failures - 1, 20))
+    rest = Cooldown(backend, time.time() + min(seconds, MAX_COOLDOWN), failures, cause, " ".join(error.split())[:300])
     replace_file(file, json.dumps(asdict(rest)))
 
 
@@ -82,8 +82,8 @@ def _file(directory: Path, backend: str) -> Path:
     return directory / f"{backend.replace('/', '%')}.json"
 
 
-def _read(directory: Path, backend: str) -> Rest | None:
+def _read(directory: Path, backend: str) -> Cooldown | None:
     try:
-        return Rest(**json.loads(_file(directory, backend).read_text()))
+        return Cooldown(**json.loads(_file(directory, backend).read_text()))
     except (OSError, ValueError, TypeError):
         return None

@@ -14,7 +14,7 @@ from scriptorium.project.workspace import Workspace
 from scriptorium.system.files import replace_file
 from scriptorium.system.redact import is_secret
 
-USUAL = (  # noqa: SIM905 - so that one can read it
+ALLOWED = (  # noqa: SIM905 - so that one can read it
     # who, where, and how text looks
     "PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TERM COLORTERM NO_COLOR TZ TMPDIR TEMP TMP XDG_* CI "
     # the network, without which a program in a closed one finds nothing
@@ -32,12 +32,14 @@ USUAL = (  # noqa: SIM905 - so that one can read it
 ).split()
 """Patterns of names; one that speaks of a secret is left out all the same."""
 
-NO_SECRET = ("GIT_CONFIG_KEY_*",)  # a key of git's configuration, without which git refuses to start
+NOT_SECRET = ("GIT_CONFIG_KEY_*",)  # a key of git's configuration, without which git refuses to start
 
 
-def allowed(environ: Mapping[str, str], needs: Iterable[str] = (), more: Iterable[str] = ()) -> dict[str, str]:
+def allowed_variables(
+    environ: Mapping[str, str], needs: Iterable[str] = (), more: Iterable[str] = ()
+) -> dict[str, str]:
     """Return what an agent gets: the usual, what its program ``needs``, and ``more`` that the user has named."""
-    usual, no_secret, named = _form(USUAL), _form(NO_SECRET), _form((*needs, *more))
+    usual, no_secret, named = _matcher(ALLOWED), _matcher(NOT_SECRET), _matcher((*needs, *more))
     return {
         name: value
         for name, value in environ.items()
@@ -45,7 +47,7 @@ def allowed(environ: Mapping[str, str], needs: Iterable[str] = (), more: Iterabl
     }
 
 
-def _form(patterns: Iterable[str]) -> Callable[[str], object]:
+def _matcher(patterns: Iterable[str]) -> Callable[[str], object]:
     """Return what matches names by any of the patterns, in which ``*`` stands for anything."""
     # one expression for all: fnmatch, name by name and pattern by pattern, takes longer than to start git
     return re.compile("|".join(re.escape(pattern).replace(r"\*", ".*") for pattern in patterns) or "(?!)").fullmatch

@@ -7,7 +7,7 @@ from scriptorium.errors import ScriptoriumError
 from scriptorium.plan.cause import BACKEND, Cause
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import process
-from scriptorium.system.process import End
+from scriptorium.system.process import EndReason
 from scriptorium.system.redact import redact
 
 
@@ -16,23 +16,23 @@ def failure_of(outcome: Outcome, task: Task) -> tuple[Cause, str]:
     limits, report, end = task.limits, outcome.report, outcome.finished.end
     error = f": {report.error}" if report.error else ""
     if report.cause in BACKEND or report.cause is Cause.AGENT:
-        return report.cause, f"{WORDS[report.cause]}{error}"
-    if end is not End.EXIT and report.session and not report.worked:
+        return report.cause, f"{SENTENCES[report.cause]}{error}"
+    if end is not EndReason.EXIT and report.session and not report.worked:
         return Cause.PROVIDER, f"The model had not answered after {outcome.finished.seconds:.0f} seconds{error}"
     match end:
-        case End.HARD_LIMIT:
+        case EndReason.HARD_LIMIT:
             return Cause.TIMEOUT, f"The agent was ended at its limit of {limits.hard:g} seconds{error}"
-        case End.NO_OUTPUT:
+        case EndReason.NO_OUTPUT:
             return Cause.SILENCE, f"The agent was ended after {limits.no_output:g} seconds without output{error}"
-        case End.NO_PROGRESS:
+        case EndReason.NO_PROGRESS:
             return Cause.TIMEOUT, f"The agent was ended after {limits.no_progress:g} seconds without progress{error}"
-        case End.TOO_MUCH:
-            return Cause.AGENT, f"The agent was ended after {process.OUTPUT_MOST // 2**20} MiB of output{error}"
-        case End.EXIT if outcome.finished.status and report.error and not report.worked:
+        case EndReason.TOO_MUCH:
+            return Cause.AGENT, f"The agent was ended after {process.MAX_OUTPUT // 2**20} MiB of output{error}"
+        case EndReason.EXIT if outcome.finished.status and report.error and not report.worked:
             return Cause.PROVIDER, f"The model could not be reached{error}"
-        case End.EXIT if outcome.finished.status:
+        case EndReason.EXIT if outcome.finished.status:
             return Cause.AGENT, f"The agent ended with exit code {outcome.finished.status}{error}"
-        case End.EXIT:
+        case EndReason.EXIT:
             return Cause.NO_SUBMIT, f"The agent ended without handing in{error}"
 
 
@@ -49,7 +49,7 @@ def raise_if_failed(workspace: Workspace, outcome: Outcome, task: Task, subject:
     )
 
 
-WORDS = {
+SENTENCES = {
     Cause.AUTH: "The provider refused the sign-in or key",
     Cause.RATE_LIMIT: "The provider's limit is reached",
     Cause.PROVIDER: "The model could not be reached",

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scriptorium.agents import cooldown, sandbox, unexpected_changes
-from scriptorium.agents.environment import allowed, identity, launcher
+from scriptorium.agents.environment import allowed_variables, identity, launcher
 from scriptorium.agents.failure import failure_of
 from scriptorium.agents.harness.base import Event, Harness, Outcome, Task
 from scriptorium.agents.harness.choice import choose
@@ -17,7 +17,7 @@ from scriptorium.agents.harness.runner import run_harness
 from scriptorium.agents.run_log import last_session
 from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.agents.tools.server import SubmitServer, Tools
-from scriptorium.git.environment import for_agents
+from scriptorium.git.environment import agent_git_variables
 from scriptorium.project import disk
 from scriptorium.project.workspace import Workspace
 
@@ -27,7 +27,7 @@ def make_task(workspace: Workspace, role: str, prompt: str, directory: Path, sub
     config = workspace.config
     harness, model = choose(config, role, workspace.repository.root)
     harness.check()
-    environment = allowed(os.environ, harness.needs, config.environment) | {
+    environment = allowed_variables(os.environ, harness.needs, config.environment) | {
         "SCRIPTORIUM_ROLE": role,
         "SCRIPTORIUM_REPO": str(workspace.repository.root),
         "SCRIPTORIUM_WORKTREE": str(directory),
@@ -37,7 +37,7 @@ def make_task(workspace: Workspace, role: str, prompt: str, directory: Path, sub
         "GIT_CEILING_DIRECTORIES": str(directory.parent),
         "PATH": f"{launcher(workspace)}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         **identity(workspace),
-        **for_agents(directory),
+        **agent_git_variables(directory),
     }
     logs = workspace.paths.ensure(workspace.paths.attempts / subject)
     price = config.prices.get(model)
@@ -52,22 +52,24 @@ def run_agent(
 
     Raises `Resting`, with exit code 75, while it does.
     """
-    disk.require(workspace)
+    disk.require_free_space(workspace)
     directory = workspace.paths.ensure(workspace.paths.backends)
-    cooldown.require(directory, harness.name)
-    watching = unexpected_changes.watching(workspace, task.directory, task.role, task.env["SCRIPTORIUM_TICKET"])
+    cooldown.raise_if_active(directory, harness.name)
+    watching = unexpected_changes.watch_for_changes(
+        workspace, task.directory, task.role, task.env["SCRIPTORIUM_TICKET"]
+    )
     with sandbox.confined(workspace, harness, task) as confined, watching:
         outcome = run_harness(harness, confined, on_event)
     cause, reason = failure_of(outcome, task)
-    cooldown.note(directory, harness.name, cause, reason)
+    cooldown.record(directory, harness.name, cause, reason)
     return outcome
 
 
 def check_can_start(workspace: Workspace, role: str) -> None:
     """Raise while no agent is to be started: `Resting` while the backend of a role rests, or without disk space."""
-    disk.require(workspace)
+    disk.require_free_space(workspace)
     harness, _ = choose(workspace.config, role, workspace.repository.root)
-    cooldown.require(workspace.paths.backends, harness.name)
+    cooldown.raise_if_active(workspace.paths.backends, harness.name)
 
 
 def resume_session(harness: Harness, task: Task, prompt: str) -> Task:

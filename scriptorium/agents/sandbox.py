@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 WRITE, READ = "workspace-write", "read-only"
 
-LIMIT = 20.0
+PROBE_TIMEOUT = 20.0
 """Seconds in which a probe has to answer; codex takes a quarter of one."""
 
-NO_FOR = 600.0
+RETRY_AFTER = 600.0
 """Seconds for which a no stands: what was missing may be mended in a way that no key shows."""
 
-TELLING = (
+KERNEL_SETTINGS = (
     "user/max_user_namespaces",
     "kernel/unprivileged_userns_clone",
     "kernel/apparmor_restrict_unprivileged_userns",
@@ -62,7 +62,7 @@ def confined(workspace: Workspace, harness: Harness, task: Task) -> Iterator[Tas
     import shutil
     import tempfile
 
-    found = find(workspace, harness, task.env)
+    found = find_sandbox(workspace, harness, task.env)
     level = logging.INFO if harness.probe() else logging.DEBUG  # that a program never had one is no news
     logging.getLogger(__name__).log(level, "sandbox: %s", READ if found.name and task.read_only else found)
     if not found.name:
@@ -77,21 +77,21 @@ def confined(workspace: Workspace, harness: Harness, task: Task) -> Iterator[Tas
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def find(workspace: Workspace, harness: Harness, env: Mapping[str, str], *, anew: bool = False) -> Sandbox:
+def find_sandbox(workspace: Workspace, harness: Harness, env: Mapping[str, str], *, anew: bool = False) -> Sandbox:
     """Return what holds a program's agents here; starts the program when it is not known or asked ``anew``."""
     if workspace.config.sandbox == "off":
         return OFF
     key = _key(harness)
     file = _file(workspace, harness.name)
     found = None if anew else _read(file, key)
-    if found is None or (not found.name and time.time() - file.stat().st_mtime > NO_FOR):
-        found = _try(workspace, harness, env)
+    if found is None or (not found.name and time.time() - file.stat().st_mtime > RETRY_AFTER):
+        found = _probe(workspace, harness, env)
         workspace.paths.ensure(file.parent)
         replace_file(file, json.dumps({"key": key, "name": found.name, "reason": found.reason}))
     return found
 
 
-def remembered(workspace: Workspace, backend: str) -> Sandbox | None:
+def recorded_sandbox(workspace: Workspace, backend: str) -> Sandbox | None:
     """Return what held the last agent of a backend, None when there was none; starts nothing."""
     return OFF if workspace.config.sandbox == "off" else _read(_file(workspace, backend))
 
@@ -116,7 +116,7 @@ def _key(harness: Harness) -> str:
     for name in (harness.program(), "bwrap", "socat"):
         path = which(name) or ""
         facts += [path, os.stat(path).st_mtime_ns if path else 0]  # noqa: PTH116
-    facts += [_setting(name) for name in TELLING]
+    facts += [_setting(name) for name in KERNEL_SETTINGS]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
@@ -127,7 +127,7 @@ def _setting(name: str) -> str:
         return ""
 
 
-def _try(workspace: Workspace, harness: Harness, env: Mapping[str, str]) -> Sandbox:
+def _probe(workspace: Workspace, harness: Harness, env: Mapping[str, str]) -> Sandbox:
     """Run a program's probe and return what it shows."""
     from tempfile import TemporaryDirectory
 
@@ -139,7 +139,9 @@ def _try(workspace: Workspace, harness: Harness, env: Mapping[str, str]) -> Sand
     with TemporaryDirectory(dir=workspace.paths.ensure(workspace.paths.sandboxes)) as directory:
         try:
             # a TMPDIR as in a run: codex makes no helpers for its sandbox when its home lies below that
-            tried = process.ask(argv, cwd=Path(directory), env={**env, "TMPDIR": directory}, seconds=LIMIT)
+            tried = process.run_for_output(
+                argv, cwd=Path(directory), env={**env, "TMPDIR": directory}, seconds=PROBE_TIMEOUT
+            )
         except ScriptoriumError as error:
             return Sandbox("", error.message)
     return Sandbox("", tried.complaint) if tried.complaint else Sandbox(WRITE)

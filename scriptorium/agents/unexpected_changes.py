@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriptorium.errors import ScriptoriumError, is_wanting, told
+from scriptorium.errors import ScriptoriumError, as_user_error, is_resource_error
 from scriptorium.gate.results import Colour, recall_verdict
 from scriptorium.git.command import lines_of
-from scriptorium.git.index import staged
+from scriptorium.git.index import index_entries
 from scriptorium.git.repository import Repository
-from scriptorium.git.worktree import WorkingTree
-from scriptorium.git.worktree_list import listed
+from scriptorium.git.worktree import Worktree
+from scriptorium.git.worktree_list import all_worktrees
 from scriptorium.plan.snapshot import REF, Plan
 from scriptorium.plan.ticket import BRANCH_PREFIX, State, branch_of, ticket_path
 from scriptorium.project.workspace import Workspace
@@ -31,12 +31,12 @@ from scriptorium.worktrees import rescue
 
 log = logging.getLogger(__name__)
 
-OTHERS = ("refs/bisect/", "refs/worktree/", "refs/rewritten/")
+TEMPORARY_REFS = ("refs/bisect/", "refs/worktree/", "refs/rewritten/")
 """Refs that git moves in the midst of a command."""
 
 
 @dataclass(frozen=True)
-class Sight:
+class Fingerprint:
     """What a look has found: refs and HEAD by name, files by path; the values only tell whether they moved."""
 
     refs: Mapping[str, str]
@@ -44,23 +44,25 @@ class Sight:
 
 
 @contextmanager
-def watching(workspace: Workspace, worktree: Path, role: str, ticket: str = "") -> Iterator[None]:
+def watch_for_changes(workspace: Workspace, worktree: Path, role: str, ticket: str = "") -> Iterator[None]:
     """Warn, after a block in which an agent runs, of all that moved meanwhile and should not have."""
     who = f"agent of ticket '{ticket}'" if ticket else f"{role} agent"
-    before = look(workspace)
+    before = take_fingerprint(workspace)
     try:
         yield
     finally:
         try:
-            moved = _moved(workspace, before, look(workspace)) + _strayed(workspace, worktree, ticket)
+            moved = _changed(workspace, before, take_fingerprint(workspace)) + _worktree_problems(
+                workspace, worktree, ticket
+            )
             if moved:
                 hint = "nothing of it is undone: look whether it was you"
                 log.warning("while the %s ran, these moved: %s; %s", who, ", ".join(moved), hint)
         except (ScriptoriumError, OSError) as error:
-            log.warning("what moved while the %s ran cannot be told: %s", who, told(error).message)
+            log.warning("what moved while the %s ran cannot be told: %s", who, as_user_error(error).message)
 
 
-def look(workspace: Workspace) -> Sight:
+def take_fingerprint(workspace: Workspace) -> Fingerprint:
     """Return how everything stands now."""
     repository, common = workspace.repository, workspace.repository.common_dir
     reftable = (common / "reftable").is_dir()
@@ -76,14 +78,14 @@ def look(workspace: Workspace) -> Sight:
     if repository.root != common:
         raw = len(next((oid for oid in refs.values() if re.fullmatch(r"[0-9a-f]{40,64}", oid)), "0" * 40)) // 2
         files[os.path.relpath(common / "index", repository.root)] = _digest(_staged(_read(common / "index"), raw))
-    files |= {f"{path} (HEAD)": _digest(_read(git_dir / "HEAD")) for git_dir, path in others(workspace)}
-    return Sight({ref: oid for ref, oid in refs.items() if not ref.startswith(OTHERS)}, files)
+    files |= {f"{path} (HEAD)": _digest(_read(git_dir / "HEAD")) for git_dir, path in user_worktrees(workspace)}
+    return Fingerprint({ref: oid for ref, oid in refs.items() if not ref.startswith(TEMPORARY_REFS)}, files)
 
 
-def others(workspace: Workspace) -> list[tuple[Path, Path]]:
+def user_worktrees(workspace: Workspace) -> list[tuple[Path, Path]]:
     """Return git directory and place of the linked worktrees that are not ours."""
     homes = {workspace.paths.home, workspace.paths.home.resolve()}
-    linked = [place for place in listed(workspace.repository) if place[0] != workspace.repository.common_dir]
+    linked = [place for place in all_worktrees(workspace.repository) if place[0] != workspace.repository.common_dir]
     return [(git_dir, path) for git_dir, path in linked if homes.isdisjoint(path.parents)]
 
 
@@ -115,7 +117,7 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        if is_wanting(error):
+        if is_resource_error(error):
             raise
         return b""
 
@@ -130,15 +132,15 @@ def _staged(data: bytes, raw: int) -> bytes:
     One that cannot be read is returned whole.
     """
     try:
-        return b"\0".join(mode + said for mode, said in staged(data, raw))
+        return b"\0".join(mode + said for mode, said in index_entries(data, raw))
     except ValueError:
         return data
 
 
-def _moved(workspace: Workspace, before: Sight, after: Sight) -> list[str]:
+def _changed(workspace: Workspace, before: Fingerprint, after: Fingerprint) -> list[str]:
     """Return what moved and is not our own doing, in words."""
     repository = workspace.repository
-    refs, files = _differing(before.refs, after.refs), _differing(before.files, after.files)
+    refs, files = _differences(before.refs, after.refs), _differences(before.files, after.files)
     # we name what is to be kept, and nobody but a person lets go of it
     refs = {ref: pair for ref, pair in refs.items() if not ref.startswith("refs/scriptorium/") or _is_lost(ref, *pair)}
     commits = _since(repository, *refs[REF]) if REF in refs else []
@@ -170,7 +172,7 @@ def _since(repository: Repository, old: str, new: str) -> list[tuple[str, str]] 
     return None
 
 
-def _is_landed(workspace: Workspace, master: str, commits: list[tuple[str, str]], after: Sight) -> bool:
+def _is_landed(workspace: Workspace, master: str, commits: list[tuple[str, str]], after: Fingerprint) -> bool:
     """Tell whether it was the merge queue that moved master."""
     if any(f"\nLanded: {master}\n" in f"{message}\n" for _, message in commits):
         return True
@@ -181,12 +183,12 @@ def _is_landed(workspace: Workspace, master: str, commits: list[tuple[str, str]]
 
 def _branches_at_work(repository: Repository, old: str, new: str) -> set[str]:
     """Return the branches of tickets that were in progress at either commit of the plan, or moved in between."""
-    before, after = _standing(repository, old), _standing(repository, new)
+    before, after = _ticket_states(repository, old), _ticket_states(repository, new)
     in_progress = {item for item in before | after if item[1] is State.IN_PROGRESS}
     return {f"refs/heads/{branch_of(name)}" for name, _, _ in in_progress | (before ^ after)}
 
 
-def _standing(repository: Repository, commit: str) -> set[tuple[str, State, str]]:
+def _ticket_states(repository: Repository, commit: str) -> set[tuple[str, State, str]]:
     """Return each ticket of a plan with its state and the id of its file."""
     if not commit:
         return set()
@@ -194,16 +196,16 @@ def _standing(repository: Repository, commit: str) -> set[tuple[str, State, str]
     return {(name, state, plan.blob(ticket_path(state, name))) for state in State for name in plan.tickets(state)}
 
 
-def _strayed(workspace: Workspace, worktree: Path, ticket: str) -> list[str]:
+def _worktree_problems(workspace: Workspace, worktree: Path, ticket: str) -> list[str]:
     """Return how the run's own worktree is not what it was, in words."""
     if not (worktree / ".git").exists():
         return [f"'{worktree}' (gone)"]
-    if ticket and not WorkingTree(workspace.repository, worktree).is_sound(branch_of(ticket)):
+    if ticket and not Worktree(workspace.repository, worktree).is_on_branch(branch_of(ticket)):
         return [f"'{worktree}' (not on '{branch_of(ticket)}')"]
     return []
 
 
-def _differing(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def _differences(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     pairs = {name: (before.get(name, ""), after.get(name, "")) for name in sorted({*before, *after})}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 

@@ -26,12 +26,12 @@ def check_submission(workspace: Workspace, ticket: Ticket, head: str) -> None:
         raise ScriptoriumError("there is no change to hand in", "make the change first, then hand in again")
     _check_secrets(workspace, ticket, patches, master)
     _check_config(workspace, patches, master, head)
-    links = repository.changed_links(master, head) if b"160000" in patches else {}
-    embedded = repository.embedded(head, links)
+    links = repository.changed_gitlinks(master, head) if b"160000" in patches else {}
+    embedded = repository.embedded_repositories(head, links)
     if embedded:
         what = f"'{embedded[0]}' is a git repository of its own, and its files would be lost"
         raise ScriptoriumError(what, "'git rm --cached' it and remove its '.git', or make it a submodule")
-    unpushed = workspace.working_tree(ticket.name).unpushed(links)
+    unpushed = workspace.working_tree(ticket.name).unpushed_submodules(links)
     if unpushed:
         what = f"submodule '{unpushed[0]}' has commits that are nowhere else, and would be lost"
         raise ScriptoriumError(what, "push them, or change no submodule, then hand in again")
@@ -40,7 +40,7 @@ def check_submission(workspace: Workspace, ticket: Ticket, head: str) -> None:
 def _check_secrets(workspace: Workspace, ticket: Ticket, patches: bytes, master: str) -> None:
     """Raise, with the commits taken back, when one of them adds a credential, as history would keep it for good."""
     repository = workspace.repository
-    for leak in leaks.find(patches, Secrets(*workspace.config.environments)):
+    for leak in leaks.find_leaks(patches, Secrets(*workspace.config.environments)):
         if not repository.holds(master, leak.text):  # what is public already is no news
             log.warning("ticket '%s': not handed in: %s", ticket.name, leak)
             workspace.working_tree(ticket.name).take_back(master)

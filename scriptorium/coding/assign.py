@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from scriptorium.plan import transitions
-from scriptorium.plan.change import Change
-from scriptorium.plan.readiness import ready
+from scriptorium.plan.change import PlanChange
+from scriptorium.plan.readiness import ready_tickets
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import slug
 from scriptorium.project import disk
@@ -21,12 +21,12 @@ def assign_next(workspace: Workspace, *, repairs_only: bool = False) -> tuple[st
     ``repairs_only`` leaves all but tickets marked ``repair: true``, for when master is red.
     """
     chosen = ""
-    disk.require(workspace)
+    disk.require_free_space(workspace)
     workspace.master_commit()  # what the worktree cannot be made without must be there before the ticket moves
 
-    def decide(plan: Plan) -> Change | None:
+    def decide(plan: Plan) -> PlanChange | None:
         nonlocal chosen
-        tickets = ready(plan)
+        tickets = ready_tickets(plan)
         if repairs_only:
             tickets = [ticket for ticket in tickets if ticket.repair]
         if not tickets:

@@ -7,19 +7,19 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from scriptorium.agents.cooldown import Resting
+from scriptorium.agents.cooldown import OnCooldown
 from scriptorium.agents.failure import failure_of
 from scriptorium.agents.harness.base import Outcome, Task
 from scriptorium.agents.prompts import prompt
 from scriptorium.agents.run import check_can_start, make_task, resume_session, run_agent, serve_tools
 from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.coding.acceptance import check_submission
-from scriptorium.errors import ExitCode, ScriptoriumError, Stopped, told
+from scriptorium.errors import ExitCode, ScriptoriumError, Stopped, as_user_error
 from scriptorium.git.errors import GitError
 from scriptorium.plan import transitions
 from scriptorium.plan.cause import UNCOUNTED, Cause
-from scriptorium.plan.change import Change
-from scriptorium.plan.readiness import unreadable
+from scriptorium.plan.change import PlanChange
+from scriptorium.plan.readiness import unreadable_tickets
 from scriptorium.plan.record_failure import tell_if_stuck
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import State, last_failure
@@ -27,14 +27,13 @@ from scriptorium.project.workspace import Workspace
 from scriptorium.system import locks, process, signals
 from scriptorium.system.redact import redact
 from scriptorium.system.text import tail
-from scriptorium.worktrees import repair as mending
-from scriptorium.worktrees import rescue
+from scriptorium.worktrees import repair, rescue
 from scriptorium.worktrees import tickets as worktrees
 
 log = logging.getLogger(__name__)
 
 
-class Result(StrEnum):
+class AttemptOutcome(StrEnum):
     """How a ticket came out of a run of the coding agent."""
 
     SUBMITTED = "submitted"
@@ -44,23 +43,23 @@ class Result(StrEnum):
 
 
 @dataclass(frozen=True)
-class Coded:
+class AttemptResult:
     """A ticket that the coding agent has worked on, or that another process is at."""
 
     ticket: str
-    result: Result
+    result: AttemptOutcome
 
 
-def abandoned(workspace: Workspace) -> list[str]:
+def idle_tickets(workspace: Workspace) -> list[str]:
     """Return the tickets in progress that wait for nobody, can be read, and have nobody at work."""
     plan = workspace.plan.snapshot()
     queued = {item.ticket for item in plan.queue()}
-    broken = {problem.ticket for problem in unreadable(plan, State.IN_PROGRESS)}
+    broken = {problem.ticket for problem in unreadable_tickets(plan, State.IN_PROGRESS)}
     idle = [name for name in plan.tickets(State.IN_PROGRESS) if name not in queued | broken]
     return [name for name in idle if not locks.is_held(workspace.paths.ticket_lock(name))]
 
 
-def run_attempt(workspace: Workspace, wanted: str, endpoint: Endpoint | None = None) -> Coded:
+def run_attempt(workspace: Workspace, wanted: str, endpoint: Endpoint | None = None) -> AttemptResult:
     """Run the coding agent on one ticket and record what came of it.
 
     ``endpoint`` is the MCP server of a surrounding `scriptorium run`; without it, a harness that
@@ -73,12 +72,12 @@ def run_attempt(workspace: Workspace, wanted: str, endpoint: Endpoint | None = N
     try:
         with locks.hold(lock, name), signals.stoppable():
             _in_progress(workspace.plan.snapshot(), name)
-            return Coded(name, _Coding(workspace, name).work(endpoint))
+            return AttemptResult(name, _Attempt(workspace, name).work(endpoint))
     except ScriptoriumError as error:
-        if error.code is not ExitCode.LOCKED or isinstance(error, Resting):
+        if error.code is not ExitCode.LOCKED or isinstance(error, OnCooldown):
             raise
         log.warning("%s", error.message)
-        return Coded(name, Result.SKIPPED)
+        return AttemptResult(name, AttemptOutcome.SKIPPED)
 
 
 def _in_progress(plan: Plan, wanted: str) -> str:
@@ -92,7 +91,7 @@ def _in_progress(plan: Plan, wanted: str) -> str:
     return name
 
 
-class _Coding:
+class _Attempt:
     """One run of the coding agent on a ticket whose lock is held."""
 
     def __init__(self, workspace: Workspace, name: str) -> None:
@@ -108,12 +107,12 @@ class _Coding:
         self.refused = ""
         """Why what was last handed in was not taken."""
 
-    def work(self, endpoint: Endpoint | None) -> Result:
+    def work(self, endpoint: Endpoint | None) -> AttemptOutcome:
         workspace = self.workspace
         harness, task = make_task(workspace, "coding", "", self.worktree, self.ticket.name)
         if any(task.logs.iterdir()):
-            process.end_leftovers(f"SCRIPTORIUM_WORKTREE={self.worktree}")
-        mending.mend(workspace, self.ticket.name)
+            process.terminate_leftovers(f"SCRIPTORIUM_WORKTREE={self.worktree}")
+        repair.repair_worktree(workspace, self.ticket.name)
         if last_failure(self.ticket.text) == Cause.CONFLICT:
             self._begin_merge()
         own = {"SCRIPTORIUM_TICKET": self.ticket.name, "SCRIPTORIUM_AREA": self.ticket.area}
@@ -139,7 +138,7 @@ class _Coding:
         try:
             conflicts = worktrees.begin_merge(self.workspace, self.ticket.name)
         except GitError as error:
-            mending.mend(self.workspace, self.ticket.name)
+            repair.repair_worktree(self.workspace, self.ticket.name)
             if error.system:
                 raise
             log.warning("ticket '%s': %s", self.ticket.name, error.message)
@@ -171,9 +170,9 @@ class _Coding:
         try:
             return self._submit(summary)
         except (ScriptoriumError, OSError) as error:
-            self.refused = told(error).message
+            self.refused = as_user_error(error).message
             if isinstance(error, OSError) or (isinstance(error, GitError) and error.system):
-                self.hindered = told(error).message
+                self.hindered = as_user_error(error).message
             raise
 
     def _submit(self, summary: str) -> str:
@@ -182,7 +181,7 @@ class _Coding:
         summary = self._redact(" ".join(summary.split()))[:2000] or self.ticket.title
         try:
             message = f"{self.ticket.title}\n\n{summary}"
-            head = worktrees.settle(self.workspace, self.ticket.name, message, resolved=True)
+            head = worktrees.commit_leftovers(self.workspace, self.ticket.name, message, resolved=True)
         except GitError as error:
             if error.system:
                 raise
@@ -190,7 +189,7 @@ class _Coding:
             raise ScriptoriumError(error.message, hint) from error
         check_submission(self.workspace, self.ticket, head)
 
-        def decide(plan: Plan) -> Change:
+        def decide(plan: Plan) -> PlanChange:
             ticket = plan.ticket(_in_progress(plan, self.ticket.name), State.IN_PROGRESS)
             return transitions.enqueue(plan, ticket, str(self.worktree), summary, head)
 
@@ -199,12 +198,12 @@ class _Coding:
         log.info("coding agent called submit_pr, summary=%s", summary)
         return f"ticket {self.ticket.name} is queued to be merged; there is nothing left to do"
 
-    def _conclude(self, outcome: Outcome, task: Task) -> Result:
+    def _conclude(self, outcome: Outcome, task: Task) -> AttemptOutcome:
         if self.submitted:
             self._hold_to_submitted()
-            return Result.SUBMITTED  # what it has left uncommitted since is settled by the merge lane
+            return AttemptOutcome.SUBMITTED  # what it has left uncommitted since is settled by the merge lane
         # the agent may have been ended in the middle of a commit
-        mending.mend(self.workspace, self.ticket.name)
+        repair.repair_worktree(self.workspace, self.ticket.name)
         kept = self._settle(f"Leave attempt {self.ticket.attempts + 1} of ticket {self.ticket.name} as it stands")
         cause, reason = failure_of(outcome, task)
         if self.hindered:
@@ -217,22 +216,22 @@ class _Coding:
         # what an agent said last tells why it did not hand in; why a program failed is on its stderr
         words = (said or errors) if cause is Cause.NO_SUBMIT else (errors or said)
         self._reopen(cause, reason, words, outcome.trailers())
-        return Result.UNTRIED if cause in UNCOUNTED else Result.FAILED
+        return AttemptOutcome.UNTRIED if cause in UNCOUNTED else AttemptOutcome.FAILED
 
     def _hold_to_submitted(self) -> None:
         """Take the branch back to what was handed in: commits made since were not looked at, and are kept aside."""
         tip = self.workspace.repository.resolve(f"refs/heads/{self.ticket.branch}")
         if tip and tip != self.submitted:
             why = f"ticket '{self.ticket.name}' got commits after it was handed in"
-            worktrees.take_back(self.workspace, self.ticket.name, why, self.submitted)
+            worktrees.reset_branch(self.workspace, self.ticket.name, why, self.submitted)
 
     def _settle(self, message: str) -> str:
         """Commit what lies in the worktree; return where it is kept, or '', when that cannot be done."""
         try:
-            worktrees.settle(self.workspace, self.ticket.name, message)
-        except worktrees.Unresolved:
+            worktrees.commit_leftovers(self.workspace, self.ticket.name, message)
+        except worktrees.UnresolvedConflict:
             why = f"ticket '{self.ticket.name}' left a merge with conflicts"
-            return rescue.put_aside(self.workspace, self.ticket.name, why)
+            return rescue.rescue_and_reset(self.workspace, self.ticket.name, why)
         except GitError as error:
             log.warning("ticket '%s': %s", self.ticket.name, error.message)
             with suppress(ScriptoriumError):  # the next attempt tries again, and tells
@@ -248,7 +247,7 @@ class _Coding:
     def _reopen(self, cause: Cause, reason: str, words: str, facts: dict[str, object]) -> None:
         most = self.workspace.config.max_attempts
 
-        def decide(plan: Plan) -> Change | None:
+        def decide(plan: Plan) -> PlanChange | None:
             if self.ticket.name not in plan.tickets(State.IN_PROGRESS):
                 return None  # somebody moved it by hand, and theirs counts
             ticket = plan.ticket(self.ticket.name, State.IN_PROGRESS)

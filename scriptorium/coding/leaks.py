@@ -23,7 +23,7 @@ class Leak:
         return f"{where} holds {self.what}"
 
 
-def find(patches: bytes, secrets: Secrets) -> Iterator[Leak]:
+def find_leaks(patches: bytes, secrets: Secrets) -> Iterator[Leak]:
     """Yield the credentials that are added by what `Repository.patches` returns."""
     text = patches.decode(errors="surrogateescape")
     if any(True for _ in secrets.find(text)):  # nearly always none, and then no line need be looked at

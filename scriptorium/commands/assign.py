@@ -7,7 +7,7 @@ from scriptorium.coding.assign import assign_next
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.gate.health import known_health
 from scriptorium.gate.results import Colour
-from scriptorium.plan.readiness import open_problems, ready
+from scriptorium.plan.readiness import open_problems, ready_tickets
 from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit
 
@@ -24,7 +24,7 @@ class Assign(Command):
         workspace = Workspace.open()
         red = known_health(workspace).colour is Colour.RED
         result = assign_next(workspace, repairs_only=red)
-        if result is None and red and ready(workspace.plan.snapshot()):
+        if result is None and red and ready_tickets(workspace.plan.snapshot()):
             raise ScriptoriumError(
                 "master is red, so no ticket is assigned",
                 "repair it on master, or by a ticket marked 'repair: true'",

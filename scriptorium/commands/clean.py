@@ -8,7 +8,7 @@ from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode
 from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit
-from scriptorium.worktrees.clean import clean, examine
+from scriptorium.worktrees.clean import find_leftovers, remove_leftovers
 
 
 class Clean(Command):
@@ -24,7 +24,9 @@ class Clean(Command):
 
     def main(self) -> int:
         workspace = Workspace.open()
-        found = clean(workspace) if self.force else list(examine(workspace, workspace.plan.snapshot()))
+        found = (
+            remove_leftovers(workspace) if self.force else list(find_leftovers(workspace, workspace.plan.snapshot()))
+        )
         if self.as_json:
             print(json.dumps([vars(leftover) for leftover in found], indent=2))
         else:

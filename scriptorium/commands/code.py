@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from scriptorium.cli import Command
-from scriptorium.coding.attempt import Result, abandoned, run_attempt
+from scriptorium.coding.attempt import AttemptOutcome, idle_tickets, run_attempt
 from scriptorium.errors import ExitCode
 from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit, tickets
@@ -31,16 +31,16 @@ class Code(Command):
         named = tickets(names)
         failed = False
         with signals.stoppable():
-            for name in named or abandoned(workspace):
-                signals.check_stop()  # a signal that came as the last agent ended
+            for name in named or idle_tickets(workspace):
+                signals.raise_if_stopped()  # a signal that came as the last agent ended
                 try:
                     coded = run_attempt(workspace, name)
                 except worktrees.WorktreeError as error:
                     log.error("%s", error.message)
                     failed = True
                     continue  # the others need not wait for it
-                failed |= coded.result in (Result.FAILED, Result.UNTRIED)
-                if coded.result is Result.SUBMITTED:
+                failed |= coded.result in (AttemptOutcome.FAILED, AttemptOutcome.UNTRIED)
+                if coded.result is AttemptOutcome.SUBMITTED:
                     emit(coded.ticket)
         return ExitCode.FAILED if failed else ExitCode.OK
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scriptorium.cli import Command
 from scriptorium.errors import ScriptoriumError
-from scriptorium.git.command import run
+from scriptorium.git.command import run_git
 from scriptorium.system import process
 from scriptorium.system.resources import share
 
@@ -70,9 +70,9 @@ def _make_project(project: Path) -> None:
     }
     for name, text in files.items():
         (project / name).write_text(text)
-    run("init", "--quiet", "--initial-branch=master", cwd=project)
-    run("add", "--all", cwd=project)
-    run("commit", "--quiet", "--message", "A project with one test", cwd=project)
+    run_git("init", "--quiet", "--initial-branch=master", cwd=project)
+    run_git("add", "--all", cwd=project)
+    run_git("commit", "--quiet", "--message", "A project with one test", cwd=project)
 
 
 def _show(project: Path, home: Path) -> None:
@@ -80,9 +80,9 @@ def _show(project: Path, home: Path) -> None:
     _narrate("The board")
     _type(project, "status")
     _narrate("Master", "It only moved to commits that had passed the gate, by fast-forward.")
-    print(run("log", "--graph", "--oneline", "--no-decorate", "master", cwd=project)[1].decode())
+    print(run_git("log", "--graph", "--oneline", "--no-decorate", "master", cwd=project)[1].decode())
     _narrate("The plan branch", "Every move of a ticket is one commit.")
-    print(run("log", "--oneline", "--no-decorate", "scriptorium/plan", cwd=project)[1].decode())
+    print(run_git("log", "--oneline", "--no-decorate", "scriptorium/plan", cwd=project)[1].decode())
     _narrate(
         "Where to look next",
         f"cd {project}",
@@ -111,7 +111,7 @@ def _type(project: Path, *words: str) -> None:
     """Run scriptorium as a person would; raises when it fails."""
     shown = " ".join(f'"{word}"' if " " in word else word for word in words)
     print(f"$ scriptorium {shown}", flush=True)
-    code = process.foreground([sys.executable, "-m", "scriptorium", *words], project)
+    code = process.run_in_foreground([sys.executable, "-m", "scriptorium", *words], project)
     if code:
         raise ScriptoriumError(f"'scriptorium {shown}' ended with exit code {code}", f"look around in '{project}'")
 

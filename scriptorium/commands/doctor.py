@@ -9,7 +9,7 @@ from pathlib import Path
 from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode
 from scriptorium.records import emit
-from scriptorium.reports.doctor import Finding, State, examine
+from scriptorium.reports.doctor import CheckResult, CheckState, run_checks
 from scriptorium.system import signals
 
 
@@ -26,17 +26,17 @@ class Doctor(Command):
     def main(self) -> int:
         findings = []
         with signals.stoppable():
-            for finding in examine(Path.cwd()):
+            for finding in run_checks(Path.cwd()):
                 findings.append(finding)
                 if not self.as_json:
                     show(finding)
-        ok = all(finding.state is not State.FAILED for finding in findings)
+        ok = all(finding.state is not CheckState.FAILED for finding in findings)
         if self.as_json:
             print(json.dumps({"ok": ok, "checks": [asdict(finding) for finding in findings]}, indent=2))
         return ExitCode.OK if ok else ExitCode.FAILED
 
 
-def show(finding: Finding) -> None:
+def show(finding: CheckResult) -> None:
     """Print a finding as a record, and its hint as one without a first field."""
     emit(finding.state, finding.subject, finding.text)
     if finding.hint:

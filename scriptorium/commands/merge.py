@@ -6,7 +6,7 @@ import logging
 
 from scriptorium.cli import Command
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.merge_queue.lane import Ended
+from scriptorium.merge_queue.lane import ItemOutcome
 from scriptorium.merge_queue.queue import process_next
 from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit, tickets
@@ -33,16 +33,16 @@ class Merge(Command):
         wanted = {plan.require(name)[0] for name in named}
         with signals.stoppable():
             while True:
-                signals.check_stop()  # a gate may be over before it looks for a signal
+                signals.raise_if_stopped()  # a gate may be over before it looks for a signal
                 if wanted and wanted.isdisjoint(item.ticket for item in workspace.plan.snapshot().queue()):
                     return ExitCode.OK  # a neighbour has brought them to an end
                 merged = process_next(workspace)
                 if merged is None:
                     return ExitCode.OK
-                if merged.outcome in (Ended.LANDED, Ended.REOPENED):
+                if merged.outcome in (ItemOutcome.LANDED, ItemOutcome.REOPENED):
                     emit(merged.ticket, merged.outcome)
-                if merged.outcome is Ended.WAITING:
-                    raise ScriptoriumError(f"ticket '{merged.ticket}' waits: {merged.waits_for}", merged.hint)
+                if merged.outcome is ItemOutcome.WAITING:
+                    raise ScriptoriumError(f"ticket '{merged.ticket}' waits: {merged.blocked_by}", merged.hint)
                 wanted -= {merged.ticket}
                 if not wanted:
                     return ExitCode.OK

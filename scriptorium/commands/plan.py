@@ -8,8 +8,8 @@ import sys
 
 from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
-from scriptorium.planning.session import Session
-from scriptorium.planning.terminal import typed
+from scriptorium.planning.session import PlanningSession
+from scriptorium.planning.terminal import read_lines
 from scriptorium.planning.transcript import Transcript, say
 from scriptorium.project.workspace import Workspace
 from scriptorium.system.text import printable
@@ -43,7 +43,7 @@ class PlanCommand(Command):
             raise ScriptoriumError("the request is empty", "say what should be planned", ExitCode.USAGE)
         workspace = Workspace.open()
         workspace.plan.snapshot()
-        session = Session(workspace, Transcript(sys.stderr if request else sys.stdout, hold=bool(request)))
+        session = PlanningSession(workspace, Transcript(sys.stderr if request else sys.stdout, hold=bool(request)))
         if self.new:
             session.begin()
         session.introduce()
@@ -53,13 +53,13 @@ class PlanCommand(Command):
         return ExitCode.OK
 
 
-def _converse(session: Session) -> int:
+def _converse(session: PlanningSession) -> int:
     """Read requests until /quit or the end of input; the exit code tells whether the last one failed."""
     code = ExitCode.OK
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if terminal:
         print("planning session; /help lists the commands, Alt-Enter begins a new line, Ctrl-C stops a turn")
-    for line in map(str.strip, typed(session.workspace.paths.typed) if terminal else sys.stdin):
+    for line in map(str.strip, read_lines(session.workspace.paths.typed) if terminal else sys.stdin):
         match line:
             case "":
                 continue
@@ -79,7 +79,7 @@ def _converse(session: Session) -> int:
     return code
 
 
-def _try_turn(session: Session, request: str, *, survives: bool) -> ExitCode:
+def _try_turn(session: PlanningSession, request: str, *, survives: bool) -> ExitCode:
     """Take one turn; a failure is told and the session goes on, where it ``survives`` also after Ctrl-C."""
     try:
         session.turn(request)

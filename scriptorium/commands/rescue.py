@@ -11,8 +11,8 @@ from scriptorium.git.repository import RefUpdate
 from scriptorium.plan.snapshot import ZERO
 from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit
-from scriptorium.system.text import line
-from scriptorium.worktrees.rescue import PREFIX, Kept, everything
+from scriptorium.system.text import one_line
+from scriptorium.worktrees.rescue import PREFIX, Kept, list_kept
 
 BRANCHES = "rescue/"
 """Where restored work goes: a branch of this prefix."""
@@ -42,7 +42,7 @@ class Rescue(Command):
             message = "'list' takes no names" if names else f"'{action}' needs the names of what is meant"
             raise ScriptoriumError(message, "see 'scriptorium rescue list'", ExitCode.USAGE)
         workspace = Workspace.open()
-        kept = everything(workspace)
+        kept = list_kept(workspace)
         if action == "list":
             show(kept, as_json=bool(self.as_json))
         for found in find(kept, names):  # all of them are known before the first is touched
@@ -60,7 +60,7 @@ def show(kept: list[Kept], *, as_json: bool) -> None:
     else:
         emit("NAME", "WHAT", "SUBJECT")
         for found in kept:
-            emit(found.name, found.commit[:12] or str(found.path), line(found.subject))
+            emit(found.name, found.commit[:12] or str(found.path), one_line(found.subject))
 
 
 def find(kept: list[Kept], names: tuple[str, ...]) -> list[Kept]:

@@ -8,10 +8,10 @@ import sys
 
 from scriptorium.agents.harness.choice import choose
 from scriptorium.agents.tools.endpoint import Endpoint
-from scriptorium.agents.tools.server import discard_stale
+from scriptorium.agents.tools.server import remove_stale_sockets
 from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
-from scriptorium.merge_queue.queue import tidy
+from scriptorium.merge_queue.queue import clean_up_after_crash
 from scriptorium.project.workspace import Workspace
 from scriptorium.scheduler.driver import Driver
 from scriptorium.system import locks, log, signals
@@ -39,9 +39,9 @@ class Run(Command):
         lock = workspace.paths.ensure(workspace.paths.lock("run").parent) / "run.lock"
         with locks.hold(lock, "run"):
             sockets = workspace.paths.ensure(workspace.paths.sockets)
-            discard_stale(sockets)
-            workspace.paths.discard_drafts()
-            tidy(workspace)
+            remove_stale_sockets(sockets)
+            workspace.paths.remove_stale_drafts()
+            clean_up_after_crash(workspace)
             with Endpoint(*workspace.config.endpoint, sockets) as endpoint, signals.stoppable():
                 return self._drive(workspace, endpoint)
 

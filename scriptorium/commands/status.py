@@ -12,7 +12,7 @@ from scriptorium.plan.snapshot import WAITING
 from scriptorium.plan.ticket import State, ticket_path
 from scriptorium.project.workspace import Workspace
 from scriptorium.reports.status import gather
-from scriptorium.system.text import line
+from scriptorium.system.text import one_line
 
 if TYPE_CHECKING:
     from scriptorium.cli import Command
@@ -80,4 +80,4 @@ def _lines(facts: dict[str, object]) -> list[str]:
     lines += [f"Sandbox: {backend}: {sandbox.Sandbox(**one)}" for backend, one in sandboxes.items()]
     if not facts["spec"]:
         lines.append(WAITING)
-    return [line(text) for text in lines]  # a name that is no ticket's may hold anything
+    return [one_line(text) for text in lines]  # a name that is no ticket's may hold anything

@@ -11,7 +11,7 @@ from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import State, branch_of, ticket_path
 from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit
-from scriptorium.system.text import line
+from scriptorium.system.text import one_line
 
 
 class Worktrees(Command):
@@ -43,7 +43,7 @@ def active(workspace: Workspace, plan: Plan) -> list[tuple[str, str, str]]:
         named = re.search(r"^\*\*Worktree:\*\*[ \t]*(\S.*?)[ \t\r]*$", text, re.MULTILINE)
         path = workspace.paths.ticket_worktree(name)
         if named and not path.exists():
-            path = Path(line(named[1]).replace("\t", " "))
+            path = Path(one_line(named[1]).replace("\t", " "))
         if named or path.exists():
             rows.append((str(path), name, branch_of(name)))
     return rows

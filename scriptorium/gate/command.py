@@ -51,13 +51,13 @@ def run_gate(workspace: Workspace, directory: Path, subject: str) -> GateResult:
     from scriptorium.project import disk
     from scriptorium.system import process  # late: `status` only looks answers up
 
-    disk.require(workspace)  # a test that finds no room would be the ticket's failure
+    disk.require_free_space(workspace)  # a test that finds no room would be the ticket's failure
     config = workspace.config
     logs = workspace.paths.ensure(workspace.paths.attempts / subject)
     log = next_log(logs, "gate", ".log")
     logger.info("gate: '%s' runs on %s", config.gate, "master" if subject == HEALTH else f"ticket '{subject}'")
     try:
-        finished = process.run(
+        finished = process.run_program(
             ["/bin/sh", "-c", config.gate],
             cwd=directory,
             env=gate_environment(directory),
@@ -66,9 +66,9 @@ def run_gate(workspace: Workspace, directory: Path, subject: str) -> GateResult:
         )
     finally:
         Secrets(*config.environments).redact_file(log)
-    if finished.end is process.End.TOO_MUCH:
-        reason = f"`{config.gate}` was ended after {process.OUTPUT_MOST // 2**20} MiB of output"
-    elif finished.end is process.End.HARD_LIMIT:
+    if finished.end is process.EndReason.TOO_MUCH:
+        reason = f"`{config.gate}` was ended after {process.MAX_OUTPUT // 2**20} MiB of output"
+    elif finished.end is process.EndReason.HARD_LIMIT:
         reason = f"`{config.gate}` was ended at its limit of {config.gate_timeout:g} seconds"
     else:
         reason = f"`{config.gate}` failed with exit code {finished.status}"

@@ -54,7 +54,7 @@ def master_health(workspace: Workspace) -> MasterHealth:
 def _run(workspace: Workspace, commit: str) -> MasterHealth:
     repository, path = workspace.repository, workspace.paths.health_worktree
     workspace.paths.ensure(path.parent)
-    process.end_leftovers(f"SCRIPTORIUM_WORKTREE={path}")
+    process.terminate_leftovers(f"SCRIPTORIUM_WORKTREE={path}")
     if os.path.lexists(path):
         _discard(workspace)
     with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=600):
@@ -75,6 +75,6 @@ def _discard(workspace: Workspace) -> None:
     path = workspace.paths.health_worktree
     shutil.rmtree(path, ignore_errors=True)
     if os.path.lexists(path):
-        left = rescue.set_aside(path, "left")
+        left = rescue.rename_aside(path, "left")
         log.warning("the gate left files that cannot be deleted: they are in '%s'", left)
-    worktrees.forget(workspace)
+    worktrees.prune_worktrees(workspace)

@@ -22,11 +22,11 @@ from scriptorium.git.errors import GONE, GitError
 MINIMUM = (2, 34)  # Ubuntu 22.04; everything used here is older still
 
 
-LIMIT = 1800.0
+TIMEOUT = 1800.0
 """Seconds for git in a worktree, where an agent may have left a pipe that nobody ever writes to."""
 
 
-AGAIN = 5
+MAX_TRIES = 5
 """How often that is tried."""
 
 
@@ -34,7 +34,7 @@ def _missing() -> ScriptoriumError:
     return ScriptoriumError("'git' is not on PATH", "install git", ExitCode.CONFIG)
 
 
-def run(
+def run_git(
     *argv: str, cwd: Path | None = None, data: bytes = b"", accept: Container[int] = (0,)
 ) -> tuple[int, bytes, str]:
     """Run git to its end and return (exit status, stdout, stderr); a status not accepted raises GitError.
@@ -43,17 +43,17 @@ def run(
     where another git clears up at that moment.
     """
     tries = 1
-    while (found := _run(argv, cwd, data))[0] and _may_pass(found[2], tries):
+    while (found := _run_once(argv, cwd, data))[0] and _is_worth_a_retry(found[2], tries):
         tries += 1
-    return _accepted(argv, found, accept)
+    return _check_status(argv, found, accept)
 
 
-def _may_pass(stderr: str, tries: int) -> bool:
+def _is_worth_a_retry(stderr: str, tries: int) -> bool:
     """Tell whether what failed is worth another try, now that what stood in its way is gone."""
-    return stale_locks.discard(stderr) or (GONE in stderr and tries < AGAIN)
+    return stale_locks.remove_if_stale(stderr) or (GONE in stderr and tries < MAX_TRIES)
 
 
-def _run(argv: Sequence[str], cwd: Path | None, data: bytes) -> tuple[int, bytes, str]:
+def _run_once(argv: Sequence[str], cwd: Path | None, data: bytes) -> tuple[int, bytes, str]:
     from plumbum import CommandNotFound, local  # late: `status` asks by `query` alone
 
     environment = git_environment()
@@ -66,18 +66,18 @@ def _run(argv: Sequence[str], cwd: Path | None, data: bytes) -> tuple[int, bytes
         process: Any = local["git"].popen(argv, cwd=str(cwd or Path("/")), env=environment, new_session=True, **streams)
     except CommandNotFound as error:
         raise _missing() from error
-    return _finish(process, argv, data, LIMIT if cwd else None)
+    return _communicate(process, argv, data, TIMEOUT if cwd else None)
 
 
-def query(*argv: str, accept: Container[int] = (0,)) -> tuple[int, bytes, str]:
+def query_git(*argv: str, accept: Container[int] = (0,)) -> tuple[int, bytes, str]:
     """Do as `run` for the questions that every command begins with.
 
     Without plumbum, whose import costs more than all the rest of `status`.
     """
-    return _accepted(argv, _finish(start(argv, stdout=PIPE, stderr=PIPE), argv, b""), accept)
+    return _check_status(argv, _communicate(start_git(argv, stdout=PIPE, stderr=PIPE), argv, b""), accept)
 
 
-def start(argv: Sequence[str], **streams: Any) -> Popen[bytes]:
+def start_git(argv: Sequence[str], **streams: Any) -> Popen[bytes]:
     environment = {**os.environ, **git_environment()}
     streams = {"stdin": DEVNULL, **streams}
     try:
@@ -86,7 +86,7 @@ def start(argv: Sequence[str], **streams: Any) -> Popen[bytes]:
         raise _missing() from error
 
 
-def _finish(process: Any, argv: Sequence[str], data: bytes, limit: float | None = None) -> tuple[int, bytes, str]:
+def _communicate(process: Any, argv: Sequence[str], data: bytes, limit: float | None = None) -> tuple[int, bytes, str]:
     try:
         stdout, stderr = process.communicate(data or None, limit)
     except TimeoutExpired:
@@ -97,7 +97,7 @@ def _finish(process: Any, argv: Sequence[str], data: bytes, limit: float | None 
     return process.returncode, stdout, stderr.decode(errors="replace")
 
 
-def _accepted(argv: Sequence[str], found: tuple[int, bytes, str], accept: Container[int]) -> tuple[int, bytes, str]:
+def _check_status(argv: Sequence[str], found: tuple[int, bytes, str], accept: Container[int]) -> tuple[int, bytes, str]:
     status, _, stderr = found
     if status not in accept:
         raise GitError(argv, status, stderr)
@@ -111,7 +111,7 @@ def lines_of(out: bytes) -> list[str]:
 
 def check_version() -> str:
     """Return git's version, or raise when it is older than needed."""
-    text = query("version")[1].decode().strip()
+    text = query_git("version")[1].decode().strip()
     found = re.search(r"(\d+)\.(\d+)", text)
     version = (int(found[1]), int(found[2])) if found else (0, 0)
     if version < MINIMUM:
@@ -127,20 +127,20 @@ def locked_refs(git_dir: Path, *updates: str) -> Iterator[Callable[[], None]]:
     """Hold the locks of refs for a block, with updates that what it yields makes (git-update-ref, --stdin)."""
     argv = ("--git-dir", str(git_dir), "update-ref", "-m", "scriptorium", "--stdin")
     while True:
-        process = start(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        process = start_git(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
         try:
-            _tell(process, argv, "start", *updates, "prepare")
+            _send(process, argv, "start", *updates, "prepare")
             break
         except GitError as error:
-            if not stale_locks.outwait(error.stderr):
+            if not stale_locks.wait_for_release(error.stderr):
                 raise
     try:
-        yield lambda: _tell(process, argv, "commit")
+        yield lambda: _send(process, argv, "commit")
     finally:
         process.communicate()  # at the end of its input it lets go of them
 
 
-def _tell(process: Popen[bytes], argv: Sequence[str], *orders: str) -> None:
+def _send(process: Popen[bytes], argv: Sequence[str], *orders: str) -> None:
     """Give orders to `git update-ref --stdin`, and wait until the last is done."""
     assert process.stdin is not None
     assert process.stdout is not None

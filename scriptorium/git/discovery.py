@@ -8,7 +8,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from scriptorium.errors import ScriptoriumError
-from scriptorium.git.command import lines_of, query
+from scriptorium.git.command import lines_of, query_git
 from scriptorium.git.errors import GitError
 from scriptorium.system.files import replace_file
 
@@ -57,7 +57,7 @@ def main_worktree(common: Path) -> tuple[Path, bool]:
     git takes the directory around the git directory for it, or that itself; that of another repository, perhaps.
     """
     where = ("-C", str(common), "--git-dir", str(common))
-    status, out, err = query(*where, "rev-parse", "--is-bare-repository", "--show-toplevel", accept=(0, 128))
+    status, out, err = query_git(*where, "rev-parse", "--is-bare-repository", "--show-toplevel", accept=(0, 128))
     lines = lines_of(out)
     if lines == ["true"]:
         return common.parent if common.name == ".git" else common, True

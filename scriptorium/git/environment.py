@@ -64,7 +64,7 @@ SETTINGS = {
 PLAIN_HEAD = {"core.preferSymlinkRefs": "false"}
 """HEAD as a link cannot be read where its branch is not there, or leads elsewhere from a worktree."""
 
-WHOLE = {"core.sparseCheckout": "false"}
+FULL_CHECKOUT = {"core.sparseCheckout": "false"}
 """A worktree of ours has all files, also where the user's checkout does not, or an agent has told git otherwise."""
 
 # What git says is committed has to outlast a loss of power, and by default it is not: objects and then the ref
@@ -104,10 +104,10 @@ def git_environment() -> dict[str, str]:
         "GIT_COMMITTER_NAME": name,
         "GIT_COMMITTER_EMAIL": email,
     }
-    return environment | _by_environment(settings)
+    return environment | _config_variables(settings)
 
 
-def _by_environment(settings: Mapping[str, str]) -> dict[str, str]:
+def _config_variables(settings: Mapping[str, str]) -> dict[str, str]:
     found = {"GIT_CONFIG_COUNT": str(len(settings))}
     for number, (key, value) in enumerate(settings.items()):
         found |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
@@ -124,7 +124,7 @@ def _ignores_case(directory: Path) -> bool:
     return False
 
 
-def _of_disk(worktree: Path) -> dict[str, str]:
+def _disk_settings(worktree: Path) -> dict[str, str]:
     """Return what git is to know of a worktree's disk, which need not be as that on which the repository was made.
 
     Where it takes names for the same that the disk does not, it neither adds nor tells of the second file.
@@ -134,13 +134,13 @@ def _of_disk(worktree: Path) -> dict[str, str]:
 
 def options_for(worktree: Path) -> tuple[str, ...]:
     """Return the options of git's by which it works in a worktree of ours as that is, whatever is configured."""
-    settings = WHOLE | _of_disk(worktree)
+    settings = FULL_CHECKOUT | _disk_settings(worktree)
     return tuple(word for key, value in settings.items() for word in ("-c", f"{key}={value}"))
 
 
-def for_agents(worktree: Path) -> dict[str, str]:
+def agent_git_variables(worktree: Path) -> dict[str, str]:
     """Return what an agent's own git has to know: what it commits is to be as durable as the ref that we move to it.
 
     And its HEAD is to be a file, or the worktree is broken as soon as it checks a branch out.
     """
-    return _by_environment(PLAIN_HEAD | durable_settings | _of_disk(worktree))
+    return _config_variables(PLAIN_HEAD | durable_settings | _disk_settings(worktree))

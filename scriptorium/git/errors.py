@@ -38,7 +38,7 @@ def _remedy(stderr: str) -> str:
     return ""
 
 
-def _end(status: int) -> str:
+def _exit_text(status: int) -> str:
     """Return how git ended that has said nothing, a signal by the system's words for it."""
     return f"{strsignal(-status) or 'signal'} (signal {-status})".lower() if status < 0 else f"exit {status}"
 
@@ -51,7 +51,7 @@ class GitError(ScriptoriumError):
         # "fatal:" and "error:" lines say what is wrong, wherever they stand
         telling = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines
         # a name by chance would make the same failure a new one each time
-        words = re.sub(r"\b(tmp_(?:pack|idx|obj)_)\w{6}\b", r"\1*", telling[0]) if telling else _end(status)
+        words = re.sub(r"\b(tmp_(?:pack|idx|obj)_)\w{6}\b", r"\1*", telling[0]) if telling else _exit_text(status)
         super().__init__(f"'git {_command(argv)}' failed: {words}", _remedy(stderr or words))
         self.status = status
         self.stderr = stderr

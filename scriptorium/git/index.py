@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-LINK = 0o160000.to_bytes(4)
+GITLINK = 0o160000.to_bytes(4)
 """The mode of a link to a commit of another repository, as the index has it."""
 
 
-def staged(index: bytes, raw: int) -> Iterator[tuple[bytes, bytes]]:
+def index_entries(index: bytes, raw: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield what an index says of each file: its mode; its id of ``raw`` bytes, flags and name (gitformat-index).
 
     Raises ValueError for what is none, or of a version that nobody knows yet.

@@ -10,7 +10,7 @@ from subprocess import DEVNULL, PIPE
 from typing import Any, NamedTuple
 
 from scriptorium.errors import ScriptoriumError
-from scriptorium.git.command import start
+from scriptorium.git.command import start_git
 
 
 class Object(NamedTuple):
@@ -64,7 +64,7 @@ class ObjectReader:
     def _ask(self, name: str) -> Object | None:
         if self._process is None:
             argv = ("--git-dir", str(self._git_dir), "cat-file", "--batch")
-            self._process = start(argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
+            self._process = start_git(argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
         self._process.stdin.write(os.fsencode(name) + b"\n")
         self._process.stdin.flush()
         header = self._process.stdout.readline()

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scriptorium.errors import ExitCode, ScriptoriumError, is_wanting
-from scriptorium.git.command import check_version, lines_of, query, run
+from scriptorium.errors import ExitCode, ScriptoriumError, is_resource_error
+from scriptorium.git.command import check_version, lines_of, query_git, run_git
 from scriptorium.git.discovery import main_worktree, note_root
 from scriptorium.git.errors import UNWRITABLE, GitError
 from scriptorium.git.objects import Commit, Difference, ObjectReader, Tree, TreeEntry
 
-SYMREFS_MOST = 5
+MAX_SYMREFS = 5
 """How many refs git follows from one to the next."""
 
-TREE_ENTRIES_MOST = 15_000
+MAX_TREE_ENTRIES = 15_000
 """How many entries of trees are kept in memory; some 300 bytes each."""
 
 
@@ -59,7 +59,7 @@ class Repository:
             raise ScriptoriumError(f"'{start}' is not a directory", "name a directory inside a git repository")
         start = start.resolve()
         check_version()
-        status, out, err = query(
+        status, out, err = query_git(
             "-C", str(start), "rev-parse", "--path-format=absolute", "--is-bare-repository", "--git-common-dir",
             "--git-dir", "--show-toplevel", accept=(0, 128),
         )  # fmt: skip
@@ -84,7 +84,7 @@ class Repository:
 
     def git(self, *argv: str, data: bytes = b"", accept: Container[int] = (0,)) -> tuple[int, bytes, str]:
         """Run git on the repository itself, in no worktree."""
-        return run("--git-dir", str(self.common_dir), *argv, data=data, accept=accept)
+        return run_git("--git-dir", str(self.common_dir), *argv, data=data, accept=accept)
 
     # -- objects and refs ---------------------------------------------------------------------------
 
@@ -112,7 +112,7 @@ class Repository:
     def tree(self, oid: str) -> Tree:
         """Return the entries of one tree by name, in git's order."""
         if oid not in self._trees:
-            if sum(map(len, self._trees.values())) > TREE_ENTRIES_MOST:
+            if sum(map(len, self._trees.values())) > MAX_TREE_ENTRIES:
                 self._trees.clear()
             self._trees[oid] = self._read_tree(oid)
         return self._trees[oid]
@@ -158,11 +158,13 @@ class Repository:
         if self.resolve("refs/heads/master"):
             return "master"
         git_dir = ("--git-dir", str(self.common_dir))
-        _, out, _ = query(*git_dir, "for-each-ref", "--format=%(symref:lstrip=3)", "refs/remotes/*/HEAD")
+        _, out, _ = query_git(*git_dir, "for-each-ref", "--format=%(symref:lstrip=3)", "refs/remotes/*/HEAD")
         for name in (*lines_of(out), "main"):
             if name and self.resolve(f"refs/heads/{name}"):
                 return name
-        head = next(iter(lines_of(query(*git_dir, "symbolic-ref", "--quiet", "--short", "HEAD", accept=(0, 1))[1])), "")
+        head = next(
+            iter(lines_of(query_git(*git_dir, "symbolic-ref", "--quiet", "--short", "HEAD", accept=(0, 1))[1])), ""
+        )
         # a branch of ours that is checked out to be looked at is none that work lands on
         if (not head or head.startswith("scriptorium/")) and self.resolve("HEAD"):
             raise ScriptoriumError(
@@ -174,13 +176,13 @@ class Repository:
             raise ScriptoriumError(f"'{self.root}' has no commits", "make a first commit, then try again")
         return head
 
-    def branch_behind(self, branch: str) -> str:
+    def resolve_branch(self, branch: str) -> str:
         """Return the branch that a branch stands for, as `git symbolic-ref` makes one; most stand for themselves."""
-        for _ in range(SYMREFS_MOST):
+        for _ in range(MAX_SYMREFS):
             try:
                 text = (self.common_dir / "refs" / "heads" / branch).read_text(errors="surrogateescape")
             except OSError as error:
-                if is_wanting(error):
+                if is_resource_error(error):
                     raise
                 break
             if not text.startswith("ref: refs/heads/"):
@@ -190,7 +192,7 @@ class Repository:
 
     def hooks_path(self, start: Path) -> tuple[str, str]:
         """Return (configuration level, value) of the core.hooksPath that counts in a directory; empty when unset."""
-        out = run(
+        out = run_git(
             "-C", str(start), "config", "--null", "--show-scope", "--type=path", "--get-all", "core.hooksPath",
             accept=(0, 1),
         )[1]  # fmt: skip
@@ -209,7 +211,7 @@ class Repository:
         ]
         stream = os.fsencode("\n".join(["start", *lines, "commit", ""]))
         # the reason lands in the reflog, where people look for what moved their branch
-        status, _, err = run(
+        status, _, err = run_git(
             "--git-dir", str(self.common_dir), "update-ref", "-m", "scriptorium", "--stdin",
             data=stream, accept=(0, 128),
         )  # fmt: skip
@@ -218,14 +220,14 @@ class Repository:
             raise GitError(("update-ref",), status, err)
         return status == 0
 
-    def lock_of(self, ref: str) -> Path | None:
+    def ref_lock(self, ref: str) -> Path | None:
         """Return the file by which a git holds a ref now, or was killed holding it."""
         lock = self.common_dir / f"{ref}.lock"
         return lock if lock.exists() else None
 
     def fast_import(self, stream: bytes) -> str | None:
         """Feed one fast-import stream; return what it printed (get-mark), or None for a ref that had moved on."""
-        status, out, err = run(
+        status, out, err = run_git(
             "--git-dir", str(self.common_dir), "fast-import", "--quiet", "--done", data=stream, accept=range(129)
         )
         if status == 0:
@@ -278,7 +280,7 @@ class Repository:
         pattern = text.partition("\n")[0].encode(errors="surrogateescape")  # by stdin, as everybody sees arguments
         return self.git("grep", "--quiet", "--fixed-strings", "-f", "-", commit, data=pattern, accept=(0, 1))[0] == 0
 
-    def changed_links(self, old: str, new: str) -> dict[str, str]:
+    def changed_gitlinks(self, old: str, new: str) -> dict[str, str]:
         """Return the links to commits of other repositories that differ in ``new``: path to commit."""
         out = self.git("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", old, new)[1].split(b"\0")
         pairs = zip(out[::2], out[1::2], strict=False)
@@ -289,7 +291,7 @@ class Repository:
         lines = (line.split(b"\t", 1) for line in self.git("ls-tree", "-r", "-z", commit)[1].split(b"\0") if line)
         return {os.fsdecode(path): facts.split()[2].decode() for facts, path in lines if facts[:6] == b"160000"}
 
-    def embedded(self, commit: str, links: Mapping[str, str]) -> list[str]:
+    def embedded_repositories(self, commit: str, links: Mapping[str, str]) -> list[str]:
         """Return the links of a commit that are no submodules: repositories whose files are in no commit of ours."""
         if not links:
             return []

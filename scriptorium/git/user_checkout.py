@@ -10,25 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium.git import stale_locks
-from scriptorium.git.command import locked_refs, run
+from scriptorium.git.command import locked_refs, run_git
 from scriptorium.git.errors import GitError
 from scriptorium.git.objects import TreeEntry
 from scriptorium.git.repository import Repository
-from scriptorium.git.worktree import STATUS, WorkingTree, changes_of
-from scriptorium.git.worktree_list import checkouts
+from scriptorium.git.worktree import STATUS, Worktree, parse_status
+from scriptorium.git.worktree_list import present_worktrees_on
 
 WITH_INDEX = ("-c", "core.fsync=committed,reference,index")
 """Where the index is a person's, and nobody makes it anew."""
 
 # of read-tree, when it has changed nothing
-_IN_THE_WAY = re.compile(
+_BLOCKED = re.compile(
     r"^error: (?:Entry|Updating|Untracked working tree file) '(.+?)' (?:would|not uptodate)", re.M | re.S
 )
 
 INDEX_LOCKED = re.compile(r"Unable to create '.*index\.lock': File exists")
 
 
-def tell_behind(path: Path, branch: str, why: str = "edits are in the way") -> None:
+def warn_behind(path: Path, branch: str, why: str = "edits are in the way") -> None:
     """Warn that a checkout could not be brought to where its branch is."""
     import logging  # late: `status` does without
 
@@ -40,7 +40,7 @@ def tell_behind(path: Path, branch: str, why: str = "edits are in the way") -> N
 
 
 @dataclass(frozen=True)
-class Checkout:
+class UserCheckout:
     """A working tree that is a person's."""
 
     repository: Repository
@@ -59,7 +59,7 @@ class Checkout:
             raise GitError(("merge",), 128, f"fatal: '{begun[0]}' exists: a merge or pick of yours is not concluded")
         self._require_index()
         with locked_refs(git_dir, f"update HEAD {commit} {old}") as move:
-            if self.path not in checkouts(self.repository, branch):
+            if self.path not in present_worktrees_on(self.repository, branch):
                 raise GitError(("merge",), 128, f"fatal: '{branch}' is not checked out any more")
             blocking = self._in_the_way(old, commit)
             if not blocking:
@@ -128,7 +128,7 @@ class Checkout:
     def _read_tree_again(self, old: str, commit: str) -> tuple[int, str]:
         """Do the same, and once more where the index may only not know of a file that it is as it was."""
         status, err = self._read_tree(old, commit)
-        if status and _IN_THE_WAY.search(err):
+        if status and _BLOCKED.search(err):
             self._git(*WITH_INDEX, "update-index", "-q", "--refresh")  # a file that was only touched is no edit
             status, err = self._read_tree(old, commit)
         return status, err
@@ -137,17 +137,17 @@ class Checkout:
         status, err = self._read_tree_again(old, commit)
         if status == 0:
             return []
-        told = _IN_THE_WAY.findall(err)  # git names the first alone
+        told = _BLOCKED.findall(err)  # git names the first alone
         if not told:
             raise GitError(("merge",), status, err)
         files = set(self.repository.diff_names(old, commit))
-        edited = [change.path for change in changes_of(self._git(*STATUS)[1]) if change.path in files]
+        edited = [change.path for change in parse_status(self._git(*STATUS)[1]) if change.path in files]
         return sorted({*told, *edited})
 
     def git_directory(self) -> Path:
         """Return the git directory of this working tree alone."""
         main = self.path == self.repository.root
-        return self.repository.common_dir if main else WorkingTree(self.repository, self.path).directory()
+        return self.repository.common_dir if main else Worktree(self.repository, self.path).directory()
 
     def undo(self, old: str, commit: str, since: int) -> bool:
         """Take back what a fast-forward from ``old`` has written that was killed or failed, and tell whether it had.
@@ -160,7 +160,7 @@ class Checkout:
         if status and INDEX_LOCKED.search(err):
             raise GitError(("read-tree",), status, err)
         files = set(self.repository.diff_names(old, commit))
-        pending = {change.path for change in changes_of(self._git(*STATUS)[1]) if change.code[1] != " "}
+        pending = {change.path for change in parse_status(self._git(*STATUS)[1]) if change.code[1] != " "}
         pending = (files & pending) | self._ignored(files)
         written = [path for path in sorted(pending) if self._is_written(path, commit, since)]
         for path in written:
@@ -211,7 +211,7 @@ class Checkout:
                 if not self.undo(old, new, since):
                     return False
             except GitError as error:
-                if not (was_killed and stale_locks.outwait(error.stderr, self.path)):
+                if not (was_killed and stale_locks.wait_for_release(error.stderr, self.path)):
                     raise
         return False
 
@@ -221,7 +221,7 @@ class Checkout:
         names = {os.fsdecode(name) for name in out.split(b"\0")}
         return status == 0 and names.isdisjoint(self.repository.diff_names(old, new))
 
-    def could_follow(self, old: str, new: str) -> bool:
+    def can_follow(self, old: str, new: str) -> bool:
         """Tell whether `follow` would work, without changing anything; GitError where it is not edits that stop it."""
         self._require_index()
         if self._in_the_way(old, new):
@@ -234,4 +234,4 @@ class Checkout:
     def _git(self, *argv: str, data: bytes = b"") -> tuple[int, bytes, str]:
         # a working tree that core.worktree names may know nothing of its repository
         where = () if (self.path / ".git").exists() else ("--git-dir", str(self.repository.common_dir))
-        return run(*where, *argv, cwd=self.path, data=data, accept=(0, 1, 2, 128))
+        return run_git(*where, *argv, cwd=self.path, data=data, accept=(0, 1, 2, 128))

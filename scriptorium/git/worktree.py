@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from scriptorium.errors import is_wanting
-from scriptorium.git.command import lines_of, run
+from scriptorium.errors import is_resource_error
+from scriptorium.git.command import lines_of, run_git
 from scriptorium.git.discovery import gitfile
 from scriptorium.git.environment import options_for
 from scriptorium.git.errors import GitError
-from scriptorium.git.index import LINK, staged
+from scriptorium.git.index import GITLINK, index_entries
 from scriptorium.git.repository import Repository
 from scriptorium.git.worktree_list import is_half_made
 
@@ -22,7 +22,7 @@ from scriptorium.git.worktree_list import is_half_made
 STATUS = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty")
 
 
-class Change(NamedTuple):
+class FileChange(NamedTuple):
     """A path that differs from HEAD; ``code`` is how, first in the index and then in the files (git-status)."""
 
     code: str
@@ -40,14 +40,14 @@ class Change(NamedTuple):
         return "U" in self.code or self.code in ("AA", "DD")
 
 
-def changes_of(status: bytes) -> list[Change]:
+def parse_status(status: bytes) -> list[FileChange]:
     """Return what `git status`, asked by `STATUS`, has told."""
     items = [item for item in status.split(b"\0") if item]
-    return [Change(item[:2].decode(), os.fsdecode(item[3:])) for item in items]
+    return [FileChange(item[:2].decode(), os.fsdecode(item[3:])) for item in items]
 
 
 @dataclass(frozen=True)
-class WorkingTree:
+class Worktree:
     """A linked worktree of ours, whatever an agent writes into its .git file."""
 
     repository: Repository
@@ -68,11 +68,11 @@ class WorkingTree:
             if ours and not self.path.is_symlink() and back.samefile(self.path / ".git"):
                 return directory
         except (OSError, ValueError, RuntimeError) as error:  # a RuntimeError is a circle of links
-            if isinstance(error, OSError) and is_wanting(error):
+            if isinstance(error, OSError) and is_resource_error(error):
                 raise
         raise GitError(("status",), 128, f"fatal: '{self.path}' is not a worktree of '{self.repository.root}'")
 
-    def is_sound(self, branch: str) -> bool:
+    def is_on_branch(self, branch: str) -> bool:
         """Tell whether this is our worktree with a branch checked out.
 
         Read from git's own files (gitrepository-layout), because it is asked several times a ticket.
@@ -83,7 +83,7 @@ class WorkingTree:
             whole = (git_dir / "commondir").exists() and not is_half_made(git_dir)
             return whole and head == os.fsencode(f"ref: refs/heads/{branch}")
         except (GitError, OSError) as error:
-            if isinstance(error, OSError) and is_wanting(error):
+            if isinstance(error, OSError) and is_resource_error(error):
                 raise
             return False
 
@@ -91,7 +91,7 @@ class WorkingTree:
         """Tell whether a merge was begun in it and not concluded."""
         return (self.directory() / "MERGE_HEAD").exists()
 
-    def find_again(self) -> None:
+    def repair_gitfile(self) -> None:
         """Let its .git file lead to the repository again, where it leads nowhere since that was moved."""
         file = self.path / ".git"
         with suppress(OSError, ValueError):
@@ -105,7 +105,7 @@ class WorkingTree:
     def git(self, *argv: str, data: bytes = b"", accept: Container[int] = (0,)) -> tuple[int, bytes, str]:
         """Run git in here, and nowhere else."""
         place = ("--git-dir", str(self.directory()), "--work-tree", str(self.path))
-        return run(*place, *options_for(self.path), *argv, cwd=self.path, data=data, accept=accept)
+        return run_git(*place, *options_for(self.path), *argv, cwd=self.path, data=data, accept=accept)
 
     def head(self) -> tuple[str, str]:
         """Return (branch or '', commit); raises GitError when the worktree is broken."""
@@ -113,21 +113,21 @@ class WorkingTree:
         branch = out[1].removeprefix("refs/heads/") if out[1].startswith("refs/heads/") else ""
         return branch, out[0]
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[FileChange]:
         """Return what differs from HEAD, ignored files left out."""
-        return changes_of(self.git(*STATUS)[1])
+        return parse_status(self.git(*STATUS)[1])
 
-    def hides(self) -> bool:
+    def may_hide_edits(self) -> bool:
         """Tell whether a flag may hide an edit from us; it may as well where only git can tell."""
         return self._has_staged(lambda _, flags: flags[0] & 0x80 or (flags[0] & 0x40 and flags[2] & 0x40))
 
-    def unhide(self) -> None:
+    def clear_hiding_flags(self) -> None:
         """Take the flags away that hide edits from us, set by an agent or by its git (core.ignoreStat).
 
         What is skipped and not there, as in a sparse checkout, was not removed and is put back: a gate that runs
         without it would answer for a tree that has it.
         """
-        if not self.hides():
+        if not self.may_hide_edits():
             return
         lines = self.git("ls-files", "-v", "-z")[1].split(b"\0")
         assumed = [line[2:] for line in lines if line[:1].islower()]
@@ -151,7 +151,7 @@ class WorkingTree:
         """Tell whether one in the index fits, by its mode and flags; True as well where only git can tell."""
         directory, raw = self.directory(), len(self.repository.resolve("HEAD")) // 2 or 20
         try:
-            files = staged((directory / "index").read_bytes(), raw)
+            files = index_entries((directory / "index").read_bytes(), raw)
             found = any(fits(mode, said[raw:]) for mode, said in files)
             return found or any(directory.glob("sharedindex.*"))  # a split index has a part of them there
         except (FileNotFoundError, ValueError):
@@ -161,7 +161,7 @@ class WorkingTree:
         """Make the index that of HEAD; the files stay as they are."""
         self.git("read-tree", "HEAD")
 
-    def _stage(self, changes: Iterable[Change]) -> None:
+    def _stage(self, changes: Iterable[FileChange]) -> None:
         """Put changes into the index, untracked files as well; `git add` would run git in submodules."""
         pending = [change for change in changes if change.code[1] != " "]  # else the index has it already
         gone = [change for change in pending if change.is_gone]
@@ -172,13 +172,13 @@ class WorkingTree:
                 paths = b"".join(os.fsencode(change.path.rstrip("/")) + b"\0" for change in some)
                 self.git("update-index", *options, "-z", "--stdin", data=paths)
 
-    def commit(self, changes: Iterable[Change], message: str) -> None:
+    def commit(self, changes: Iterable[FileChange], message: str) -> None:
         """Commit changes, and what was staged before."""
         self._stage(changes)
         argv = ("commit", "--quiet", "--no-verify", "--allow-empty", "--file", "-")  # a title can be longer than a word
         self.git(*argv, data=message.encode(errors="surrogateescape"))
 
-    def snapshot(self, changes: Iterable[Change], parent: str, message: str) -> str:
+    def snapshot(self, changes: Iterable[FileChange], parent: str, message: str) -> str:
         """Return a commit of changes, and what was staged before; HEAD stays where it is."""
         self._stage(changes)
         tree = self.git("write-tree")[1].decode().strip()
@@ -213,7 +213,7 @@ class WorkingTree:
 
     def _strange_links(self) -> list[str]:
         """Return the links to commits whose repository lies elsewhere than in ours, as git has it."""
-        if not self._has_staged(lambda mode, _: mode == LINK):
+        if not self._has_staged(lambda mode, _: mode == GITLINK):
             return []
         out = self.git("ls-files", "--stage", "-z")[1].split(b"\0")
         links = [os.fsdecode(item.partition(b"\t")[2]) for item in out if item.startswith(b"160000 ")]
@@ -228,7 +228,7 @@ class WorkingTree:
             return None
         return directory if directory.is_relative_to(self.repository.common_dir.resolve()) else None
 
-    def unpushed(self, links: Mapping[str, str]) -> list[str]:
+    def unpushed_submodules(self, links: Mapping[str, str]) -> list[str]:
         """Return the links whose commit no remote knows: it goes with the worktree."""
         found = []
         for path, commit in links.items():
@@ -236,7 +236,7 @@ class WorkingTree:
                 continue
             argv = ("for-each-ref", "--count=1", "--contains", commit, "refs/remotes", "refs/tags")
             directory = self._submodule(self.path / path)
-            if directory is None or not run("--git-dir", str(directory), *argv)[1]:
+            if directory is None or not run_git("--git-dir", str(directory), *argv)[1]:
                 found.append(path)
         return found
 

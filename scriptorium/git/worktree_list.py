@@ -12,7 +12,7 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import NamedTuple
 
-from scriptorium.errors import is_wanting
+from scriptorium.errors import is_resource_error
 from scriptorium.git.discovery import gitfile
 from scriptorium.git.environment import options_for
 from scriptorium.git.errors import GitError
@@ -35,31 +35,31 @@ def is_half_made(git_dir: Path) -> bool:
 # -- who has a branch ---------------------------------------------------------------------------------------
 
 
-class Holder(NamedTuple):
+class BranchWorktree(NamedTuple):
     """A working tree that has a branch checked out, and the git directory of it alone."""
 
     git_dir: Path
     path: Path
-    is_away: bool
+    is_missing_but_locked: bool
     """Whether it is not in its place, and locked, so that it is to come back."""
 
 
-def checkouts(repository: Repository, branch: str) -> list[Path]:
+def present_worktrees_on(repository: Repository, branch: str) -> list[Path]:
     """Return the working trees that have a branch checked out and are in their places, the main one first."""
-    return [holder.path for holder in holders(repository, branch) if not holder.is_away]
+    return [holder.path for holder in worktrees_on(repository, branch) if not holder.is_missing_but_locked]
 
 
-def holders(repository: Repository, branch: str) -> list[Holder]:
+def worktrees_on(repository: Repository, branch: str) -> list[BranchWorktree]:
     """Return the working trees that have a branch checked out, those included whose disk is away.
 
     Read from the HEAD files, because this is asked at every transition and a process each would double the cost; a
     reftable repository is asked by process.
     """
-    heads = {place: _branch(repository, place[0]) for place in listed(repository)}
+    heads = {place: _branch(repository, place[0]) for place in all_worktrees(repository)}
     if ".invalid" in heads.values():
-        told = _told(repository, branch)
+        told = _worktrees_by_git(repository, branch)
         heads = {place: branch if place[1].resolve() in told else "" for place in heads}
-    found = [_holder(repository, *place) for place, head in heads.items() if head == branch]
+    found = [_branch_worktree(repository, *place) for place, head in heads.items() if head == branch]
     return [holder for holder in found if holder]
 
 
@@ -68,88 +68,88 @@ def _branch(repository: Repository, git_dir: Path) -> str:
     try:
         ref = os.fsencode((git_dir / "HEAD").readlink())
     except OSError:
-        ref = read_file(git_dir / "HEAD").removeprefix(b"ref: ")
-    return _behind(repository, ref)
+        ref = read_git_file(git_dir / "HEAD").removeprefix(b"ref: ")
+    return _branch_of_ref(repository, ref)
 
 
-def _behind(repository: Repository, ref: bytes) -> str:
+def _branch_of_ref(repository: Repository, ref: bytes) -> str:
     """Return the branch that a ref stands for, '' for none."""
     name = os.fsdecode(ref).removeprefix("refs/heads/")
-    return repository.branch_behind(name) if ref.startswith(b"refs/heads/") else ""
+    return repository.resolve_branch(name) if ref.startswith(b"refs/heads/") else ""
 
 
-def _told(repository: Repository, branch: str) -> set[Path]:
+def _worktrees_by_git(repository: Repository, branch: str) -> set[Path]:
     """Return the places of the working trees with a branch, as git tells them."""
     out = os.fsdecode(repository.git("worktree", "list", "--porcelain")[1])
     facts = [dict(line.partition(" ")[::2] for line in block.split("\n")) for block in out.strip("\n").split("\n\n")]
     return {Path(one["worktree"]).resolve() for one in facts if one.get("branch") == f"refs/heads/{branch}"}
 
 
-def rebase_of(repository: Repository, branch: str) -> Path | None:
+def rebase_in_progress(repository: Repository, branch: str) -> Path | None:
     """Return the git directory in which a branch is being rebased; HEAD is detached there meanwhile."""
-    for git_dir, path in listed(repository):
+    for git_dir, path in all_worktrees(repository):
         for kind in ("rebase-merge", "rebase-apply"):
-            name = _behind(repository, read_file(git_dir / kind / "head-name"))
-            if name == branch and _holder(repository, git_dir, path):
+            name = _branch_of_ref(repository, read_git_file(git_dir / kind / "head-name"))
+            if name == branch and _branch_worktree(repository, git_dir, path):
                 return git_dir
     return None
 
 
-def listed(repository: Repository) -> Iterator[tuple[Path, Path]]:
+def all_worktrees(repository: Repository) -> Iterator[tuple[Path, Path]]:
     """Yield git directory and place of all working trees, the main one first."""
     if not repository.is_bare:
         yield repository.common_dir, repository.root
     for git_dir in (repository.common_dir / "worktrees").glob("*"):
-        if link := read_file(git_dir / "gitdir"):  # else it is being made, or removed, at this moment
-            yield git_dir, place_of(git_dir, link)
+        if link := read_git_file(git_dir / "gitdir"):  # else it is being made, or removed, at this moment
+            yield git_dir, worktree_path(git_dir, link)
 
 
-def read_file(file: Path) -> bytes:
+def read_git_file(file: Path) -> bytes:
     """Return what is in one of git's files, without the end of its line; nothing where it is not there."""
     try:
         return file.read_bytes().strip()
     except OSError as error:
-        if is_wanting(error):
+        if is_resource_error(error):
             raise  # to take it for none would move a branch under somebody's files
         return b""
 
 
-def place_of(git_dir: Path, link: bytes) -> Path:
+def worktree_path(git_dir: Path, link: bytes) -> Path:
     """Return where a linked worktree is, or was; since git 2.48 it may be relative (worktree.useRelativePaths)."""
     return Path(os.path.normpath(git_dir / os.fsdecode(link))).parent
 
 
-def _holder(repository: Repository, git_dir: Path, path: Path) -> Holder | None:
+def _branch_worktree(repository: Repository, git_dir: Path, path: Path) -> BranchWorktree | None:
     """Return a working tree that is there, or away; None for what was removed by hand, or is another repository's.
 
     A repository that is a copy has a list of worktrees that are those of the one it was copied from.
     """
     if git_dir == repository.common_dir:
-        return Holder(git_dir, path, False) if _is_there(path) else None
+        return BranchWorktree(git_dir, path, False) if _is_directory(path) else None
     try:
         named = path / gitfile(path / ".git")
         ours = not named.exists() or named.samefile(git_dir)  # it leads nowhere since the repository was moved
     except (FileNotFoundError, NotADirectoryError):
         # git-worktree(1) says to lock one that is on a disk which is not always there
         is_away = lock_reason(git_dir) is not None and not is_half_made(git_dir)
-        return Holder(git_dir, path, True) if is_away else None
+        return BranchWorktree(git_dir, path, True) if is_away else None
     except ValueError:
         ours = False
     except OSError as error:
-        if is_wanting(error):
+        if is_resource_error(error):
             raise
         ours = True  # as far as can be told
-    return Holder(git_dir, path, False) if ours else None
+    return BranchWorktree(git_dir, path, False) if ours else None
 
 
-def _is_there(path: Path) -> bool:
+def _is_directory(path: Path) -> bool:
     """Tell whether there is a directory, as far as can be told."""
     try:
         return S_ISDIR(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        if is_wanting(error):
+        if is_resource_error(error):
             raise
         return True
 
@@ -175,7 +175,7 @@ def remove(repository: Repository, path: Path) -> None:
     repository.git("worktree", "remove", "--force", "--force", str(path))
 
 
-def remove_clean(repository: Repository, path: Path) -> bool:
+def remove_if_clean(repository: Repository, path: Path) -> bool:
     """Remove a worktree that git finds clean; False, and nothing changed, where it does not."""
     whole = ("-c", "status.showUntrackedFiles=all", *options_for(path))
     try:

@@ -71,7 +71,7 @@ class Hook:
         right = data == wanted and os.access(self.path, os.X_OK)
         return HookState.INSTALLED if right or not wanted else HookState.OUTDATED
 
-    def require_room(self) -> None:
+    def raise_if_blocked(self) -> None:
         """Raise when installing would take something of the user's away."""
         state = self.state()
         if state is HookState.CHANGED:
@@ -107,7 +107,7 @@ def install(workspace: Workspace) -> Iterator[str]:
     _require_hooks_path(workspace)
     with _hooks(workspace) as hooks:
         for hook in hooks:
-            hook.require_room()
+            hook.raise_if_blocked()
         files = {hook: render(workspace, hook.name) for hook in hooks}
         changes = [(hook, file) for hook, file in files.items() if hook.state(file) is not HookState.INSTALLED]
         for hook, file in changes:

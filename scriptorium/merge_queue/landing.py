@@ -14,11 +14,11 @@ from scriptorium.agents.run_log import last_trailers
 from scriptorium.git import stale_locks
 from scriptorium.git.errors import GitError
 from scriptorium.git.repository import RefUpdate
-from scriptorium.git.user_checkout import INDEX_LOCKED, Checkout, tell_behind
-from scriptorium.git.worktree_list import Holder, checkouts, holders, rebase_of
-from scriptorium.plan.change import Change
+from scriptorium.git.user_checkout import INDEX_LOCKED, UserCheckout, warn_behind
+from scriptorium.git.worktree_list import BranchWorktree, present_worktrees_on, rebase_in_progress, worktrees_on
+from scriptorium.plan.change import PlanChange
 from scriptorium.plan.snapshot import REF, Plan
-from scriptorium.plan.store import TRIES, pause
+from scriptorium.plan.store import MAX_TRIES, wait_before_retry
 from scriptorium.plan.ticket import State, Ticket
 from scriptorium.plan.transitions import complete
 from scriptorium.project.workspace import Workspace
@@ -28,7 +28,7 @@ MARK = "scriptorium-landing"
 """A file in the git directory while a fast-forward is under way: the checkout, the commit it was at, and the next."""
 
 
-class Landed(StrEnum):
+class LandingOutcome(StrEnum):
     """How an attempt to land came out."""
 
     LANDED = "landed"
@@ -41,7 +41,7 @@ class Landed(StrEnum):
 class Landing:
     """The outcome; ``blocking`` says what of the user's stands in the way, and ``hint`` how it goes away."""
 
-    outcome: Landed
+    outcome: LandingOutcome
     blocking: str = ""
     hint: str = ""
 
@@ -57,43 +57,45 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
     if tested == master:  # a crash, or a person, landed it before
         return _complete(workspace, ticket, tested)
     if not workspace.plan.snapshot().is_queued(ticket.name):  # a gate takes long, and master moves before the plan
-        return Landing(Landed.UNWANTED)
-    found = holders(workspace.repository, workspace.master)
-    if waits := _wait_for(workspace, found, master, tested):
+        return Landing(LandingOutcome.UNWANTED)
+    found = worktrees_on(workspace.repository, workspace.master)
+    if waits := _obstacle(workspace, found, master, tested):
         return waits
     if not found:
-        return _together(workspace, ticket, master, tested)
+        return _move_both_refs(workspace, ticket, master, tested)
     first = found[0].path
     try:
         blocking = _fast_forward(workspace, first, master, tested)
     except GitError as error:
         if workspace.master_commit() != master:
-            return Landing(Landed.MOVED)
+            return Landing(LandingOutcome.MOVED)
         return _cannot_follow(first, error)
     if blocking:
         files = ", ".join(f"'{name}'" for name in blocking)
         why = f"local changes in '{first}' are in the way: {files}"
-        return Landing(Landed.BLOCKED, why, "commit or stash them")
+        return Landing(LandingOutcome.BLOCKED, why, "commit or stash them")
     if workspace.master_commit() != tested:
         _mark(workspace).unlink()
-        return Landing(Landed.MOVED)  # the checkout changed its branch at this very moment
+        return Landing(LandingOutcome.MOVED)  # the checkout changed its branch at this very moment
     _follow(workspace, first, master, tested, was_killed=False)
     return _complete(workspace, ticket, tested)
 
 
-def _wait_for(workspace: Workspace, found: list[Holder], master: str, tested: str) -> Landing | None:
+def _obstacle(workspace: Workspace, found: list[BranchWorktree], master: str, tested: str) -> Landing | None:
     """Tell what has to be over before master can move: a rebase, a disk that is away, edits in a second checkout."""
-    rebase = rebase_of(workspace.repository, workspace.master)
+    rebase = rebase_in_progress(workspace.repository, workspace.master)
     if rebase:
-        return Landing(Landed.BLOCKED, f"'{workspace.master}' is being rebased", f"finish the rebase in '{rebase}'")
-    if away := [holder.path for holder in found if holder.is_away]:
+        return Landing(
+            LandingOutcome.BLOCKED, f"'{workspace.master}' is being rebased", f"finish the rebase in '{rebase}'"
+        )
+    if away := [holder.path for holder in found if holder.is_missing_but_locked]:
         hint = f"bring it back, or 'git worktree unlock {shlex.quote(str(away[0]))}' if it is gone for good"
-        return Landing(Landed.BLOCKED, f"'{away[0]}', where '{workspace.master}' is checked out, is away", hint)
+        return Landing(LandingOutcome.BLOCKED, f"'{away[0]}', where '{workspace.master}' is checked out, is away", hint)
     for holder in found[1:]:  # more than one takes `git worktree add --force`
         try:
-            if not Checkout(workspace.repository, holder.path).could_follow(master, tested):
+            if not UserCheckout(workspace.repository, holder.path).can_follow(master, tested):
                 why = f"local changes in '{holder.path}' are in the way"
-                return Landing(Landed.BLOCKED, why, "commit or stash them")
+                return Landing(LandingOutcome.BLOCKED, why, "commit or stash them")
         except GitError as error:
             return _cannot_follow(holder.path, error)
     return None
@@ -102,7 +104,7 @@ def _wait_for(workspace: Workspace, found: list[Holder], master: str, tested: st
 def _cannot_follow(place: Path, error: GitError) -> Landing:
     """Tell what is theirs to end first, such as a merge or a lock, and never the ticket's failure."""
     hint = error.hint or "see 'git status' there"
-    return Landing(Landed.BLOCKED, f"'{place}' cannot follow: {error.message}", hint)
+    return Landing(LandingOutcome.BLOCKED, f"'{place}' cannot follow: {error.message}", hint)
 
 
 def _fast_forward(workspace: Workspace, path: Path, master: str, tested: str) -> list[str]:
@@ -110,8 +112,8 @@ def _fast_forward(workspace: Workspace, path: Path, master: str, tested: str) ->
 
     It is noted down as it begins: one that was killed leaves a lock, and files that look like a person's edits.
     """
-    checkout, mark = Checkout(workspace.repository, path), _mark(workspace)
-    begin = partial(_note, mark, f"{path}\n{master}\n{tested}\n")
+    checkout, mark = UserCheckout(workspace.repository, path), _mark(workspace)
+    begin = partial(_write_mark, mark, f"{path}\n{master}\n{tested}\n")
     try:
         blocking = checkout.fast_forward(workspace.master, master, tested, begin)
     except GitError as error:
@@ -130,14 +132,14 @@ def _follow(workspace: Workspace, first: Path, old: str, tested: str, *, was_kil
     """Take along the checkouts of master beside the one that it was moved in, which ends the landing's note."""
     mark = _mark(workspace)
     since = mark.stat().st_ctime_ns
-    for other in checkouts(workspace.repository, workspace.master):
-        checkout = Checkout(workspace.repository, other)
+    for other in present_worktrees_on(workspace.repository, workspace.master):
+        checkout = UserCheckout(workspace.repository, other)
         if other != first and not checkout.bring(old, tested, since, was_killed=was_killed):
-            tell_behind(other, workspace.master)
+            warn_behind(other, workspace.master)
     mark.unlink()
 
 
-def recover(workspace: Workspace) -> None:
+def recover_landing(workspace: Workspace) -> None:
     """Take back what a fast-forward that was killed has left in the user's checkout; the merge lane must be held.
 
     Before anything else, as the item that was landing then may have another end now.
@@ -151,23 +153,25 @@ def recover(workspace: Workspace) -> None:
     except ValueError:
         where = old = commit = ""
     master, path = workspace.master_commit(), Path(where)
-    for holder in holders(repository, workspace.master):  # a git that had moved it may hold these, and no other asks
-        stale_locks.outlast(holder.git_dir / "HEAD.lock")
-    stale_locks.outlast(repository.common_dir / f"{workspace.master_ref}.lock")
+    for holder in worktrees_on(
+        repository, workspace.master
+    ):  # a git that had moved it may hold these, and no other asks
+        stale_locks.wait_until_gone(holder.git_dir / "HEAD.lock")
+    stale_locks.wait_until_gone(repository.common_dir / f"{workspace.master_ref}.lock")
     if not (repository.resolve(old) and repository.resolve(commit)):
         mark.unlink()  # nobody's
     elif repository.is_ancestor(commit, master):
         _follow(workspace, path, old, commit, was_killed=True)
-    elif path in checkouts(repository, workspace.master):  # else when it is back on its branch
-        _undo(Checkout(repository, path), master, commit, since)
+    elif path in present_worktrees_on(repository, workspace.master):  # else when it is back on its branch
+        _undo(UserCheckout(repository, path), master, commit, since)
         mark.unlink()
 
 
-def _undo(checkout: Checkout, master: str, commit: str, since: int) -> None:
+def _undo(checkout: UserCheckout, master: str, commit: str, since: int) -> None:
     try:
         checkout.undo(master, commit, since)
     except GitError as error:
-        if not stale_locks.outwait(error.stderr, checkout.path):
+        if not stale_locks.wait_for_release(error.stderr, checkout.path):
             raise
         checkout.undo(master, commit, since)
 
@@ -176,7 +180,7 @@ def _mark(workspace: Workspace) -> Path:
     return workspace.repository.common_dir / MARK
 
 
-def _note(mark: Path, text: str) -> None:
+def _write_mark(mark: Path, text: str) -> None:
     """Write down a landing so that it outlasts a loss of power, as the index does that it is about."""
     draft = mark.with_suffix(".new")  # always the same, as only one lands at a time
     with draft.open("w", errors="surrogateescape") as file:
@@ -186,31 +190,33 @@ def _note(mark: Path, text: str) -> None:
     draft.replace(mark)
 
 
-def _change(workspace: Workspace, ticket: Ticket, plan: Plan, tested: str) -> Change:
+def _change(workspace: Workspace, ticket: Ticket, plan: Plan, tested: str) -> PlanChange:
     facts = last_trailers(workspace.paths.attempts / ticket.name)
     return complete(plan, plan.ticket(ticket.name, State.IN_PROGRESS), tested, facts)
 
 
 def _complete(workspace: Workspace, ticket: Ticket, tested: str) -> Landing:
     workspace.plan.transact(lambda plan: _change(workspace, ticket, plan, tested))
-    return Landing(Landed.LANDED)
+    return Landing(LandingOutcome.LANDED)
 
 
-def _together(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Landing:
+def _move_both_refs(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Landing:
     with workspace.plan.turn():
-        for turn in range(TRIES):
-            signals.check_stop()
+        for turn in range(MAX_TRIES):
+            signals.raise_if_stopped()
             plan = workspace.plan.snapshot()
             of_plan = workspace.plan.prepare(plan, _change(workspace, ticket, plan, tested))
             if workspace.repository.update_refs(RefUpdate(workspace.master_ref, tested, master), of_plan):
                 workspace.plan.checkouts.follow(plan.commit, of_plan.new)
-                for path in checkouts(workspace.repository, workspace.master):  # made since that was looked at
-                    if not Checkout(workspace.repository, path).follow(master, tested):
-                        tell_behind(path, workspace.master)
-                return Landing(Landed.LANDED)
+                for path in present_worktrees_on(
+                    workspace.repository, workspace.master
+                ):  # made since that was looked at
+                    if not UserCheckout(workspace.repository, path).follow(master, tested):
+                        warn_behind(path, workspace.master)
+                return Landing(LandingOutcome.LANDED)
             if workspace.master_commit() != master:
-                return Landing(Landed.MOVED)
-            pause(turn)
-    locked = workspace.repository.lock_of(workspace.master_ref) or workspace.repository.lock_of(REF)
+                return Landing(LandingOutcome.MOVED)
+            wait_before_retry(turn)
+    locked = workspace.repository.ref_lock(workspace.master_ref) or workspace.repository.ref_lock(REF)
     hint = f"if no git is at work, remove '{locked}'" if locked else "try again"
-    return Landing(Landed.BLOCKED, f"'{workspace.master}' could not be moved in {TRIES} tries", hint)
+    return Landing(LandingOutcome.BLOCKED, f"'{workspace.master}' could not be moved in {MAX_TRIES} tries", hint)

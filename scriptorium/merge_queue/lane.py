@@ -14,11 +14,11 @@ from scriptorium.gate.health import MasterHealth, master_health
 from scriptorium.gate.results import Colour, recall_verdict, record_verdict
 from scriptorium.git.environment import IDENTITY
 from scriptorium.git.errors import GitError
-from scriptorium.git.worktree import WorkingTree
-from scriptorium.merge_queue.landing import Landed, land
+from scriptorium.git.worktree import Worktree
+from scriptorium.merge_queue.landing import LandingOutcome, land
 from scriptorium.plan import transitions
 from scriptorium.plan.cause import Cause
-from scriptorium.plan.change import Change
+from scriptorium.plan.change import PlanChange
 from scriptorium.plan.queue_item import QueueItem
 from scriptorium.plan.record_failure import tell_if_stuck
 from scriptorium.plan.snapshot import Plan
@@ -30,11 +30,11 @@ from scriptorium.worktrees import tickets as worktrees
 
 log = logging.getLogger(__name__)
 
-MASTER_MOVES = 20
+MAX_MASTER_MOVES = 20
 """How often an item is merged and tested anew because master moved meanwhile, before it waits."""
 
 
-class Ended(StrEnum):
+class ItemOutcome(StrEnum):
     """How an item came out of the queue; a waiting one is still in it."""
 
     LANDED = "landed"
@@ -44,16 +44,16 @@ class Ended(StrEnum):
 
 
 @dataclass(frozen=True)
-class Merged:
+class ItemResult:
     """An item that was dealt with; ``waits_for`` tells a person why it is still in the queue."""
 
     ticket: str
-    outcome: Ended
-    waits_for: str = ""
+    outcome: ItemOutcome
+    blocked_by: str = ""
     hint: str = ""
 
 
-def refuse(found: MasterHealth) -> NoReturn:
+def refuse_while_red(found: MasterHealth) -> NoReturn:
     raise ScriptoriumError(
         f"master is red at '{found.commit[:12]}', so nothing lands",
         f"repair it on master, or by a ticket marked 'repair: true'{'; ' + found.reason if found.reason else ''}",
@@ -68,50 +68,52 @@ class Lane:
         self.workspace = workspace
         self.item = item
 
-    def may_pass_red(self) -> bool:
+    def may_run_while_red(self) -> bool:
         """Tell whether the item may be merged while master is red: a repair, or one that leaves the queue anyway."""
         plan = self.workspace.plan.snapshot()
         name = self.item.ticket
         return name not in plan.tickets(State.IN_PROGRESS) or plan.ticket(name, State.IN_PROGRESS).repair
 
-    def process(self) -> Merged:
+    def process(self) -> ItemResult:
         plan = self.workspace.plan.snapshot()
         name = self.item.ticket
         if name not in plan.tickets(State.IN_PROGRESS):
             self.workspace.plan.transact(lambda plan: self._drop(plan, name))
             log.warning("ticket '%s' is queued but not in progress: its queue item is dropped", name)
-            return Merged(name, Ended.DROPPED)
+            return ItemResult(name, ItemOutcome.DROPPED)
         ticket = plan.ticket(name, State.IN_PROGRESS)
-        for _ in range(MASTER_MOVES):
+        for _ in range(MAX_MASTER_MOVES):
             merged = self._attempt(ticket)
             if merged is not None:
                 return merged
-        return Merged(name, Ended.WAITING, f"'{self.workspace.master}' keeps moving", "run 'scriptorium merge' again")
+        return ItemResult(
+            name, ItemOutcome.WAITING, f"'{self.workspace.master}' keeps moving", "run 'scriptorium merge' again"
+        )
 
     @staticmethod
-    def _drop(plan: Plan, name: str) -> Change | None:
+    def _drop(plan: Plan, name: str) -> PlanChange | None:
         still = any(item.ticket == name for item in plan.queue()) and name not in plan.tickets(State.IN_PROGRESS)
         return transitions.forget_item(plan, name) if still else None
 
-    def _attempt(self, ticket: Ticket) -> Merged | None:
+    def _attempt(self, ticket: Ticket) -> ItemResult | None:
         """Merge, test and land once; None when master moved meanwhile."""
         workspace = self.workspace
         found = master_health(workspace)  # a person may have moved master since
         if not found.green and not ticket.repair:
-            refuse(found)
+            refuse_while_red(found)
         master = workspace.master_commit()
         submitted = self.item.head
         if not (submitted or self._has_work(ticket)):  # else it would pass for one that has landed
             return self._reopen(ticket, Cause.LOST, f"There is no branch `{ticket.branch}`", "")
         worktree = worktrees.ensure(workspace, ticket.name)
-        process.end_leftovers(f"SCRIPTORIUM_WORKTREE={worktree}")
+        process.terminate_leftovers(f"SCRIPTORIUM_WORKTREE={worktree}")
         if submitted and not workspace.repository.resolve(submitted):
             return self._reopen(ticket, Cause.LOST, f"`{ticket.branch}` no longer holds what was submitted", submitted)
         try:
             if submitted:
                 self._hold_to(ticket, submitted, master)
-            worktrees.clear(workspace, ticket.name)
-            conflicts = WorkingTree(workspace.repository, worktree).merge(master, self._message(ticket))
+            worktrees.discard_unsubmitted(workspace, ticket.name)
+            conflicts = Worktree(workspace.repository, worktree).merge(master, self._message(ticket))
         except GitError as error:
             if error.system:
                 raise  # a full disk is not the ticket's failure
@@ -126,7 +128,7 @@ class Lane:
     def _has_work(self, ticket: Ticket) -> bool:
         """Tell whether there is a branch to be merged, or a worktree that remembers one."""
         known = self.workspace.repository.resolve(f"refs/heads/{ticket.branch}")
-        return bool(known) or self.workspace.working_tree(ticket.name).is_sound(ticket.branch)
+        return bool(known) or self.workspace.working_tree(ticket.name).is_on_branch(ticket.branch)
 
     def _hold_to(self, ticket: Ticket, submitted: str, master: str) -> None:
         """Take the branch back to what was handed in, as nobody has looked at what else is there.
@@ -140,7 +142,7 @@ class Lane:
         if repository.is_ancestor(submitted, tip) and repository.is_ancestor(tip, master):
             return  # it has landed, and this was killed before it could say so
         why = f"'{ticket.branch}' has moved since ticket '{ticket.name}' was handed in"
-        worktrees.take_back(self.workspace, ticket.name, why, submitted)
+        worktrees.reset_branch(self.workspace, ticket.name, why, submitted)
 
     def _is_merged_again(self, ticket: Ticket, tip: str, submitted: str, master: str) -> bool:
         """Tell whether a tip is what was handed in with nothing on top but our merges of master."""
@@ -156,7 +158,7 @@ class Lane:
     def _message(self, ticket: Ticket) -> str:
         return f"Merge branch '{self.workspace.master}' into {ticket.branch}"
 
-    def _test(self, ticket: Ticket, tested: str) -> Merged | None:
+    def _test(self, ticket: Ticket, tested: str) -> ItemResult | None:
         workspace = self.workspace
         tree = workspace.repository.tree_of(tested)
         if recall_verdict(workspace, tree) is Colour.GREEN:
@@ -178,36 +180,36 @@ class Lane:
         """Remove what the gate wrote, which is not the agent's work: the tree was clean before."""
         workspace = self.workspace
         worktree = workspace.working_tree(ticket.name)
-        if not worktree.is_sound(ticket.branch):
+        if not worktree.is_on_branch(ticket.branch):
             return  # a reset would move the branch that the gate has checked out; `ensure` makes it anew
         tip = workspace.repository.resolve(f"refs/heads/{ticket.branch}")
         if tip and not workspace.repository.is_ancestor(tip, tested):
             why = f"'{ticket.branch}' got commits while the gate ran"
-            rescue.keep(workspace, tip, ticket.name, why)
+            rescue.keep_commit(workspace, tip, ticket.name, why)
         if tip != tested or worktree.changes():
-            worktrees.reset(workspace, ticket.name, tested)
+            worktrees.hard_reset(workspace, ticket.name, tested)
 
-    def _land(self, ticket: Ticket, master: str, tested: str) -> Merged | None:
+    def _land(self, ticket: Ticket, master: str, tested: str) -> ItemResult | None:
         landing = land(self.workspace, ticket, master, tested)
         match landing.outcome:
-            case Landed.MOVED:
+            case LandingOutcome.MOVED:
                 return None
-            case Landed.BLOCKED:
-                return Merged(ticket.name, Ended.WAITING, landing.blocking, landing.hint)
-            case Landed.UNWANTED:
+            case LandingOutcome.BLOCKED:
+                return ItemResult(ticket.name, ItemOutcome.WAITING, landing.blocking, landing.hint)
+            case LandingOutcome.UNWANTED:
                 self.workspace.plan.transact(lambda plan: self._drop(plan, ticket.name))
                 log.warning("ticket '%s' was taken back while it was tested: it does not land", ticket.name)
-                return Merged(ticket.name, Ended.DROPPED)
-            case Landed.LANDED:
+                return ItemResult(ticket.name, ItemOutcome.DROPPED)
+            case LandingOutcome.LANDED:
                 worktrees.remove(self.workspace, ticket.name, tested)
                 log.info("merge queue: ticket '%s' landed", ticket.name)
-                return Merged(ticket.name, Ended.LANDED)
+                return ItemResult(ticket.name, ItemOutcome.LANDED)
 
-    def _reopen(self, ticket: Ticket, cause: Cause, reason: str, words: str) -> Merged:
+    def _reopen(self, ticket: Ticket, cause: Cause, reason: str, words: str) -> ItemResult:
         workspace = self.workspace
         facts = last_trailers(workspace.paths.attempts / ticket.name)
 
-        def decide(plan: Plan) -> Change | None:
+        def decide(plan: Plan) -> PlanChange | None:
             if ticket.name not in plan.tickets(State.IN_PROGRESS):
                 return None
             fresh = plan.ticket(ticket.name, State.IN_PROGRESS)
@@ -216,4 +218,4 @@ class Lane:
         after = workspace.plan.transact(decide)
         log.info("merge queue: ticket '%s' reopened: %s", ticket.name, reason)
         tell_if_stuck(log, after, ticket.name)
-        return Merged(ticket.name, Ended.REOPENED)
+        return ItemResult(ticket.name, ItemOutcome.REOPENED)

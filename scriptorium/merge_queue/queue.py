@@ -6,18 +6,18 @@ import logging
 
 from scriptorium.errors import ScriptoriumError
 from scriptorium.gate.health import master_health
-from scriptorium.merge_queue.landing import recover
-from scriptorium.merge_queue.lane import Lane, Merged, refuse
+from scriptorium.merge_queue.landing import recover_landing
+from scriptorium.merge_queue.lane import ItemResult, Lane, refuse_while_red
 from scriptorium.plan.ticket import TicketError
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import locks
-from scriptorium.worktrees.sweep import sweep, sweep_branches
+from scriptorium.worktrees.sweep import sweep_branches, sweep_worktrees
 from scriptorium.worktrees.tickets import WorktreeError
 
 log = logging.getLogger(__name__)
 
 
-def process_next(workspace: Workspace) -> Merged | None:
+def process_next(workspace: Workspace) -> ItemResult | None:
     """Bring the first item of the queue to an end; None when there is none to be had.
 
     While master is red only tickets marked ``repair: true`` have a turn; raises with exit code 3
@@ -27,8 +27,8 @@ def process_next(workspace: Workspace) -> Merged | None:
         return None
     directory = workspace.paths.ensure(workspace.paths.lock("merge").parent)
     with locks.hold(directory / "merge.lock", "merge"):
-        recover(workspace)
-        sweep(workspace, workspace.plan.snapshot())
+        recover_landing(workspace)
+        sweep_worktrees(workspace, workspace.plan.snapshot())
         found = master_health(workspace)
         waiting = False
         failed: WorktreeError | None = None
@@ -39,7 +39,7 @@ def process_next(workspace: Workspace) -> Merged | None:
             with locks.hold(lock, item.ticket):
                 lane = Lane(workspace, item)
                 try:
-                    if found.green or lane.may_pass_red():
+                    if found.green or lane.may_run_while_red():
                         return lane.process()
                 except TicketError as error:
                     log.warning("%s: it is passed over", error.message)
@@ -51,18 +51,18 @@ def process_next(workspace: Workspace) -> Merged | None:
         if failed:
             raise failed
         if waiting:
-            refuse(found)
+            refuse_while_red(found)
     return None
 
 
-def tidy(workspace: Workspace) -> None:
+def clean_up_after_crash(workspace: Workspace) -> None:
     """Clear away what a crash between a landing and its clean-up left, unless another merge is under way."""
     directory = workspace.paths.ensure(workspace.paths.lock("merge").parent)
     try:
         workspace.plan.catch_up()
         with locks.hold(directory / "merge.lock", "merge"):
-            recover(workspace)
-            sweep(workspace, workspace.plan.snapshot())
+            recover_landing(workspace)
+            sweep_worktrees(workspace, workspace.plan.snapshot())
             sweep_branches(workspace, workspace.plan.snapshot())
     except ScriptoriumError as error:
         log.debug("%s", error.message)  # a merge that is under way sweeps as well

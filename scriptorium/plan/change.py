@@ -10,7 +10,7 @@ _STEERING = re.compile(r"[\0-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udc7
 
 
 @dataclass
-class Change:
+class PlanChange:
     """One commit to be: what moves, what is written and removed, and how it is told.
 
     ``verb`` and ``subject`` make the message ``scriptorium: <verb> <subject>``; trailers with an
@@ -28,12 +28,12 @@ class Change:
         # Two writers with the same parent, content and second would make the same commit,
         # and both would be told that they won: the last trailer tells them apart.
         trailers = {**self.trailers, "Transaction": secrets.token_hex(8)}
-        told = {key: _told(value) for key, value in trailers.items() if value is not None}
+        told = {key: _sanitize(value) for key, value in trailers.items() if value is not None}
         lines = [f"{key}: {value}" for key, value in told.items() if value]
-        text = "\n".join([f"scriptorium: {self.verb} {_told(self.subject)}".rstrip(), "", *lines, ""])
+        text = "\n".join([f"scriptorium: {self.verb} {_sanitize(self.subject)}".rstrip(), "", *lines, ""])
         return text.encode(errors="surrogateescape")
 
 
-def _told(value: object) -> str:
+def _sanitize(value: object) -> str:
     """Return a value as a part of a line, whatever an agent said; names keep the bytes that are no text."""
     return _STEERING.sub("?", " ".join(str(value).split()))

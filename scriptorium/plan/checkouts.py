@@ -9,8 +9,8 @@ from pathlib import Path
 from scriptorium.git.environment import IDENTITY
 from scriptorium.git.errors import GitError
 from scriptorium.git.repository import Repository
-from scriptorium.git.user_checkout import Checkout, tell_behind
-from scriptorium.git.worktree_list import Holder, holders
+from scriptorium.git.user_checkout import UserCheckout, warn_behind
+from scriptorium.git.worktree_list import BranchWorktree, worktrees_on
 from scriptorium.plan.snapshot import BRANCH
 
 MARK = "scriptorium-plan"
@@ -26,24 +26,24 @@ class PlanCheckouts:
 
     def follow(self, old: str, new: str) -> None:
         """Take along a checkout of the plan branch, which would otherwise show our change reversed."""
-        for holder in holders(self.repository, BRANCH):
-            if holder.is_away:
+        for holder in worktrees_on(self.repository, BRANCH):
+            if holder.is_missing_but_locked:
                 continue
             try:
                 if not self._take_along(holder, old, new):
-                    tell_behind(holder.path, BRANCH)
+                    warn_behind(holder.path, BRANCH)
             except GitError as error:
-                tell_behind(holder.path, BRANCH, error.message)
+                warn_behind(holder.path, BRANCH, error.message)
 
     def note(self, tip: str) -> None:
         """Note where each checkout is before the branch moves on: it may be away, or this killed before it follows."""
-        for holder in holders(self.repository, BRANCH):
+        for holder in worktrees_on(self.repository, BRANCH):
             known, begun = self._noted(holder, tip)
             mark, text = holder.git_dir / MARK, f"{known}\n"
             if not begun and not (mark.exists() and mark.read_text(errors="replace") == text):
                 mark.write_text(text)
 
-    def _noted(self, holder: Holder, now: str) -> tuple[str, str]:
+    def _noted(self, holder: BranchWorktree, now: str) -> tuple[str, str]:
         """Return where a checkout was brought to, and where a git that was killed, or is at it, was to bring it."""
         mark = holder.git_dir / MARK
         known, begun = (*(mark.read_text(errors="replace").split() if mark.exists() else ()), "", "")[:2]
@@ -53,7 +53,7 @@ class PlanCheckouts:
             return known, begun
         return self._made_there(holder, known, now) or known, ""
 
-    def _made_there(self, holder: Holder, known: str, now: str) -> str:
+    def _made_there(self, holder: BranchWorktree, known: str, now: str) -> str:
         """Return the newest commit since another that a person made in a checkout, '' where one of ours is among them.
 
         That brought its index along, and what has been taken back there since is an edit.
@@ -67,8 +67,8 @@ class PlanCheckouts:
         moves = log.read_text(errors="replace") if since and log.exists() else ""
         return next((oid for oid in since if f" {oid} " in moves), "")
 
-    def _take_along(self, holder: Holder, old: str, new: str) -> bool:
-        checkout, mark = Checkout(self.repository, holder.path), holder.git_dir / MARK
+    def _take_along(self, holder: BranchWorktree, old: str, new: str) -> bool:
+        checkout, mark = UserCheckout(self.repository, holder.path), holder.git_dir / MARK
         known, begun = self._noted(holder, old)
         if begun:
             if not self._bring(checkout, mark, known, begun, was_killed=True):
@@ -81,7 +81,7 @@ class PlanCheckouts:
         return self._bring(checkout, mark, old, new)
 
     @staticmethod
-    def _bring(checkout: Checkout, mark: Path, old: str, new: str, *, was_killed: bool = False) -> bool:
+    def _bring(checkout: UserCheckout, mark: Path, old: str, new: str, *, was_killed: bool = False) -> bool:
         """Bring a checkout on, and note where it is; as long as a git is at it, where it is to be as well."""
         if not was_killed:
             mark.write_text(f"{old}\n{new}\n")

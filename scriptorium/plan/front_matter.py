@@ -6,16 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-YAML_MOST = 65536
+MAX_YAML = 65536
 """Characters of front matter; a kilobyte takes some ten milliseconds."""
 
-VALUES_MOST = 10_000
+MAX_VALUES = 10_000
 """Values in front matter, each counted as often as it is referred to."""
 
 KEYS = ("area", "depends", "priority", "attempts", "repair")
 """What is read of a ticket's front matter; any other key is the user's own."""
 
-NEAR = 0.65
+SIMILARITY = 0.65
 """How alike a key has to be to one of these to be taken for a slip; 'prio' just is."""
 
 
@@ -35,7 +35,7 @@ def load_yaml(text: str) -> dict[str, Any]:
     from ruamel.yaml import YAML  # late: status and the hooks do without
     from ruamel.yaml.error import MarkedYAMLError
 
-    if len(text) > YAML_MOST:
+    if len(text) > MAX_YAML:
         raise ValueError("its front matter is too long")
     try:
         reader = YAML(typ="safe", pure=True)
@@ -61,7 +61,7 @@ def _check_size(data: Any) -> None:
     left, seen = [data], 0
     while left:
         value, seen = left.pop(), seen + 1
-        if seen > VALUES_MOST:
+        if seen > MAX_VALUES:
             raise ValueError("its front matter refers to itself too often")
         if isinstance(value, Mapping):
             left += [*value, *value.values()]
@@ -75,13 +75,13 @@ def bold_fields(text: str) -> dict[str, Any]:
     return {key.lower(): value for key, value in reversed(re.findall(pattern, text, re.MULTILINE))}
 
 
-def mistaken_keys(text: str) -> dict[str, str]:
+def misspelled_keys(text: str) -> dict[str, str]:
     """Return the keys of a ticket's front matter that are nearly one that is read, and so are not, with that one."""
     from difflib import get_close_matches  # late: only fsck asks
 
     parts = split_front_matter(text)
     keys = [str(key) for key in load_yaml(parts[0])] if parts else []
-    near = {key: get_close_matches(key.lower(), KEYS, 1, NEAR) for key in keys if key not in KEYS}
+    near = {key: get_close_matches(key.lower(), KEYS, 1, SIMILARITY) for key in keys if key not in KEYS}
     return {key: found[0] for key, found in near.items() if found}
 
 

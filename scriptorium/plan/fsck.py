@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import suppress
 
-from scriptorium.plan.front_matter import mistaken_keys
+from scriptorium.plan.front_matter import misspelled_keys
 from scriptorium.plan.history import Finding, Level, Place
 from scriptorium.plan.queue_item import parse_item
-from scriptorium.plan.readiness import open_problems, unreadable
+from scriptorium.plan.readiness import open_problems, unreadable_tickets
 from scriptorium.plan.snapshot import ACTIVE, PENDING, Plan
-from scriptorium.plan.ticket import BRANCH_PREFIX, State, TicketError, area_problem, is_of_ticket, ticket_id
+from scriptorium.plan.ticket import BRANCH_PREFIX, State, TicketError, area_problem, is_ticket_branch, ticket_id
 
 
 def check_tickets(plan: Plan) -> list[Finding]:
@@ -26,7 +26,11 @@ def check_tickets(plan: Plan) -> list[Finding]:
         if len(found) > 1 and all(place.state != State.OPEN for place in found):
             where = " and ".join(map(str, found))
             findings.append(Finding(Level.ERROR, found[-1].name, f"its id is in more than one place: {where}"))
-    problems = [*open_problems(plan), *unreadable(plan, State.IN_PROGRESS), *unreadable(plan, State.STUCK)]
+    problems = [
+        *open_problems(plan),
+        *unreadable_tickets(plan, State.IN_PROGRESS),
+        *unreadable_tickets(plan, State.STUCK),
+    ]
     return findings + [Finding(Level.ERROR, problem.ticket, problem.why) for problem in problems]
 
 
@@ -35,7 +39,7 @@ def check_keys(plan: Plan) -> list[Finding]:
     findings = []
     for name in plan.tickets(State.OPEN):
         with suppress(TicketError):  # it is told already
-            for key, near in mistaken_keys(plan.ticket(name, State.OPEN).text).items():
+            for key, near in misspelled_keys(plan.ticket(name, State.OPEN).text).items():
                 findings.append(Finding(Level.WARNING, name, f"'{key}' is not read: did you mean '{near}'?"))
     return findings
 
@@ -80,5 +84,5 @@ def _not_in_progress(plan: Plan, path: str, ticket: str) -> list[Finding]:
 def check_branches(plan: Plan, unmerged: list[str], master: str) -> list[Finding]:
     """Return the branches of done tickets that hold commits which master lacks. Pure."""
     done = plan.ids[State.DONE]
-    wrong = [branch for branch in unmerged if is_of_ticket(branch) and branch.removeprefix(BRANCH_PREFIX) in done]
+    wrong = [branch for branch in unmerged if is_ticket_branch(branch) and branch.removeprefix(BRANCH_PREFIX) in done]
     return [Finding(Level.ERROR, name, f"its ticket is 'done', and it is not in '{master}'") for name in wrong]

@@ -49,7 +49,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Event:
+class PlanCommit:
     """A commit of the plan branch: what it says, and the files it added and removed."""
 
     commit: str
@@ -59,7 +59,7 @@ class Event:
     removed: tuple[str, ...] = ()
 
 
-def read_history(repository: Repository, commit: str) -> Iterator[Event]:
+def read_history(repository: Repository, commit: str) -> Iterator[PlanCommit]:
     """Yield the commits up to one that add or remove tickets or queue items, the oldest first.
 
     Two git processes, whatever the length. A merge counts as what it changed in its first parent.
@@ -74,7 +74,7 @@ def read_history(repository: Repository, commit: str) -> Iterator[Event]:
     return parse_history(out.decode(errors="surrogateescape"))
 
 
-def parse_history(text: str) -> Iterator[Event]:
+def parse_history(text: str) -> Iterator[PlanCommit]:
     """Read what diff-tree prints: commits, and below each ``:<modes> <ids> <letter>`` and the path."""
     header, added, removed = "", [], []
     words = iter(text.split("\0"))
@@ -89,19 +89,19 @@ def parse_history(text: str) -> Iterator[Event]:
                     removed.append(path)
         elif record:
             if header:
-                yield _event(header, added, removed)
+                yield _plan_commit(header, added, removed)
             header, added, removed = record, [], []
     if header:
-        yield _event(header, added, removed)
+        yield _plan_commit(header, added, removed)
 
 
-def _event(header: str, added: list[str], removed: list[str]) -> Event:
+def _plan_commit(header: str, added: list[str], removed: list[str]) -> PlanCommit:
     commit, subject, *lines = header.split("\n")
     trailers = {key: value for key, _, value in (line.partition(": ") for line in lines) if key}
-    return Event(commit, subject, trailers, tuple(added), tuple(removed))
+    return PlanCommit(commit, subject, trailers, tuple(added), tuple(removed))
 
 
-def check_history(events: Iterable[Event]) -> list[Finding]:
+def check_history(events: Iterable[PlanCommit]) -> list[Finding]:
     """Return what did not hold at some time, in the order of history. Pure."""
     replay = _Replay()
     for event in events:
@@ -118,12 +118,12 @@ class _Replay:
         self.places: dict[str, set[Place]] = defaultdict(set)
         self.names: dict[str, str] = {}
         """The name under which each id was last seen."""
-        self.vanished: dict[str, tuple[Event, Level]] = {}
+        self.vanished: dict[str, tuple[PlanCommit, Level]] = {}
         self.queue: set[str] = set()
         self.ours = False
         self.begun = False
 
-    def step(self, event: Event) -> None:
+    def step(self, event: PlanCommit) -> None:
         gone, come = _places(event.removed), _places(event.added)
         self.ours |= "format" in event.added
         self.queue = (self.queue - {*event.removed}) | {path for path in event.added if "/pending/" in path}
@@ -138,11 +138,11 @@ class _Replay:
         for number, (event, level) in self.vanished.items():
             self._add(level, self.names[number], "vanished", event)
 
-    def _add(self, level: Level, subject: str, message: str, event: Event) -> None:
+    def _add(self, level: Level, subject: str, message: str, event: PlanCommit) -> None:
         self.findings.append(Finding(level, subject, f"{message} in commit {event.commit[:12]}"))
 
-    def _check_event(self, event: Event, gone: set[Place], come: set[Place]) -> None:
-        what = wrong(event, gone, come)
+    def _check_event(self, event: PlanCommit, gone: set[Place], come: set[Place]) -> None:
+        what = transition_problem(event, gone, come)
         if what:
             self.findings.append(Finding(Level.ERROR, event.commit[:12], f"'{event.subject}' {what}"))
         for place in gone:
@@ -153,7 +153,7 @@ class _Replay:
         number = ticket_id(place.name)
         return bool(number) and any(ticket_id(_item(path)) == number for path in self.queue)
 
-    def _move(self, event: Event, gone: set[Place], come: set[Place], level: Level) -> None:
+    def _move(self, event: PlanCommit, gone: set[Place], come: set[Place], level: Level) -> None:
         numbers = {ticket_id(place.name): place for place in sorted(gone | come)}
         numbers.pop("", None)
         before = {number: len(self.places[number]) for number in numbers}
@@ -168,7 +168,7 @@ class _Replay:
                 where = " and ".join(str(place) for place in sorted(self.places[number]))
                 self._add(level, place.name, f"came to be in more than one place, {where},", event)
 
-    def _arrive(self, event: Event, place: Place, level: Level) -> None:
+    def _arrive(self, event: PlanCommit, place: Place, level: Level) -> None:
         number = ticket_id(place.name)
         self.places[number].add(place)
         if number in self.vanished and self.names[number] != place.name:
@@ -177,7 +177,7 @@ class _Replay:
         self.names[number] = place.name
 
 
-def wrong(event: Event, gone: set[Place], come: set[Place]) -> str:
+def transition_problem(event: PlanCommit, gone: set[Place], come: set[Place]) -> str:
     """Return what a commit of the tool did that it may not do, '' when it was right. Pure."""
     found = TRANSITION.fullmatch(event.subject)
     move = event.trailers.get("Move", "")

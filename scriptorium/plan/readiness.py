@@ -6,7 +6,7 @@ from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import State, Ticket, TicketError, ticket_id
 
 
-def ready(plan: Plan) -> list[Ticket]:
+def ready_tickets(plan: Plan) -> list[Ticket]:
     """Return the open tickets that can be worked on, in the order of their turn. Pure.
 
     Those that cannot be understood, or whose id another ticket has as well, are left out.
@@ -28,13 +28,13 @@ def open_problems(plan: Plan) -> list[TicketError]:
                 problems.append(TicketError(ticket.name, f"it depends on '{wanted}', which does not exist"))
     depends = {ticket.id: ticket.depends for ticket in found}
     for ticket in found:
-        circle = find_circle(ticket.id, depends)
+        circle = find_cycle(ticket.id, depends)
         if circle:
             problems.append(TicketError(ticket.name, f"it depends on itself: {' -> '.join(circle)}"))
     return problems
 
 
-def unreadable(plan: Plan, state: State) -> list[TicketError]:
+def unreadable_tickets(plan: Plan, state: State) -> list[TicketError]:
     """Return what is wrong with the tickets in a state that cannot be understood. Pure."""
     problems = []
     for name in plan.tickets(state):
@@ -45,7 +45,7 @@ def unreadable(plan: Plan, state: State) -> list[TicketError]:
     return problems
 
 
-def find_circle(start: str, depends: dict[str, tuple[str, ...]]) -> list[str]:
+def find_cycle(start: str, depends: dict[str, tuple[str, ...]]) -> list[str]:
     """Return a way along dependencies from an id back to itself, empty when there is none."""
     ways = [[start, wanted] for wanted in depends.get(start, ())]
     seen: set[str] = set()

@@ -25,7 +25,7 @@ from functools import cached_property
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git.objects import Tree
 from scriptorium.git.repository import Repository
-from scriptorium.plan.change import Change
+from scriptorium.plan.change import PlanChange
 from scriptorium.plan.queue_item import QueueItem, parse_item
 from scriptorium.plan.ticket import (
     BRANCH_PREFIX,
@@ -33,7 +33,7 @@ from scriptorium.plan.ticket import (
     State,
     Ticket,
     area_problem,
-    is_of_ticket,
+    is_ticket_branch,
     parse_ticket,
     ticket_id,
     ticket_path,
@@ -51,7 +51,7 @@ ZERO = "0" * 40
 WAITING = "WAITING: no spec — run 'scriptorium plan'"
 
 
-PARSED_MOST = 10_000
+MAX_PARSED = 10_000
 """How many parsed tickets are kept in memory."""
 
 
@@ -108,7 +108,7 @@ class Plan:
         key = (name, state, self.blob(path))
         known: dict[tuple[str, State, str], Ticket] = self.repository.parsed
         if key not in known:  # YAML costs a millisecond, and a daemon meets the same ticket many times
-            if len(known) > PARSED_MOST:
+            if len(known) > MAX_PARSED:
                 known.clear()
             known[key] = parse_ticket(name, state, self.read(path))
         return known[key]
@@ -147,7 +147,7 @@ class Plan:
         """Return the ids whose branches are there, as the plan may have been taken back to before they were given."""
         refs = self.repository.refs(f"refs/heads/{BRANCH_PREFIX}*")
         branches = [ref.removeprefix("refs/heads/") for ref in refs]
-        return [int(branch.removeprefix(BRANCH_PREFIX)) for branch in branches if is_of_ticket(branch)]
+        return [int(branch.removeprefix(BRANCH_PREFIX)) for branch in branches if is_ticket_branch(branch)]
 
     @cached_property
     def _ids_by_hand(self) -> set[int]:
@@ -179,7 +179,7 @@ class Plan:
     def planned(self) -> dict[str, str]:
         """What was last planned from: path to content id, for ``spec.md`` and each area."""
         lines = self.read(PLANNED).decode(errors="surrogateescape").split("\n")
-        return {path: oid for oid, _, path in (line.partition(" ") for line in lines if path_ok(line))}
+        return {path: oid for oid, _, path in (line.partition(" ") for line in lines if _is_planned_line(line))}
 
     def with_planned(self, changes: Mapping[str, str]) -> bytes:
         """Return the ``planned`` file with some entries changed, those of areas that are gone left out."""
@@ -216,7 +216,7 @@ class Plan:
         last = max((item.order[0] for item in self.queue()), default=0)
         return f"{PENDING}/{last + 1:04d}-{ticket}.md"
 
-    def dequeue(self, ticket: str, change: Change) -> None:
+    def dequeue(self, ticket: str, change: PlanChange) -> None:
         """Add to a change that a ticket leaves the queue."""
         for item in self.queue():
             if item.ticket == ticket and item.path != ACTIVE:
@@ -226,6 +226,6 @@ class Plan:
             change.writes[ACTIVE] = b""
 
 
-def path_ok(line: str) -> bool:
+def _is_planned_line(line: str) -> bool:
     """Tell whether a line of the ``planned`` file has both its parts."""
     return bool(re.fullmatch(r"[0-9a-f]{40,64} \S.*", line))

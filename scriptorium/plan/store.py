@@ -17,25 +17,25 @@ from contextlib import contextmanager, suppress
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git.environment import IDENTITY
 from scriptorium.git.repository import RefUpdate, Repository
-from scriptorium.git.worktree_list import holders
-from scriptorium.plan.change import Change
+from scriptorium.git.worktree_list import worktrees_on
+from scriptorium.plan.change import PlanChange
 from scriptorium.plan.checkouts import PlanCheckouts
 from scriptorium.plan.snapshot import ACTIVE, BRANCH, FORMAT, PENDING, PLACEHOLDER, REF, ZERO, Plan
 from scriptorium.plan.ticket import State
 
-TRIES = 200
+MAX_TRIES = 200
 """How often a change is decided anew before giving up; writers let each other go first, so that one is usual."""
 
-COURTESY = 5.0
+MAX_TURN_WAIT = 5.0
 """Seconds that a writer lets others go first, before it tries against them."""
 
 
-def pause(turn: int) -> None:
+def wait_before_retry(turn: int) -> None:
     """Wait a little after a try that was lost, which spreads the writers."""
     time.sleep(random.uniform(0, min(0.001 * 2 ** min(turn, 10), 0.1)))
 
 
-def _locked(handle: int) -> bool:
+def _try_lock(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -49,7 +49,7 @@ def _quote(path: str) -> bytes:
     return b'"' + escaped.encode(errors="surrogateescape") + b'"'
 
 
-def _stream(ref: str, parent: str, change: Change) -> bytes:
+def _stream(ref: str, parent: str, change: PlanChange) -> bytes:
     message = change.message()
     name, email = IDENTITY
     out = [
@@ -98,7 +98,7 @@ class PlanStore:
     def create(self) -> None:
         """Make the plan branch, as one commit without a parent."""
         empty = ["areas", "decisions", PENDING, *(f"tickets/{state}" for state in State)]
-        change = Change("initialize", "plan branch")
+        change = PlanChange("initialize", "plan branch")
         change.writes = {f"{directory}/.gitkeep": b"" for directory in empty}
         change.writes |= {"spec.md": PLACEHOLDER.encode(), ACTIVE: b"", "format": b"%d\n" % FORMAT}
         parent = BRANCH.partition("/")[0]
@@ -109,7 +109,7 @@ class PlanStore:
         if not self.repository.update_refs(RefUpdate(REF, commit, ZERO)):
             raise ScriptoriumError(f"branch '{BRANCH}' exists already", "look at it with 'scriptorium status'")
 
-    def commit(self, base: Plan, change: Change) -> Plan | None:
+    def commit(self, base: Plan, change: PlanChange) -> Plan | None:
         """Write a change on top of a snapshot; None when the branch has moved on since."""
         self._check(base, change)
         self.checkouts.note(base.commit)
@@ -120,13 +120,13 @@ class PlanStore:
         self.checkouts.follow(base.commit, commit)
         return Plan(self.repository, commit, self.repository.tree_of(commit))
 
-    def prepare(self, base: Plan, change: Change) -> RefUpdate:
+    def prepare(self, base: Plan, change: PlanChange) -> RefUpdate:
         """Write a change as a commit that no ref names yet, for a transaction with other refs."""
         self._check(base, change)
         self.checkouts.note(base.commit)
         return RefUpdate(REF, self._write(base.commit, change), base.commit)
 
-    def _write(self, parent: str, change: Change) -> str:
+    def _write(self, parent: str, change: PlanChange) -> str:
         # the branch is reset to nothing before the end, so that only the objects are written
         ref = "refs/scriptorium/unborn"
         # as many as the repository's hash has digits, which SHA-256 has more of
@@ -140,14 +140,14 @@ class PlanStore:
             raise ScriptoriumError(f"'{ref}' is in the way", f"run 'git update-ref -d {ref}'")
         return commit
 
-    def transact(self, decide: Callable[[Plan], Change | None]) -> Plan | None:
+    def transact(self, decide: Callable[[Plan], PlanChange | None]) -> Plan | None:
         """Decide on the newest snapshot and write the change, again and again until it holds.
 
         ``decide`` returns None when there is nothing to do (any more); then so does this.
         """
         what = ""
         with self.turn():
-            for turn in range(TRIES):
+            for turn in range(MAX_TRIES):
                 plan = self.snapshot()
                 change = decide(plan)
                 if change is None:
@@ -156,13 +156,13 @@ class PlanStore:
                 if written is not None:
                     return written
                 what = f"{change.verb} {change.subject}"
-                pause(turn)
-        lock = self.repository.lock_of(REF)
+                wait_before_retry(turn)
+        lock = self.repository.ref_lock(REF)
         # a lock that has outlasted all that is nobody at work, and would be waited for in silence
         hint, code = (
             (f"if no git is at work, remove '{lock}'", ExitCode.FAILED) if lock else ("try again", ExitCode.LOCKED)
         )
-        raise ScriptoriumError(f"'{what}' could not be written to '{BRANCH}' in {TRIES} tries", hint, code)
+        raise ScriptoriumError(f"'{what}' could not be written to '{BRANCH}' in {MAX_TRIES} tries", hint, code)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -172,9 +172,9 @@ class PlanStore:
         """
         handle = os.open(self.repository.common_dir, os.O_RDONLY)
         try:
-            deadline = time.monotonic() + COURTESY
+            deadline = time.monotonic() + MAX_TURN_WAIT
             with suppress(OSError):  # a file system without such locks
-                while not _locked(handle) and time.monotonic() < deadline:
+                while not _try_lock(handle) and time.monotonic() < deadline:
                     time.sleep(random.uniform(0.001, 0.02))
             yield
         finally:
@@ -182,12 +182,12 @@ class PlanStore:
 
     def catch_up(self) -> None:
         """Take along what a command that was killed has left behind."""
-        if holders(self.repository, BRANCH):
+        if worktrees_on(self.repository, BRANCH):
             newest = self.snapshot().commit
             self.checkouts.follow(newest, newest)
 
     @staticmethod
-    def _check(base: Plan, change: Change) -> None:
+    def _check(base: Plan, change: PlanChange) -> None:
         # fast-import dies of a missing path, and overwrites an existing one in silence
         for old, new in change.moves.items():
             if not base.blob(old):

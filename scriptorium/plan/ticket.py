@@ -25,23 +25,23 @@ from typing import Any
 
 from scriptorium.errors import ScriptoriumError
 from scriptorium.plan.front_matter import bold_fields, load_yaml, split_front_matter
-from scriptorium.system.text import line as one_line
+from scriptorium.system.text import one_line as one_line
 
 BRANCH_PREFIX = "scriptorium/ticket-"
 
 _ID = r"(\d{1,18})(?:-|$)"  # more digits are no number that anybody has given out
 ID_IN_LIST = r"(?:^|\0)(\d{1,18})(?=-|\0|$)"
 
-_UNFIT = re.compile(r"[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udc7f\udd00-\udfff]")
+_FORBIDDEN = re.compile(r"[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udc7f\udd00-\udfff]")
 """What no name may hold; bytes that are no text come as half characters in between."""
 
-TITLE_MOST = 300
+MAX_TITLE = 300
 
-NAME_MOST = 200
+MAX_NAME_BYTES = 200
 """Bytes of a ticket's name, which becomes that of files beside which there are longer ones."""
 
 
-NUMBER_MOST = 10**9
+MAX_NUMBER = 10**9
 """The highest priority and number of attempts that is taken for one."""
 
 
@@ -66,11 +66,11 @@ def ticket_id(name: str) -> str:
 
 def name_problem(name: str) -> str:
     """Return why a name cannot be that of files and worktrees, '' when it can."""
-    if _UNFIT.search(name):
+    if _FORBIDDEN.search(name):
         return "its name has control characters"
     if not name or name.startswith(".") or "/" in name:
         return "its name is none that a file should have"
-    return "its name is too long" if len(os.fsencode(name)) > NAME_MOST else ""
+    return "its name is too long" if len(os.fsencode(name)) > MAX_NAME_BYTES else ""
 
 
 def area_problem(name: str) -> str:
@@ -82,7 +82,7 @@ def branch_of(name: str) -> str:
     return BRANCH_PREFIX + ticket_id(name)
 
 
-def is_of_ticket(branch: str) -> bool:
+def is_ticket_branch(branch: str) -> bool:
     """Tell whether a branch is one of ours; a person's may be called like it, with more words."""
     id = branch.removeprefix(BRANCH_PREFIX)
     return id not in ("", branch) and id == ticket_id(id)
@@ -134,7 +134,7 @@ class Ticket:
     def title(self) -> str:
         parts = split_front_matter(self.text)  # where '#' begins a comment
         found = re.search(r"^#[ \t]+(\S.*)$", parts[1] if parts else self.text, re.MULTILINE)
-        return one_line(found[1]).strip()[:TITLE_MOST] if found else self.name
+        return one_line(found[1]).strip()[:MAX_TITLE] if found else self.name
 
 
 def parse_depends(value: Any) -> tuple[str, ...]:
@@ -162,7 +162,7 @@ def _scalar(value: Any) -> str:
 def _number(fields: Mapping[str, Any], key: str) -> int:
     value = fields.get(key, 0)
     try:
-        if isinstance(value, bool | float) or abs(number := int(_scalar(value) or 0)) > NUMBER_MOST:
+        if isinstance(value, bool | float) or abs(number := int(_scalar(value) or 0)) > MAX_NUMBER:
             raise ValueError
     except (TypeError, ValueError):
         raise ValueError(f"'{key}' is not a whole number: '{str(value)[:80]}'") from None
@@ -181,7 +181,7 @@ def parse_ticket(name: str, state: State, data: bytes) -> Ticket:
         problem = name_problem(name)
         if problem:
             raise ValueError(problem)
-        if _UNFIT.search(area) or len(area) > TITLE_MOST:
+        if _FORBIDDEN.search(area) or len(area) > MAX_TITLE:
             raise ValueError("its area is no line of text")
         repair = _scalar(fields.get("repair", "")).lower() in ("true", "yes")
         depends = parse_depends(fields.get("depends"))

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scriptorium.plan.cause import UNCOUNTED, Cause
-from scriptorium.plan.change import Change
+from scriptorium.plan.change import PlanChange
 from scriptorium.plan.front_matter import append_section, set_field
 from scriptorium.plan.queue_item import format_item
 from scriptorium.plan.snapshot import LAST_ID, Plan
 from scriptorium.plan.ticket import State, Ticket, ticket_id, ticket_path
-from scriptorium.system.text import fenced, line, printable
+from scriptorium.system.text import fence, one_line, printable
 
 
-def _told(ticket: Ticket, old: State, new: State, **facts: object) -> dict[str, object]:
+def _move_trailers(ticket: Ticket, old: State, new: State, **facts: object) -> dict[str, object]:
     trailers = {key.replace("_", "-"): value for key, value in facts.items()}
     return {"Ticket": ticket.name, "Move": f"{old} -> {new}" if old is not new else "", **trailers}
 
 
-def assign(ticket: Ticket, name: str) -> Change:
+def assign(ticket: Ticket, name: str) -> PlanChange:
     """Open -> in-progress; ``name`` is the ticket's, with the next id if it had none."""
-    change = Change("assign", f"ticket {name}")
+    change = PlanChange("assign", f"ticket {name}")
     change.moves[ticket.path] = ticket_path(State.IN_PROGRESS, name)
     if not ticket.id:
         change.writes[LAST_ID] = f"{int(ticket_id(name))}\n".encode()
@@ -32,21 +32,21 @@ def assign(ticket: Ticket, name: str) -> Change:
     return change
 
 
-def enqueue(plan: Plan, ticket: Ticket, worktree: str, summary: str, head: str) -> Change:
+def enqueue(plan: Plan, ticket: Ticket, worktree: str, summary: str, head: str) -> PlanChange:
     """A submitted ticket joins the merge queue; it stays in progress."""
-    change = Change("enqueue", f"ticket {ticket.name}")
+    change = PlanChange("enqueue", f"ticket {ticket.name}")
     change.writes[plan.next_item_path(ticket.name)] = format_item(ticket, worktree, head, summary)
     change.trailers = {"Ticket": ticket.name, "Attempt": ticket.attempts + 1, "Head": head}
     return change
 
 
-def complete(plan: Plan, ticket: Ticket, commit: str, facts: Mapping[str, object]) -> Change:
+def complete(plan: Plan, ticket: Ticket, commit: str, facts: Mapping[str, object]) -> PlanChange:
     """In-progress -> done, and out of the queue."""
-    change = Change("complete", f"ticket {ticket.name}")
+    change = PlanChange("complete", f"ticket {ticket.name}")
     change.moves[ticket.path] = ticket_path(State.DONE, ticket.name)
     plan.dequeue(ticket.name, change)
     change.trailers = {
-        **_told(ticket, State.IN_PROGRESS, State.DONE, Attempt=ticket.attempts + 1, Landed=commit),
+        **_move_trailers(ticket, State.IN_PROGRESS, State.DONE, Attempt=ticket.attempts + 1, Landed=commit),
         **facts,
     }
     return change
@@ -54,14 +54,14 @@ def complete(plan: Plan, ticket: Ticket, commit: str, facts: Mapping[str, object
 
 def reopen(
     plan: Plan, ticket: Ticket, cause: Cause, reason: str, tail: str, most: int, facts: Mapping[str, object]
-) -> Change:
+) -> PlanChange:
     """In-progress -> open with a note of what went wrong, or stuck when that was the last attempt.
 
     A run that was stopped from outside, or whose provider failed before any work was done, uses up no
     attempt and leaves no note; the commit tells it.
     """
     attempt = ticket.attempts + 1
-    reason = line(reason)  # the names of files in it are an agent's words as well
+    reason = one_line(reason)  # the names of files in it are an agent's words as well
     counted = cause not in UNCOUNTED
     text, last = ticket.text, attempt >= most
     if counted:
@@ -72,22 +72,22 @@ def reopen(
     target = State.STUCK if counted and last else State.OPEN
     new = ticket_path(target, ticket.name)
     verb = "park" if target is State.STUCK else "reopen"
-    change = Change(verb, f"ticket {ticket.name}", moves={ticket.path: new})
+    change = PlanChange(verb, f"ticket {ticket.name}", moves={ticket.path: new})
     if counted:
-        note = f"{reason}\n\n{fenced(printable(tail))}" if tail else reason
+        note = f"{reason}\n\n{fence(printable(tail))}" if tail else reason
         text = append_section(text, f"Attempt {attempt} failed: {cause}", note)
         change.writes[new] = text.encode(errors="surrogateescape")
     plan.dequeue(ticket.name, change)
     change.trailers = {
-        **_told(ticket, State.IN_PROGRESS, target, Attempt=attempt, Cause=cause, Reason=reason),
+        **_move_trailers(ticket, State.IN_PROGRESS, target, Attempt=attempt, Cause=cause, Reason=reason),
         **facts,
     }
     return change
 
 
-def forget_item(plan: Plan, name: str) -> Change:
+def forget_item(plan: Plan, name: str) -> PlanChange:
     """Drop a queue item whose ticket is not in progress any more."""
-    change = Change("drop", f"queue item of ticket {name}")
+    change = PlanChange("drop", f"queue item of ticket {name}")
     plan.dequeue(name, change)
     change.trailers = {"Ticket": name}
     return change

@@ -6,18 +6,18 @@ import logging
 
 from scriptorium.agents.prompts import prompt
 from scriptorium.agents.tools.endpoint import Endpoint
-from scriptorium.plan.change import Change
+from scriptorium.plan.change import PlanChange
 from scriptorium.plan.snapshot import PLANNED, Plan
 from scriptorium.plan.ticket import State, Ticket, TicketError
 from scriptorium.planning.areas import area_tools, may_write
-from scriptorium.planning.run import Edits, hold_planning_lock, release_edits, run_planner
+from scriptorium.planning.run import PlanEdits, hold_planning_lock, release_edits, run_planner
 from scriptorium.project.workspace import Workspace
 from scriptorium.worktrees import rescue
 
 log = logging.getLogger(__name__)
 
 
-def due(plan: Plan) -> bool:
+def areas_are_stale(plan: Plan) -> bool:
     """Tell whether the spec has changed since the areas were made from it. Pure."""
     return plan.has_spec and plan.planned.get("spec.md") != plan.blob("spec.md")
 
@@ -27,33 +27,33 @@ def update_areas(workspace: Workspace, endpoint: Endpoint | None = None) -> list
 
     ``endpoint`` is the MCP server of a surrounding `scriptorium run`.
     """
-    if not due(workspace.plan.snapshot()):
+    if not areas_are_stale(workspace.plan.snapshot()):
         return []
     changed: list[str] = []
     with hold_planning_lock(workspace):
         # asked anew each time: whoever changed the spec meanwhile found the lock held, and left
-        while due(plan := workspace.plan.snapshot()):
+        while areas_are_stale(plan := workspace.plan.snapshot()):
             if not plan.blob("format") and not plan.blob(PLANNED) and plan.areas:
-                _adopt(workspace)
+                _adopt_original(workspace)
                 continue
             text = prompt("architect", repo=workspace.repository.root, spec=plan.spec.decode(errors="replace"))
             edits = run_planner(
                 workspace, "architect", "architect", text, may_write, tools=area_tools, endpoint=endpoint
             )
-            changed += _record(workspace, edits)
+            changed += _commit_areas(workspace, edits)
     return list(dict.fromkeys(changed))
 
 
-def _record(workspace: Workspace, edits: Edits) -> list[str]:
+def _commit_areas(workspace: Workspace, edits: PlanEdits) -> list[str]:
     """Write the areas, and what they were made from, as one commit."""
     changed: list[str] = []
 
-    def decide(plan: Plan) -> Change:
+    def decide(plan: Plan) -> PlanChange:
         nonlocal changed
         # an area that a person has edited meanwhile stays theirs
         own = {path: data for path, data in edits.allowed.items() if plan.blob(path) == edits.base.blob(path)}
         changed = [path.removeprefix("areas/").removesuffix(".md") for path in own]
-        change = Change("update", "areas from spec")
+        change = PlanChange("update", "areas from spec")
         change.writes = {path: data for path, data in own.items() if data is not None}
         change.removes = [path for path, data in own.items() if data is None]
         change.writes[PLANNED] = plan.with_planned({"spec.md": edits.base.blob("spec.md")})
@@ -64,22 +64,22 @@ def _record(workspace: Workspace, edits: Edits) -> list[str]:
     theirs = [path for path in edits.allowed if path.removeprefix("areas/").removesuffix(".md") not in changed]
     if theirs:
         why = f"{', '.join(theirs)} was edited meanwhile and stays as it is; what the Architect wrote"
-        rescue.tell(why, edits.kept)
+        rescue.log_kept(why, edits.kept)
     else:
         release_edits(workspace, edits)
     log.info("architect: areas updated: %s", ", ".join(changed) or "none")
     return changed
 
 
-def _adopt(workspace: Workspace) -> None:
+def _adopt_original(workspace: Workspace) -> None:
     """Take over a plan of the original, which keeps no such record: what has areas and tickets is planned."""
 
-    def decide(plan: Plan) -> Change | None:
+    def decide(plan: Plan) -> PlanChange | None:
         if plan.blob(PLANNED):
             return None
         ticketed = {ticket.area for ticket in _readable(plan)}
         current = {f"areas/{name}.md": oid for name, oid in plan.areas.items() if name in ticketed}
-        change = Change("adopt", "the plan as it stands")
+        change = PlanChange("adopt", "the plan as it stands")
         change.writes[PLANNED] = plan.with_planned({"spec.md": plan.blob("spec.md"), **current})
         return change
 

@@ -18,7 +18,7 @@ from typing import Any
 from scriptorium.agents.harness.base import Outcome, Session
 from scriptorium.agents.harness.usage import Usage
 
-MOST = 60_000
+MAX_TURNS = 60_000
 """Characters of a conversation that a prompt tells; of a longer one the newest."""
 
 
@@ -96,10 +96,10 @@ class Conversation:
         return self.turns[known:]
 
 
-def told(heading: str, turns: Sequence[Turn]) -> str:
+def render_turns(heading: str, turns: Sequence[Turn]) -> str:
     """Return turns as a section of a prompt, '' for none."""
     text = "\n\n".join(str(turn) for turn in turns)
-    short = text if len(text) <= MOST else f"(…)\n{text[-MOST:]}"
+    short = text if len(text) <= MAX_TURNS else f"(…)\n{text[-MAX_TURNS:]}"
     return f"--- {heading} ---\n{short}\n" if turns else ""
 
 

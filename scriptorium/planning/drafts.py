@@ -11,7 +11,7 @@ from typing import Any
 
 from scriptorium.errors import ScriptoriumError
 from scriptorium.plan.front_matter import bold_fields, load_yaml, set_field, split_front_matter
-from scriptorium.plan.readiness import find_circle
+from scriptorium.plan.readiness import find_cycle
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import State, TicketError, parse_ticket, slug, ticket_id
 from scriptorium.system.files import write_inside
@@ -93,7 +93,7 @@ def number(plan: Plan, drafts: list[Draft]) -> dict[str, bytes]:
         parse_ticket(names[draft.stem], State.OPEN, data)
         files[names[draft.stem]] = data
     for draft in drafts:
-        circle = find_circle(ids[draft.stem], depends)
+        circle = find_cycle(ids[draft.stem], depends)
         if circle:
             raise TicketError(draft.stem, f"it depends on itself: {' -> '.join(circle)}")
     return files

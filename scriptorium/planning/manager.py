@@ -10,21 +10,21 @@ from scriptorium.agents.prompts import prompt
 from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.agents.tools.server import Tools
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.plan.change import Change
+from scriptorium.plan.change import PlanChange
 from scriptorium.plan.snapshot import LAST_ID, PLANNED, Plan
 from scriptorium.plan.ticket import State, TicketError, name_problem, ticket_id, ticket_path
 from scriptorium.planning import drafts
-from scriptorium.planning.run import Edits, hold_planning_lock, release_edits, run_planner
+from scriptorium.planning.run import PlanEdits, hold_planning_lock, release_edits, run_planner
 from scriptorium.project.workspace import Workspace
 from scriptorium.worktrees import rescue
 
 log = logging.getLogger(__name__)
 
-DONE_MOST = 200
+MAX_DONE_LISTED = 200
 """How many done tickets a prompt lists."""
 
 
-def due(plan: Plan) -> list[str]:
+def areas_due(plan: Plan) -> list[str]:
     """Return the areas whose tickets were not made from them as they are now. Pure."""
     return [name for name, oid in plan.areas.items() if plan.planned.get(f"areas/{name}.md") != oid]
 
@@ -37,13 +37,13 @@ def write_tickets(
     ``endpoint`` is the MCP server of a surrounding `scriptorium run`; ``tell`` is told each ticket. An area that
     fails keeps no other from its run: raises at the end.
     """
-    if not due(workspace.plan.snapshot()):
+    if not areas_due(workspace.plan.snapshot()):
         return []
     created: list[str] = []
     failures: dict[str, ScriptoriumError] = {}
     with hold_planning_lock(workspace):
         # read anew each time: each area's tickets are in the plan before the next one's are written
-        while areas := [area for area in due(workspace.plan.snapshot()) if area not in failures]:
+        while areas := [area for area in areas_due(workspace.plan.snapshot()) if area not in failures]:
             try:
                 names = _plan_area(workspace, areas[0], endpoint)
             except ScriptoriumError as error:
@@ -57,11 +57,11 @@ def write_tickets(
             for name in names:
                 tell(name)
     if failures:
-        raise _all_in_one(list(failures.values()))
+        raise _combined(list(failures.values()))
     return created
 
 
-def _all_in_one(failures: list[ScriptoriumError]) -> ScriptoriumError:
+def _combined(failures: list[ScriptoriumError]) -> ScriptoriumError:
     """Return the failures of several areas as one; what all of them met, such as a full disk, is told once."""
     first = failures[0]
     message = "; ".join(dict.fromkeys(failure.message for failure in failures))
@@ -90,9 +90,9 @@ def _plan_area(workspace: Workspace, area: str, endpoint: Endpoint | None) -> li
         workspace, "manager", f"manager-{area}", text, may_write, area=area, tools=tools, endpoint=endpoint
     )
     try:
-        created = _record(workspace, area, edits)
+        created = _commit_tickets(workspace, area, edits)
     except TicketError as error:
-        rescue.tell("tickets that cannot be taken as they are", edits.kept)
+        rescue.log_kept("tickets that cannot be taken as they are", edits.kept)
         error.hint = f"what the Manager wrote is kept: git show {edits.kept}"
         raise
     release_edits(workspace, edits)
@@ -104,22 +104,22 @@ def known_tickets(plan: Plan) -> list[str]:
     """Return the tickets as the prompt lists them: of the done ones the newest, as they may be thousands."""
     lines = [f"{name} ({state})" for state in State if state is not State.DONE for name in plan.tickets(state)]
     done = plan.tickets(State.DONE)
-    older = len(done) - DONE_MOST
+    older = len(done) - MAX_DONE_LISTED
     lines += [f"({older} older ones are in tickets/done/)"] if older > 0 else []
-    return lines + [f"{name} ({State.DONE})" for name in done[-DONE_MOST:]]
+    return lines + [f"{name} ({State.DONE})" for name in done[-MAX_DONE_LISTED:]]
 
 
-def _record(workspace: Workspace, area: str, edits: Edits) -> list[str]:
+def _commit_tickets(workspace: Workspace, area: str, edits: PlanEdits) -> list[str]:
     """Write the tickets, and what they were made from, as one commit."""
     files = sorted(edits.allowed.items())
     batch = [drafts.Draft.read(path, data, area) for path, data in files if data is not None]
     created: list[str] = []
 
-    def decide(plan: Plan) -> Change:
+    def decide(plan: Plan) -> PlanChange:
         nonlocal created
         files = drafts.number(plan, batch)
         created = list(files)
-        change = Change("create", f"tickets from area {area}")
+        change = PlanChange("create", f"tickets from area {area}")
         change.writes = {ticket_path(State.OPEN, name): data for name, data in files.items()}
         change.writes[PLANNED] = plan.with_planned({f"areas/{area}.md": edits.base.blob(f"areas/{area}.md")})
         if files:

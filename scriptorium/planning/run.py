@@ -21,16 +21,15 @@ from scriptorium.agents.tools.server import Tools
 from scriptorium.git import worktree_list
 from scriptorium.git.errors import GitError
 from scriptorium.git.repository import RefUpdate
-from scriptorium.git.worktree import WorkingTree
+from scriptorium.git.worktree import Worktree
 from scriptorium.plan.snapshot import Plan
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import locks, process, signals
-from scriptorium.worktrees import repair as mending
-from scriptorium.worktrees import rescue
+from scriptorium.worktrees import repair, rescue
 
 
 @dataclass(frozen=True)
-class Edits:
+class PlanEdits:
     """What a planning agent did: path to new content, None for a file it removed."""
 
     base: Plan
@@ -65,7 +64,7 @@ def run_planner(
     endpoint: Endpoint | None = None,
     session: Callable[[str], Session | None] = lambda _: None,
     on_event: Callable[[Event], None] | None = None,
-) -> Edits:
+) -> PlanEdits:
     """Run a planning agent on the newest plan and return what it edited; the lock must be held.
 
     A rescue ref keeps the edits until `release`, once the plan has them.
@@ -77,9 +76,9 @@ def run_planner(
     fails; whatever it had written is kept by a rescue ref then, too.
     """
     plan = workspace.plan.snapshot()
-    worktree = _checkout(workspace, plan)
+    worktree = _checkout_plan(workspace, plan)
     harness, task = make_task(workspace, role, prompt, worktree, subject)
-    process.end_leftovers(f"SCRIPTORIUM_WORKTREE={worktree}")
+    process.terminate_leftovers(f"SCRIPTORIUM_WORKTREE={worktree}")
     known = session(harness.label(task.model))
     task = replace(task, env={**task.env, "SCRIPTORIUM_AREA": area}, session=known)
     with ExitStack() as stack:
@@ -87,53 +86,53 @@ def run_planner(
             given = tools(plan, worktree)
             task = stack.enter_context(serve_tools(workspace, harness, task, given, endpoint, role=role))
         outcome = run_agent(workspace, harness, task, on_event)
-    edits = _collect(workspace, plan, worktree, outcome, may_write, subject)
+    edits = _collect_edits(workspace, plan, worktree, outcome, may_write, subject)
     raise_if_failed(workspace, outcome, task, subject, empty=not edits.allowed)
     return edits
 
 
-def release_edits(workspace: Workspace, edits: Edits) -> None:
+def release_edits(workspace: Workspace, edits: PlanEdits) -> None:
     """Forget the rescue ref of what an agent wrote, as the plan has all of it."""
     if edits.kept and edits.is_whole:
         workspace.repository.update_refs(RefUpdate(edits.kept, "", edits.commit))
 
 
-def _checkout(workspace: Workspace, plan: Plan) -> Path:
+def _checkout_plan(workspace: Workspace, plan: Plan) -> Path:
     """Return the planning worktree at a snapshot; what somebody left in there is kept first."""
     path, repository = workspace.paths.plan_worktree, workspace.repository
-    tree = WorkingTree(repository, path)
-    mending.discard_half_made(workspace, path)
+    tree = Worktree(repository, path)
+    repair.remove_half_made(workspace, path)
     if path.is_symlink():
-        rescue.set_aside(path)  # what it leads to is not ours, if it leads anywhere
+        rescue.rename_aside(path)  # what it leads to is not ours, if it leads anywhere
     if path.exists():
-        mending.unlock(workspace, path)
+        repair.remove_stale_locks(workspace, path)
         try:
             branch, head = tree.head()
             loose = not branch and not repository.is_ancestor(head, plan.commit)
-            changes = rescue.spare_untracked(tree)
+            changes = rescue.preserve_untracked_repos(tree)
             if loose or changes:
                 commit = tree.snapshot(changes, head, "Files found in the planning worktree")
-                rescue.keep(workspace, commit, "plan", f"'{path}' held changes that nobody had taken")
-                rescue.spare(workspace, path, commit, plan.commit)
+                rescue.keep_commit(workspace, commit, "plan", f"'{path}' held changes that nobody had taken")
+                rescue.preserve_nested_repos(workspace, path, commit, plan.commit)
             tree.reset_detached(plan.commit)
             return path
         except (GitError, NotADirectoryError) as error:
             if isinstance(error, GitError) and error.system:
                 raise  # it is sound, and waits for room
-            rescue.set_aside(path)
+            rescue.rename_aside(path)
     workspace.paths.ensure(path.parent)
     with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=600):
-        rescue.keep_heads(workspace)  # git forgets the one that was here before
+        rescue.keep_detached_heads(workspace)  # git forgets the one that was here before
         worktree_list.add(repository, path, start=plan.commit)
     return path
 
 
-def _collect(
+def _collect_edits(
     workspace: Workspace, plan: Plan, worktree: Path, outcome: Outcome, may_write: Callable[[str], bool], subject: str
-) -> Edits:
-    repository, tree = workspace.repository, WorkingTree(workspace.repository, worktree)
+) -> PlanEdits:
+    repository, tree = workspace.repository, Worktree(workspace.repository, worktree)
     branch, head = tree.head()
-    commit = tree.snapshot(rescue.spare_untracked(tree), head, f"What the agent wrote: {subject}")
+    commit = tree.snapshot(rescue.preserve_untracked_repos(tree), head, f"What the agent wrote: {subject}")
     paths = repository.diff_names(plan.commit, commit)
     allowed: dict[str, bytes | None] = {}
     for path in filter(may_write, paths):
@@ -145,12 +144,12 @@ def _collect(
     # the plan takes files alone, so that commits would be lost which no branch has
     own = not branch and not repository.is_ancestor(head, plan.commit)
     is_whole = not (strays or own or (paths and not outcome.finished.ok))
-    kept = rescue.hold(workspace, commit, subject) if paths or own else ""
+    kept = rescue.create_ref(workspace, commit, subject) if paths or own else ""
     if not is_whole:
         failed = paths and not outcome.finished.ok
         why = f"{subject} failed half way" if failed else f"{subject} made commits of its own"
         why = f"{subject} wrote {', '.join(strays)}, which it may not" if strays else why
-        rescue.tell(why, kept)
-        rescue.spare(workspace, worktree, commit, plan.commit)
+        rescue.log_kept(why, kept)
+        rescue.preserve_nested_repos(workspace, worktree, commit, plan.commit)
     tree.reset_detached(plan.commit)
-    return Edits(plan, outcome, allowed, strays, commit, kept, is_whole)
+    return PlanEdits(plan, outcome, allowed, strays, commit, kept, is_whole)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from scriptorium.agents.prompts import prompt
 from scriptorium.errors import ScriptoriumError, Stopped
-from scriptorium.plan.change import Change
+from scriptorium.plan.change import PlanChange
 from scriptorium.plan.snapshot import Plan
-from scriptorium.planning.conversation import Conversation, Turn, told
-from scriptorium.planning.run import Edits, hold_planning_lock, release_edits, run_planner
+from scriptorium.planning.conversation import Conversation, Turn, render_turns
+from scriptorium.planning.run import PlanEdits, hold_planning_lock, release_edits, run_planner
 from scriptorium.planning.transcript import Transcript, say
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import locks
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Session:
+class PlanningSession:
     """A conversation with the Architect; each turn is an agent run and, if the spec changed, a commit."""
 
     workspace: Workspace
@@ -66,15 +66,15 @@ class Session:
             talk.end(answer=answer or "(no answer)", outcome=edits.outcome)
         self._show(edits, answer or "(no answer)")
 
-    def _run(self, talk: Conversation, before: Sequence[Turn], request: str) -> Edits:
+    def _run(self, talk: Conversation, before: Sequence[Turn], request: str) -> PlanEdits:
         """Run the Architect, in its own session of this conversation or else with all that was said."""
         facts = {
             "spec": self.workspace.plan.snapshot().spec.decode(errors="replace"),
             "repo": self.workspace.repository.root,
             "request": request,
         }
-        whole = prompt("plan", history=told("the session so far", before), **facts)
-        more = prompt("plan-resume", history=told("since your last answer", talk.since_session()[:-1]), **facts)
+        whole = prompt("plan", history=render_turns("the session so far", before), **facts)
+        more = prompt("plan-resume", history=render_turns("since your last answer", talk.since_session()[:-1]), **facts)
         return run_planner(
             self.workspace,
             "architect",
@@ -85,7 +85,7 @@ class Session:
             on_event=self.transcript.event,
         )
 
-    def _take(self, edits: Edits, number: int) -> None:
+    def _take(self, edits: PlanEdits, number: int) -> None:
         """Commit the spec, unless it is as before or somebody else has changed it meanwhile; raises for strays."""
         if edits.strays:
             strays = ", ".join(f"'{path}'" for path in edits.strays)
@@ -101,18 +101,18 @@ class Session:
         data = edits.allowed["spec.md"]
         verb = f"plan session turn {number}" if number > 1 else "update spec from architect"
 
-        def decide(plan: Plan) -> Change:
+        def decide(plan: Plan) -> PlanChange:
             if data is None or plan.blob("spec.md") != edits.base.blob("spec.md"):
-                rescue.tell("a spec that cannot be taken as it is", edits.kept)
+                rescue.log_kept("a spec that cannot be taken as it is", edits.kept)
                 what = "the Architect removed 'spec.md'" if data is None else "'spec.md' was changed meanwhile"
                 raise ScriptoriumError(what, f"the Architect's edits are kept: git show {edits.kept}")
-            return Change(verb, writes={"spec.md": data}, trailers=edits.outcome.trailers())
+            return PlanChange(verb, writes={"spec.md": data}, trailers=edits.outcome.trailers())
 
         self.workspace.plan.transact(decide)
         release_edits(self.workspace, edits)
         log.info("spec.md is updated")
 
-    def _show(self, edits: Edits, answer: str) -> None:
+    def _show(self, edits: PlanEdits, answer: str) -> None:
         """Print the answer, unless it was the last that was shown, and what has changed."""
         if self.transcript.hold or answer != self.transcript.last:
             say(answer, sys.stdout)

@@ -9,7 +9,7 @@ from pathlib import Path
 from scriptorium.errors import Stopped
 
 
-def typed(history: Path) -> Iterator[str]:
+def read_lines(history: Path) -> Iterator[str]:
     """Yield what is typed until Ctrl-D; Ctrl-C drops the line, Alt-Enter and a paste put line ends into it."""
     from prompt_toolkit import PromptSession  # late: 0.2 s, and only here
     from prompt_toolkit.history import FileHistory

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from scriptorium.agents.harness.base import Event, Kind
+from scriptorium.agents.harness.base import Event, EventKind
 from scriptorium.system.text import printable
 
 DIM, RED, GREEN, CYAN = "2", "31", "32", "36"
@@ -34,7 +34,7 @@ class Transcript:
         if not text:
             return
         self.flush()
-        if event.kind is Kind.TEXT:
+        if event.kind is EventKind.TEXT:
             self.last = text
             if not self.hold:
                 self._print(text)

@@ -18,7 +18,7 @@ from scriptorium.system.limits import Limits
 
 PROTOCOLS = ("acp",)
 ROLES = ("architect", "manager", "coding", "reviewer")
-AT_WORK = ROLES[:-1]
+ACTIVE_ROLES = ROLES[:-1]
 """The roles that have a step; there is none for the reviewer yet."""
 EFFORTS = ("minimal", "low", "medium", "high", "xhigh")
 BACKENDS = ("codex", "claude-code", "typoi")
@@ -27,7 +27,7 @@ DEFAULT_MODEL = "gpt-5.1-codex-mini"
 DEFAULT_ENDPOINT = "http://127.0.0.1:8097"
 
 
-NAME_MOST = 50
+MAX_NAME = 50
 """Characters of the name of a program of the user's own."""
 
 
@@ -196,8 +196,8 @@ def _harnesses(top: Reader) -> dict[str, Program]:
         command = _words(program, "command")
         if not command:
             raise ConfigError(f"'harnesses.{name}.command' should be a list of words, the program first")
-        if not name.isprintable() or len(name) > NAME_MOST:  # it is the name of a file as well
-            raise ConfigError(f"'harnesses.{name[:NAME_MOST]}' is no name for a program")
+        if not name.isprintable() or len(name) > MAX_NAME:  # it is the name of a file as well
+            raise ConfigError(f"'harnesses.{name[:MAX_NAME]}' is no name for a program")
         env = program.take("env", dict, {})
         if not all(
             isinstance(value, str) and key and "=" not in key and is_text(key + value) for key, value in env.items()

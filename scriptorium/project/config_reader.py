@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.system.text import line
+from scriptorium.system.text import one_line
 
 FILE = "scriptorium.json"
 
-NUMBER_MOST = 10**12
+MAX_NUMBER = 10**12
 """More than any time or price can be."""
 
 
@@ -17,7 +17,7 @@ class ConfigError(ScriptoriumError):
     """The configuration cannot be used."""
 
     def __init__(self, message: str, hint: str = f"edit '{FILE}'") -> None:
-        super().__init__(line(f"'{FILE}': {message}"), line(hint), ExitCode.CONFIG)
+        super().__init__(one_line(f"'{FILE}': {message}"), one_line(hint), ExitCode.CONFIG)
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Reader:
 
     def number(self, key: str, default: float, *, least: float = 0) -> float:
         value: float = self.take(key, (int, float), default)
-        if value > NUMBER_MOST:
+        if value > MAX_NUMBER:
             raise ConfigError(f"{self.name(key)} is too large")
         if not least <= value:  # which is no number at all, either
             raise ConfigError(f"{self.name(key)} is {value}, and should be {least} or more")

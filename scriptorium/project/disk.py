@@ -10,7 +10,7 @@ from scriptorium.errors import ScriptoriumError
 from scriptorium.project.workspace import Workspace
 
 
-def free(workspace: Workspace) -> Iterator[tuple[Path, int]]:
+def free_space(workspace: Workspace) -> Iterator[tuple[Path, int]]:
     """Return the free MiB of each disk that is written to, by a path on it: the repository's, and our directory's."""
     seen = set()
     for place in (workspace.repository.root, workspace.paths.home):
@@ -21,10 +21,10 @@ def free(workspace: Workspace) -> Iterator[tuple[Path, int]]:
             yield path, shutil.disk_usage(path).free // 2**20
 
 
-def require(workspace: Workspace) -> None:
+def require_free_space(workspace: Workspace) -> None:
     """Raise when a disk has less room than the configuration asks for before new work begins."""
     floor = workspace.config.disk_floor
-    for path, left in free(workspace):
+    for path, left in free_space(workspace):
         if left < floor:
             # without the figure, which changes all the time, so that a daemon says it once
             raise ScriptoriumError(

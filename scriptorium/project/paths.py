@@ -104,7 +104,7 @@ class Paths:
         """Session logs of `scriptorium run`, shared by clones of the same name."""
         return self.root / self.project
 
-    def discard_drafts(self) -> None:
+    def remove_stale_drafts(self) -> None:
         """Remove what writers have left that were killed before the file was whole."""
         for draft in (*self.home.glob(f".*{DRAFT}"), *self.home.glob(f"*/.*{DRAFT}")):
             with suppress(FileNotFoundError):

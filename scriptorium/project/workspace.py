@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git.repository import Repository
-from scriptorium.git.worktree import WorkingTree
+from scriptorium.git.worktree import Worktree
 from scriptorium.plan.snapshot import BRANCH, REF
 from scriptorium.plan.store import PlanStore
 from scriptorium.project import config, config_reader
@@ -17,7 +17,7 @@ from scriptorium.project.config import Config
 from scriptorium.project.paths import Paths
 from scriptorium.system.files import replace_file
 
-LANDED_ON = "scriptorium-branch"
+BRANCH_FILE = "scriptorium-branch"
 """A file in the git directory: the branch that work landed on the last time."""
 
 
@@ -57,9 +57,9 @@ class Workspace:
     def paths(self) -> Paths:
         return Paths.of(self.repository.common_dir, self.repository.root)
 
-    def working_tree(self, ticket: str) -> WorkingTree:
+    def working_tree(self, ticket: str) -> Worktree:
         """Return where the work on a ticket is done."""
-        return WorkingTree(self.repository, self.paths.ticket_worktree(ticket))
+        return Worktree(self.repository, self.paths.ticket_worktree(ticket))
 
     @cached_property
     def config(self) -> Config:
@@ -79,8 +79,8 @@ class Workspace:
     def _find_master(self) -> str:
         repository = self.repository
         if self.config.branch:
-            return repository.branch_behind(self.config.branch)
-        found, known = repository.branch_behind(repository.default_branch()), self._landed_on()
+            return repository.resolve_branch(self.config.branch)
+        found, known = repository.resolve_branch(repository.default_branch()), self._landed_on()
         if known not in ("", found) and repository.resolve(f"refs/heads/{known}"):
             raise ScriptoriumError(
                 f"cannot tell whether work lands on '{known}', as before, or on '{found}'",
@@ -91,14 +91,14 @@ class Workspace:
 
     def _landed_on(self) -> str:
         try:
-            return (self.repository.common_dir / LANDED_ON).read_text(errors="surrogateescape").strip()
+            return (self.repository.common_dir / BRANCH_FILE).read_text(errors="surrogateescape").strip()
         except OSError:
             return ""
 
     def note_master(self) -> None:
         """Note the branch that work lands on, so that it does not go over to one that is made later."""
         if self._landed_on() != self.master:
-            replace_file(self.repository.common_dir / LANDED_ON, f"{self.master}\n", 0o644)
+            replace_file(self.repository.common_dir / BRANCH_FILE, f"{self.master}\n", 0o644)
 
     @cached_property
     def has_author(self) -> bool:

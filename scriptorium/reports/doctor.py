@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from scriptorium.agents import sandbox
-from scriptorium.agents.environment import allowed, identity
+from scriptorium.agents.environment import allowed_variables, identity
 from scriptorium.agents.harness.base import Harness
 from scriptorium.agents.harness.choice import choose
 from scriptorium.agents.tools.endpoint import Endpoint
@@ -22,85 +22,87 @@ from scriptorium.errors import ScriptoriumError
 from scriptorium.git.command import check_version
 from scriptorium.integrations import git_hooks
 from scriptorium.plan.snapshot import BRANCH
-from scriptorium.project.config import AT_WORK, BACKENDS, Config
-from scriptorium.project.disk import free
+from scriptorium.project.config import ACTIVE_ROLES, BACKENDS, Config
+from scriptorium.project.disk import free_space
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import locks, process
 
-LIMIT = 20.0
+TIMEOUT = 20.0
 """Seconds in which a program has to tell its version or sign-in, and the submit tool has to answer."""
 
 
-MOMENT = 0.5
+LOCK_GRACE = 0.5
 """Seconds after which a lock that is still there is taken for one that was left."""
 
 
-class State(StrEnum):
+class CheckState(StrEnum):
     OK = "ok"
     NOTE = "note"  # good to know, and not needed
     FAILED = "failed"
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What was found out about one thing."""
 
     subject: str
-    state: State
+    state: CheckState
     text: str
     hint: str = ""
 
 
-def git() -> Iterator[Finding]:
-    yield Finding("git", State.OK, check_version().removeprefix("git version "))
+def check_git() -> Iterator[CheckResult]:
+    yield CheckResult("git", CheckState.OK, check_version().removeprefix("git version "))
 
 
-def directory(workspace: Workspace) -> Iterator[Finding]:
-    yield Finding("directory", State.OK, str(workspace.paths.ensure(workspace.paths.home)))
+def check_directory(workspace: Workspace) -> Iterator[CheckResult]:
+    yield CheckResult("directory", CheckState.OK, str(workspace.paths.ensure(workspace.paths.home)))
 
 
-def disk(workspace: Workspace) -> Iterator[Finding]:
-    for path, left in free(workspace):
+def check_disk(workspace: Workspace) -> Iterator[CheckResult]:
+    for path, left in free_space(workspace):
         text = f"{left / 1024:.1f} GiB free for '{path}'"
         if left < workspace.config.disk_floor:
-            yield Finding("disk", State.FAILED, text, "make room, or set SCRIPTORIUM_ROOT to another disk")
+            yield CheckResult("disk", CheckState.FAILED, text, "make room, or set SCRIPTORIUM_ROOT to another disk")
         else:
-            yield Finding("disk", State.OK, text)
+            yield CheckResult("disk", CheckState.OK, text)
 
 
-def author(workspace: Workspace) -> Iterator[Finding]:
+def check_author(workspace: Workspace) -> Iterator[CheckResult]:
     if workspace.has_author:
         email = workspace.repository.git("config", "--get", "user.email")[1].decode(errors="replace").strip()
-        yield Finding("author", State.OK, email)
+        yield CheckResult("author", CheckState.OK, email)
     else:
         hint = "git config --global user.email you@example.com"
-        yield Finding("author", State.NOTE, "none configured, so agents commit as 'scriptorium'", hint)
+        yield CheckResult("author", CheckState.NOTE, "none configured, so agents commit as 'scriptorium'", hint)
 
 
-def master(workspace: Workspace) -> Iterator[Finding]:
+def check_master(workspace: Workspace) -> Iterator[CheckResult]:
     from scriptorium.gate.results import Colour, recall_verdict
 
     commit = workspace.master_commit()
     colour = recall_verdict(workspace, workspace.repository.tree_of(commit))
-    state = State.OK if colour is Colour.GREEN else State.NOTE
+    state = CheckState.OK if colour is Colour.GREEN else CheckState.NOTE
     hint = "" if colour is Colour.GREEN else "scriptorium health"
-    yield Finding("master", state, f"{colour} {commit[:12]} on '{workspace.master}'", hint)
+    yield CheckResult("master", state, f"{colour} {commit[:12]} on '{workspace.master}'", hint)
 
 
-def gate(workspace: Workspace) -> Iterator[Finding]:
+def check_gate(workspace: Workspace) -> Iterator[CheckResult]:
     """Look for the gate's program, and for make's target in the Makefile of master; nothing is run."""
     command = workspace.config.gate
     words = _words(command)
     hint = "set 'gate' in 'scriptorium.json'"
     if words and not _is_there(workspace, words[0]):
-        yield Finding("gate", State.FAILED, f"`{command}`: '{words[0]}' is not there", f"install it, or {hint}")
+        yield CheckResult(
+            "gate", CheckState.FAILED, f"`{command}`: '{words[0]}' is not there", f"install it, or {hint}"
+        )
         return
     missing = _missing_target(workspace, words)
     if missing:
         text = f"`{command}`: no target '{missing}' in the Makefile on '{workspace.master}'"
-        yield Finding("gate", State.FAILED, text, f"add it and commit, or {hint}")
+        yield CheckResult("gate", CheckState.FAILED, text, f"add it and commit, or {hint}")
     else:
-        yield Finding("gate", State.OK, f"`{command}`")
+        yield CheckResult("gate", CheckState.OK, f"`{command}`")
 
 
 def _is_there(workspace: Workspace, program: str) -> bool:
@@ -109,7 +111,7 @@ def _is_there(workspace: Workspace, program: str) -> bool:
     if "/" in program:
         return bool(_in_master(workspace, program))
     argv = ("/bin/sh", "-c", 'command -v -- "$1"', "sh", program)  # by the shell, which knows its own commands
-    return not process.ask(argv, cwd=workspace.paths.home, env=os.environ, seconds=LIMIT).complaint
+    return not process.run_for_output(argv, cwd=workspace.paths.home, env=os.environ, seconds=TIMEOUT).complaint
 
 
 def _words(command: str) -> list[str]:
@@ -145,16 +147,16 @@ def _missing_target(workspace: Workspace, words: list[str]) -> str:
     return next((word for word in wanted if re.fullmatch(r"[\w.-]+", word) and word not in targets), "")
 
 
-def plan(workspace: Workspace) -> Iterator[Finding]:
+def check_plan(workspace: Workspace) -> Iterator[CheckResult]:
     snapshot = workspace.plan.snapshot()
-    yield Finding("plan", State.OK, f"'{BRANCH}' at {snapshot.commit[:12]}")
+    yield CheckResult("plan", CheckState.OK, f"'{BRANCH}' at {snapshot.commit[:12]}")
     if snapshot.has_spec:
-        yield Finding("spec", State.OK, "written")
+        yield CheckResult("spec", CheckState.OK, "written")
     else:
-        yield Finding("spec", State.NOTE, "not written yet, so there is nothing to do", "scriptorium plan")
+        yield CheckResult("spec", CheckState.NOTE, "not written yet, so there is nothing to do", "scriptorium plan")
 
 
-def installed_hooks(workspace: Workspace) -> Iterator[Finding]:
+def check_hooks(workspace: Workspace) -> Iterator[CheckResult]:
     level, value = git_hooks.foreign_path(workspace)
     for name in git_hooks.NAMES:
         hook = git_hooks.Hook(git_hooks.directory(workspace) / name)
@@ -162,32 +164,36 @@ def installed_hooks(workspace: Workspace) -> Iterator[Finding]:
         subject = f"hook {name}"
         if state is git_hooks.HookState.INSTALLED and level:
             text = f"installed, but git takes its hooks from '{value}' ('core.hooksPath', {level} configuration)"
-            yield Finding(subject, State.FAILED, text, "'scriptorium hooks install' tells what can be done")
+            yield CheckResult(subject, CheckState.FAILED, text, "'scriptorium hooks install' tells what can be done")
         elif state is git_hooks.HookState.OUTDATED:
-            yield Finding(subject, State.FAILED, "of another version or place", "scriptorium hooks install")
+            yield CheckResult(subject, CheckState.FAILED, "of another version or place", "scriptorium hooks install")
         elif state is git_hooks.HookState.CHANGED:
-            yield Finding(subject, State.FAILED, "changed after installation", "'scriptorium hooks install' tells why")
+            yield CheckResult(
+                subject, CheckState.FAILED, "changed after installation", "'scriptorium hooks install' tells why"
+            )
         else:
-            yield Finding(subject, State.OK if state is git_hooks.HookState.INSTALLED else State.NOTE, str(state))
+            yield CheckResult(
+                subject, CheckState.OK if state is git_hooks.HookState.INSTALLED else CheckState.NOTE, str(state)
+            )
 
 
-def held_locks(workspace: Workspace) -> Iterator[Finding]:
+def check_held_locks(workspace: Workspace) -> Iterator[CheckResult]:
     top = workspace.paths.lock("run").parent
     held = [str(path.relative_to(top).with_suffix("")) for path in sorted(top.rglob("*.lock")) if locks.is_held(path)]
-    yield Finding("locks", State.OK, f"held: {', '.join(held)}" if held else "none held")
+    yield CheckResult("locks", CheckState.OK, f"held: {', '.join(held)}" if held else "none held")
 
 
-def git_locks(workspace: Workspace) -> Iterator[Finding]:
+def check_git_locks(workspace: Workspace) -> Iterator[CheckResult]:
     """Look for locks that a killed git left; one that is at work has let go of its own a moment later."""
     common = workspace.repository.common_dir
     found = _numbers([*common.glob("*.lock"), *(common / "refs").rglob("*.lock"), *common.glob("worktrees/*/*.lock")])
     if found:
-        time.sleep(MOMENT)
+        time.sleep(LOCK_GRACE)
     left = sorted(found.items() & _numbers(found).items())
     for path, _ in left:
-        yield Finding("git locks", State.FAILED, f"'{path}' is left", f"if no git is at work, remove '{path}'")
+        yield CheckResult("git locks", CheckState.FAILED, f"'{path}' is left", f"if no git is at work, remove '{path}'")
     if not left:
-        yield Finding("git locks", State.OK, "none left")
+        yield CheckResult("git locks", CheckState.OK, "none left")
 
 
 def _numbers(files: Iterable[Path]) -> dict[Path, int]:
@@ -199,16 +205,16 @@ def _numbers(files: Iterable[Path]) -> dict[Path, int]:
     return found
 
 
-def endpoint(workspace: Workspace) -> Iterator[Finding]:
+def check_endpoint(workspace: Workspace) -> Iterator[CheckResult]:
     host, port = workspace.config.endpoint
     if locks.is_held(workspace.paths.lock("run")):
-        yield Finding("endpoint", State.OK, f"'{host}:{port}' is served by the run")
+        yield CheckResult("endpoint", CheckState.OK, f"'{host}:{port}' is served by the run")
         return
     with Endpoint(host, port, workspace.paths.sockets) as free:
-        yield Finding("endpoint", State.OK, f"{free.address} is free for a run")
+        yield CheckResult("endpoint", CheckState.OK, f"{free.address} is free for a run")
 
 
-def submit_tool(workspace: Workspace) -> Iterator[Finding]:
+def check_submit_tool(workspace: Workspace) -> Iterator[CheckResult]:
     """Call `submit_pr` as an agent does, over HTTP with a token of a run of our own."""
     said: list[str] = []
 
@@ -221,9 +227,9 @@ def submit_tool(workspace: Workspace) -> Iterator[Finding]:
         reply = _call(local.ready(), server.token)
     if (reply, said) != ("taken", ["doctor"]):
         hint = "let NO_PROXY hold '127.0.0.1', and see that no firewall is in the way"
-        yield Finding("submit tool", State.FAILED, f"no answer by MCP: {reply}", hint)
+        yield CheckResult("submit tool", CheckState.FAILED, f"no answer by MCP: {reply}", hint)
     else:
-        yield Finding("submit tool", State.OK, "answers by MCP")
+        yield CheckResult("submit tool", CheckState.OK, "answers by MCP")
 
 
 def _call(url: str, token: str) -> str:
@@ -237,25 +243,25 @@ def _call(url: str, token: str) -> str:
     async def call() -> str:
         headers = {"Authorization": f"Bearer {token}"}
         async with (
-            httpx2.AsyncClient(headers=headers, timeout=LIMIT) as http,
+            httpx2.AsyncClient(headers=headers, timeout=TIMEOUT) as http,
             Client(streamable_http_client(url, http_client=http)) as client,
         ):
             result = await client.call_tool("submit_pr", {"summary": "doctor"})
         return "".join(getattr(part, "text", "") for part in result.content)
 
     try:
-        return asyncio.run(asyncio.wait_for(call(), LIMIT))
+        return asyncio.run(asyncio.wait_for(call(), TIMEOUT))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
         while isinstance(error, BaseExceptionGroup) and isinstance(error.exceptions[0], Exception):
             error = error.exceptions[0]
         return " ".join(str(error).split()) or type(error).__name__
 
 
-def backends(workspace: Workspace) -> Iterator[Finding]:
+def check_backends(workspace: Workspace) -> Iterator[CheckResult]:
     """Look at each agent program; only those that a role uses are needed."""
     config = workspace.config
     users: dict[str, list[str]] = {}
-    for role in AT_WORK:
+    for role in ACTIVE_ROLES:
         users.setdefault(config.backend(role), []).append(role)
     for name in dict.fromkeys((*BACKENDS, *config.harnesses, *users)):
         roles = users.get(name, [])
@@ -265,8 +271,8 @@ def backends(workspace: Workspace) -> Iterator[Finding]:
             harness, _ = choose(chosen, role, workspace.repository.root)
             harness.check()
         except ScriptoriumError as error:
-            state = State.FAILED if roles else State.NOTE
-            yield Finding(name, state, error.message + _for(roles), error.hint if roles else "")
+            state = CheckState.FAILED if roles else CheckState.NOTE
+            yield CheckResult(name, state, error.message + _for(roles), error.hint if roles else "")
             continue
         yield from _backend(workspace, harness, roles)
 
@@ -275,79 +281,81 @@ def _for(roles: list[str]) -> str:
     return f", for {', '.join(roles)}" if roles else ""
 
 
-def _backend(workspace: Workspace, harness: Harness, roles: list[str]) -> Iterator[Finding]:
+def _backend(workspace: Workspace, harness: Harness, roles: list[str]) -> Iterator[CheckResult]:
     """Look at a program that is there: its version, sign-in and sandbox."""
-    environment = allowed(os.environ, harness.needs, workspace.config.environment) | identity(workspace)
+    environment = allowed_variables(os.environ, harness.needs, workspace.config.environment) | identity(workspace)
 
-    def ask(*argv: str) -> process.Answer:
-        return process.ask(argv, cwd=workspace.paths.home, env=environment, seconds=LIMIT)
+    def ask(*argv: str) -> process.ProgramOutput:
+        return process.run_for_output(argv, cwd=workspace.paths.home, env=environment, seconds=TIMEOUT)
 
-    needed = State.FAILED if roles else State.NOTE
-    version = ask(*harness.version()) if harness.version() else process.Answer("", "")
+    needed = CheckState.FAILED if roles else CheckState.NOTE
+    version = ask(*harness.version()) if harness.version() else process.ProgramOutput("", "")
     if version.complaint:
-        yield Finding(harness.name, needed, f"does not start: {version.complaint}{_for(roles)}", harness.remedy())
+        yield CheckResult(
+            harness.name, needed, f"does not start: {version.complaint}{_for(roles)}", harness.install_hint()
+        )
         return
     words = " ".join(version.out.split()[:6]) or "found"
-    yield Finding(harness.name, State.OK if roles else State.NOTE, f"{words}{_for(roles)}")
+    yield CheckResult(harness.name, CheckState.OK if roles else CheckState.NOTE, f"{words}{_for(roles)}")
 
     account = harness.account(environment)
     if not account and harness.login():
         account = "signed in" if not ask(*harness.login()).complaint else ""
     if account:
-        yield Finding(f"{harness.name} sign-in", State.OK if roles else State.NOTE, account)
+        yield CheckResult(f"{harness.name} sign-in", CheckState.OK if roles else CheckState.NOTE, account)
     elif harness.login():
-        yield Finding(f"{harness.name} sign-in", needed, "not signed in", harness.sign_in() if roles else "")
+        yield CheckResult(f"{harness.name} sign-in", needed, "not signed in", harness.sign_in() if roles else "")
 
-    found = sandbox.find(workspace, harness, environment, anew=True)
+    found = sandbox.find_sandbox(workspace, harness, environment, anew=True)
     if harness.probe():
         off = workspace.config.sandbox == "off"
         hint = "" if found.name or off else f"'{harness.name}' runs without; see 'Sandbox' in the README"
-        yield Finding(f"{harness.name} sandbox", State.OK if found.name else State.NOTE, str(found), hint)
+        yield CheckResult(f"{harness.name} sandbox", CheckState.OK if found.name else CheckState.NOTE, str(found), hint)
 
 
-def examine(start: Path) -> Iterator[Finding]:
+def run_checks(start: Path) -> Iterator[CheckResult]:
     """Yield what is found, one thing after the other; outside a repository only what can be told there."""
-    yield from _safely("git", git)
+    yield from _safely("git", check_git)
     try:
         workspace = Workspace.open(start)
     except ScriptoriumError as error:
-        yield Finding("repository", State.FAILED, error.message, error.hint)
+        yield CheckResult("repository", CheckState.FAILED, error.message, error.hint)
         return
     try:
         _ = workspace.config
-        yield Finding("configuration", State.OK, "can be used")
+        yield CheckResult("configuration", CheckState.OK, "can be used")
     except ScriptoriumError as error:
-        yield Finding("configuration", State.FAILED, error.message, error.hint)
+        yield CheckResult("configuration", CheckState.FAILED, error.message, error.hint)
         workspace.config = Config()  # the rest is looked at as if there were none
     for subject, check in CHECKS.items():
         found = list(_safely(subject, lambda check=check: check(workspace)))  # type: ignore[misc]
         yield from found
-        if subject == "directory" and found[0].state is State.FAILED:
+        if subject == "directory" and found[0].state is CheckState.FAILED:
             return  # all the rest needs it
 
 
-CHECKS: dict[str, Callable[[Workspace], Iterator[Finding]]] = {
-    "directory": directory,
-    "disk": disk,
-    "author": author,
-    "master": master,
-    "gate": gate,
-    "plan": plan,
-    "hooks": installed_hooks,
-    "locks": held_locks,
-    "git locks": git_locks,
-    "endpoint": endpoint,
-    "submit tool": submit_tool,
-    "backends": backends,
+CHECKS: dict[str, Callable[[Workspace], Iterator[CheckResult]]] = {
+    "directory": check_directory,
+    "disk": check_disk,
+    "author": check_author,
+    "master": check_master,
+    "gate": check_gate,
+    "plan": check_plan,
+    "hooks": check_hooks,
+    "locks": check_held_locks,
+    "git locks": check_git_locks,
+    "endpoint": check_endpoint,
+    "submit tool": check_submit_tool,
+    "backends": check_backends,
 }
 """What is looked at in a repository, in this order."""
 
 
-def _safely(subject: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _safely(subject: str, check: Callable[[], Iterator[CheckResult]]) -> Iterator[CheckResult]:
     """Yield what a check finds; what it raises is a finding, too."""
     try:
         yield from check()
     except ScriptoriumError as error:
-        yield Finding(subject, State.FAILED, error.message, error.hint)
+        yield CheckResult(subject, CheckState.FAILED, error.message, error.hint)
     except OSError as error:
-        yield Finding(subject, State.FAILED, str(error).lower())
+        yield CheckResult(subject, CheckState.FAILED, str(error).lower())

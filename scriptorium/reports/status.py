@@ -8,7 +8,7 @@ from scriptorium.agents import sandbox
 from scriptorium.errors import ScriptoriumError
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import State, branch_of
-from scriptorium.project.config import AT_WORK
+from scriptorium.project.config import ACTIVE_ROLES
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import locks
 
@@ -52,8 +52,8 @@ def _master(workspace: Workspace) -> dict[str, str]:
 def _sandboxes(workspace: Workspace) -> dict[str, dict[str, str]]:
     """Return what held the last agent of each backend in use; one that has had none is left out."""
     try:
-        backends = sorted({workspace.config.backend(role) for role in AT_WORK})
-        found = {backend: sandbox.remembered(workspace, backend) for backend in backends}
+        backends = sorted({workspace.config.backend(role) for role in ACTIVE_ROLES})
+        found = {backend: sandbox.recorded_sandbox(workspace, backend) for backend in backends}
     except ScriptoriumError:
         return {}
     return {backend: {"name": one.name, "reason": one.reason} for backend, one in found.items() if one}

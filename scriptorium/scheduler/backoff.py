@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scriptorium.errors import ExitCode, ScriptoriumError
 
-PAUSE = (1.0, 600.0)
+RETRY_DELAY = (1.0, 600.0)
 """Seconds of the shortest and the longest pause after a step that failed."""
 
 
@@ -26,10 +26,10 @@ class Backoff:
 
     def failed(self, error: ScriptoriumError | OSError | None = None) -> None:
         if isinstance(error, ScriptoriumError) and error.code is ExitCode.LOCKED:
-            self.until = time.monotonic() + PAUSE[0]  # somebody else is at it, which is no failure
+            self.until = time.monotonic() + RETRY_DELAY[0]  # somebody else is at it, which is no failure
             return
         self.failures += 1
-        self.until = time.monotonic() + min(PAUSE[0] * 2 ** (self.failures - 1), PAUSE[1])
+        self.until = time.monotonic() + min(RETRY_DELAY[0] * 2 ** (self.failures - 1), RETRY_DELAY[1])
 
     def rest(self, seconds: float, failures: int) -> None:
         self.failures, self.until = failures, time.monotonic() + seconds

@@ -10,21 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from scriptorium.agents.cooldown import Resting
+from scriptorium.agents.cooldown import OnCooldown
 from scriptorium.agents.run import check_can_start
 from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.coding.assign import assign_next
-from scriptorium.coding.attempt import Result, abandoned, run_attempt
-from scriptorium.errors import ExitCode, ScriptoriumError, told
+from scriptorium.coding.attempt import AttemptOutcome, idle_tickets, run_attempt
+from scriptorium.errors import ExitCode, ScriptoriumError, as_user_error
 from scriptorium.gate.health import master_health
-from scriptorium.merge_queue.lane import Ended
+from scriptorium.merge_queue.lane import ItemOutcome
 from scriptorium.merge_queue.queue import process_next
-from scriptorium.plan.readiness import open_problems, unreadable
+from scriptorium.plan.readiness import open_problems, unreadable_tickets
 from scriptorium.plan.snapshot import WAITING, Plan
 from scriptorium.plan.ticket import State, TicketError
-from scriptorium.planning.architect import due as architect_due
+from scriptorium.planning.architect import areas_are_stale as architect_due
 from scriptorium.planning.architect import update_areas
-from scriptorium.planning.manager import due as manager_due
+from scriptorium.planning.manager import areas_due as manager_due
 from scriptorium.planning.manager import write_tickets
 from scriptorium.project.config_reader import FILE, ConfigError
 from scriptorium.project.workspace import Workspace
@@ -35,21 +35,21 @@ from scriptorium.worktrees.tickets import WorktreeError
 
 log = logging.getLogger(__name__)
 
-REST = (1.0, 60.0)
+IDLE_SLEEP = (1.0, 60.0)
 """Seconds of the shortest and the longest rest when nothing moves."""
 
 
-LONG = 120.0
+MAX_IDLE_WAIT = 120.0
 """Seconds of a pause that `--until-idle` does not wait for."""
 
-TIDY = 3600.0
+HOUSEKEEPING_INTERVAL = 3600.0
 """Seconds between two rounds of housekeeping."""
 
-PATIENCE = 3
+MAX_FAILURES = 3
 """How often `--until-idle` lets a step fail in a row before it takes it for unable to move."""
 
 
-class Standing(StrEnum):
+class DriverState(StrEnum):
     """What keeps the whole from moving."""
 
     IDLE = "idle"
@@ -65,7 +65,7 @@ class Driver:
 
     workspace: Workspace
     endpoint: Endpoint
-    standing: Standing = Standing.IDLE
+    standing: DriverState = DriverState.IDLE
     _told: dict[str, str] = field(default_factory=dict)
     _pauses: defaultdict[str, Backoff] = field(default_factory=lambda: defaultdict(Backoff))
     """By step; ``attempt`` is for attempts that failed, which end when the ticket is stuck."""
@@ -75,13 +75,17 @@ class Driver:
 
     def forever(self) -> None:
         """Pass and rest until a signal stops it."""
-        rest = REST[0]
+        rest = IDLE_SLEEP[0]
         while True:
             seen = watch.signature(self.workspace)
             if self.pass_once():
-                rest = REST[0]
+                rest = IDLE_SLEEP[0]
                 continue
-            rest = REST[0] if watch.wait(self.workspace, seen, self._until_next(rest)) else min(rest * 2, REST[1])
+            rest = (
+                IDLE_SLEEP[0]
+                if watch.wait(self.workspace, seen, self._until_next(rest))
+                else min(rest * 2, IDLE_SLEEP[1])
+            )
 
     def until_idle(self) -> ExitCode:
         """Pass until nothing can move, and return what that means as an exit code."""
@@ -91,27 +95,27 @@ class Driver:
                 continue
             # one that ended during the pass has held a step up as well
             pauses = {name: pause for name, pause in self._pauses.items() if pause.until > began}
-            hopeless = any(pause.failures >= PATIENCE for name, pause in pauses.items() if name != "attempt")
-            hopeless |= all(pause.until > began + LONG for pause in pauses.values())
-            if not pauses or hopeless or self.standing is Standing.RED:
+            hopeless = any(pause.failures >= MAX_FAILURES for name, pause in pauses.items() if name != "attempt")
+            hopeless |= all(pause.until > began + MAX_IDLE_WAIT for pause in pauses.values())
+            if not pauses or hopeless or self.standing is DriverState.RED:
                 return self.verdict()
-            watch.wait(self.workspace, seen, self._until_next(REST[0]))
+            watch.wait(self.workspace, seen, self._until_next(IDLE_SLEEP[0]))
 
     def verdict(self) -> ExitCode:
         """Return the exit code for the state in which everything now stands."""
-        if self.standing is Standing.RED:
+        if self.standing is DriverState.RED:
             return ExitCode.REFUSED
         plan = self.workspace.plan.snapshot()
         stuck = plan.tickets(State.STUCK)
         self._tell("stuck", f"stuck, and in need of a person: {', '.join(stuck)}" if stuck else "", logging.WARNING)
-        held_up = self.standing in (Standing.BLOCKED, Standing.FAILING)
+        held_up = self.standing in (DriverState.BLOCKED, DriverState.FAILING)
         return ExitCode.FAILED if self._tell_problems() or held_up or stuck else ExitCode.OK
 
     # -- one pass -----------------------------------------------------------------------------------
 
     def pass_once(self) -> bool:
         """Take each step once, in order; tell whether anything moved."""
-        signals.check_stop()
+        signals.raise_if_stopped()
         try:
             moved = self._pass()
         except OSError as error:  # a full disk or the like is no reason to end, and may be over soon
@@ -125,14 +129,14 @@ class Driver:
     def _pass(self) -> bool:
         self._reload()
         self._tidy()
-        self.standing = Standing.IDLE
+        self.standing = DriverState.IDLE
         if not self._spec():
             return False
         green = self._healthy()
         if green is None:
             return False
         if not green:
-            self.standing = Standing.RED
+            self.standing = DriverState.RED
         moved = self._merge()
         if green:
             moved |= self._plan("architect", update_areas, architect_due(self.workspace.plan.snapshot()))
@@ -141,14 +145,14 @@ class Driver:
         return self._merge() or moved
 
     def _tidy(self) -> None:
-        if time.monotonic() > self._tidied + TIDY:
+        if time.monotonic() > self._tidied + HOUSEKEEPING_INTERVAL:
             self._tidied = time.monotonic()
-            housekeeping.tidy(self.workspace)
+            housekeeping.clean_up(self.workspace)
 
     def _spec(self) -> bool:
         has = self.workspace.plan.snapshot().has_spec
         if not has:
-            self.standing = Standing.WAITING
+            self.standing = DriverState.WAITING
         self._tell("spec", "" if has else WAITING)
         return has
 
@@ -178,11 +182,11 @@ class Driver:
         plan = self.workspace.plan.snapshot()
         pause = self._pauses[name]
         if pause.holds(f"{plan.blob('spec.md')} {plan.areas}"):
-            self.standing = Standing.FAILING
+            self.standing = DriverState.FAILING
             return False
         try:
             step(self.workspace, self.endpoint)
-        except Resting as error:
+        except OnCooldown as error:
             self._rest(name, error)
             return False
         except (ScriptoriumError, OSError) as error:
@@ -196,7 +200,7 @@ class Driver:
     def _code(self, *, repairs_only: bool) -> bool:
         faults, attempts = self._pauses["code"], self._pauses["attempt"]
         if faults.holds("") or attempts.holds(""):
-            self.standing = Standing.FAILING
+            self.standing = DriverState.FAILING
             return False
         try:
             check_can_start(self.workspace, "coding")  # before a ticket is assigned for nothing
@@ -205,7 +209,7 @@ class Driver:
                 self._tell_problems()
                 return False
             coded = run_attempt(self.workspace, name, self.endpoint)
-        except Resting as error:
+        except OnCooldown as error:
             self._rest("code", error)
             return False
         except WorktreeError as error:
@@ -219,19 +223,19 @@ class Driver:
             return False
         self._told.pop("code", None)
         match coded.result:
-            case Result.UNTRIED:
+            case AttemptOutcome.UNTRIED:
                 faults.failed()
-            case Result.FAILED:
+            case AttemptOutcome.FAILED:
                 faults.worked()
                 attempts.failed()
-            case Result.SUBMITTED | Result.SKIPPED:
+            case AttemptOutcome.SUBMITTED | AttemptOutcome.SKIPPED:
                 faults.worked()
                 attempts.worked()
-        return coded.result is not Result.SKIPPED
+        return coded.result is not AttemptOutcome.SKIPPED
 
     def _next_ticket(self, *, repairs_only: bool) -> str:
         """Return the ticket to work on now, or ''; one whose worktree could not be made comes after all others."""
-        left = [] if repairs_only else abandoned(self.workspace)
+        left = [] if repairs_only else idle_tickets(self.workspace)
         fresh = [name for name in left if name not in self._postponed]
         if fresh:
             return fresh[0]
@@ -240,16 +244,16 @@ class Driver:
             return assigned[0]
         return min(left, key=lambda name: self._postponed[name], default="")
 
-    def _rest(self, step: str, error: Resting) -> None:
+    def _rest(self, step: str, error: OnCooldown) -> None:
         """Leave a step alone as long as its backend rests, and say so once a rest."""
-        self.standing = Standing.FAILING
+        self.standing = DriverState.FAILING
         self._tell("backend", error.message, logging.WARNING, error.hint)
         self._pauses[step].rest(error.rest.seconds, error.rest.failures)
 
     def _merge(self) -> bool:
         pause = self._pauses["merge"]
-        if pause.holds(str(watch.stamp(self.workspace.repository.common_dir / "index"))):
-            self.standing = Standing.BLOCKED
+        if pause.holds(str(watch.file_stamp(self.workspace.repository.common_dir / "index"))):
+            self.standing = DriverState.BLOCKED
             return False
         try:
             merged = process_next(self.workspace)
@@ -260,10 +264,10 @@ class Driver:
             return False
         if merged is None:
             return False
-        if merged.outcome is Ended.WAITING:
-            self._tell("merge", f"ticket '{merged.ticket}' waits: {merged.waits_for}", logging.WARNING, merged.hint)
+        if merged.outcome is ItemOutcome.WAITING:
+            self._tell("merge", f"ticket '{merged.ticket}' waits: {merged.blocked_by}", logging.WARNING, merged.hint)
             pause.failed()
-            self.standing = Standing.BLOCKED
+            self.standing = DriverState.BLOCKED
             return False
         pause.worked()
         self._told.pop("merge", None)
@@ -284,7 +288,7 @@ class Driver:
         self._told[subject] = text
 
     def _fault(self, subject: str, failure: ScriptoriumError | OSError) -> None:
-        self.standing, error = Standing.FAILING, told(failure)
+        self.standing, error = DriverState.FAILING, as_user_error(failure)
         if error.code is ExitCode.LOCKED:
             log.debug("%s: %s", subject, error.message)
             return
@@ -301,7 +305,7 @@ class Driver:
 
     def _reload(self) -> None:
         """Read an edited configuration; one that is wrong is told, and the last right one stands."""
-        stamp = str(watch.stamp(self.workspace.repository.root / FILE))
+        stamp = str(watch.file_stamp(self.workspace.repository.root / FILE))
         if self._told.get("stamp") in (None, stamp):
             self._told["stamp"] = stamp
             return
@@ -317,4 +321,4 @@ class Driver:
 
 def _problems(plan: Plan) -> list[TicketError]:
     """Return what keeps tickets from ever moving until a person mends them. Pure."""
-    return [*open_problems(plan), *unreadable(plan, State.IN_PROGRESS)]
+    return [*open_problems(plan), *unreadable_tickets(plan, State.IN_PROGRESS)]

@@ -17,16 +17,16 @@ from scriptorium.plan.ticket import State
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import log
 
-KEPT = 14 * 24 * 3600.0
+KEPT_SECONDS = 14 * 24 * 3600.0
 """Seconds for which output is kept after the last run that wrote any; gc.pruneExpire of git is the same."""
 
 
-def tidy(workspace: Workspace) -> None:
+def clean_up(workspace: Workspace) -> None:
     """Let git pack when it finds that due, and remove the logs and gate answers that are of no use any more."""
     with suppress(ScriptoriumError, OSError):  # the next time will do
         workspace.repository.pack_when_due()
         log.freshen()
-        _expire(workspace, time.time() - KEPT)
+        _expire(workspace, time.time() - KEPT_SECONDS)
 
 
 def _expire(workspace: Workspace, before: float) -> None:

@@ -10,7 +10,7 @@ from scriptorium.project.config_reader import FILE
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import signals
 
-LOOK = 0.25
+POLL_INTERVAL = 0.25
 """Seconds between two looks at the refs."""
 
 
@@ -24,7 +24,7 @@ def signature(workspace: Workspace) -> tuple[object, ...]:
         common / "reftable" / "tables.list",
         workspace.repository.root / FILE,
     )
-    return tuple(stamp(file) for file in files)
+    return tuple(file_stamp(file) for file in files)
 
 
 def wait(workspace: Workspace, seen: tuple[object, ...], seconds: float) -> bool:
@@ -34,16 +34,16 @@ def wait(workspace: Workspace, seen: tuple[object, ...], seconds: float) -> bool
     """
     deadline = time.monotonic() + seconds
     while True:
-        signals.check_stop()
+        signals.raise_if_stopped()
         if signature(workspace) != seen:
             return True
         left = deadline - time.monotonic()
         if left <= 0:
             return False
-        time.sleep(min(LOOK, left))
+        time.sleep(min(POLL_INTERVAL, left))
 
 
-def stamp(file: Path) -> tuple[int, int, int] | None:
+def file_stamp(file: Path) -> tuple[int, int, int] | None:
     """Return time of change, inode and size of a file, or None if it cannot be read."""
     try:
         found = file.stat()

@@ -15,7 +15,7 @@ from scriptorium.errors import ExitCode, ScriptoriumError
 if TYPE_CHECKING:
     from filelock import FileLock
 
-LOOK = 0.25
+POLL_INTERVAL = 0.25
 """Seconds between two looks whether a signal has arrived, while a lock is waited for."""
 
 PROBE_GRACE = 0.1  # seconds; outlasts the instant for which `is_held` of a neighbour holds the lock
@@ -46,10 +46,10 @@ def _acquire(lock: FileLock, wait: float) -> bool:
 
     deadline = time.monotonic() + wait
     while True:
-        signals.check_stop()
+        signals.raise_if_stopped()
         left = deadline - time.monotonic()
         try:
-            lock.acquire(timeout=max(0, min(left, LOOK)))
+            lock.acquire(timeout=max(0, min(left, POLL_INTERVAL)))
         except Timeout:
             if left <= 0:
                 return False

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from scriptorium.system.redact import redact
-from scriptorium.system.text import line
+from scriptorium.system.text import one_line
 
 FORMAT = "[%(asctime)s] [%(levelname)s] %(message)s"
 DATES = "%Y-%m-%dT%H:%M:%SZ"
@@ -70,7 +70,7 @@ def _handler(handler: logging.Handler, level: str, formatter: logging.Formatter)
 
 def _redacted(record: logging.LogRecord) -> bool:
     """Take credentials out of a line, whoever wrote it, and what would make it more than a line."""
-    record.msg, record.args = line(redact(record.getMessage())), ()
+    record.msg, record.args = one_line(redact(record.getMessage())), ()
     return True
 
 

@@ -25,25 +25,25 @@ from typing import Any
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.system import watchdog
 from scriptorium.system.limits import Limits
-from scriptorium.system.signals import check_stop
+from scriptorium.system.signals import raise_if_stopped
 
 SESSION = f"SCRIPTORIUM_SESSION={secrets.token_hex(8)}"
 """The mark of everything that this process starts."""
 
-LINE_MOST = 16 * 1024 * 1024
+MAX_LINE = 16 * 1024 * 1024
 """Bytes of one line of output that are looked at; the file has it all."""
 
-OUTPUT_MOST = 512 * 1024 * 1024
+MAX_OUTPUT = 512 * 1024 * 1024
 """Bytes of output after which a run is ended, because the disk is everybody's."""
 
-FIRST_LINE_MOST = 256
+MAX_SHEBANG = 256
 """Bytes of a script's first line that the system looks at."""
 
-POLL = 0.1
+POLL_INTERVAL = 0.1
 """Seconds between two looks at output and limits; the end of a run is noticed at once."""
 
 
-class End(StrEnum):
+class EndReason(StrEnum):
     """Why a run ended."""
 
     EXIT = "exit"
@@ -57,16 +57,16 @@ class End(StrEnum):
 class Finished:
     """A run that is over; ``status`` is its exit code, negative for a signal."""
 
-    end: End
+    end: EndReason
     status: int
     seconds: float
 
     @property
     def ok(self) -> bool:
-        return self.end is End.EXIT and self.status == 0
+        return self.end is EndReason.EXIT and self.status == 0
 
 
-def helper(argv: Sequence[str], inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+def start_helper(argv: Sequence[str], inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
     """Start a helper process of ours that ends when its stdin does, so that it never outlives us."""
     return subprocess.Popen(
         [sys.executable, *argv],
@@ -79,7 +79,7 @@ def helper(argv: Sequence[str], inherited: Sequence[int] = ()) -> subprocess.Pop
     )
 
 
-def end_helper(process: subprocess.Popen[bytes]) -> None:
+def stop_helper(process: subprocess.Popen[bytes]) -> None:
     """Let a helper end, and wait for it."""
     process.communicate()
 
@@ -91,7 +91,7 @@ def _start_watchdog() -> None:
     """Start the watchdog of this process, once."""
     global _watchdog
     if _watchdog is None or _watchdog.poll() is not None:
-        _watchdog = helper(["-I", "-S", watchdog.__file__, SESSION])
+        _watchdog = start_helper(["-I", "-S", watchdog.__file__, SESSION])
 
 
 class _Tail:
@@ -103,10 +103,10 @@ class _Tail:
         self.size = 0
 
     def lines(self) -> list[bytes]:
-        data = self._file.read(LINE_MOST)
+        data = self._file.read(MAX_LINE)
         self.size += len(data)
         *whole, rest = (self._rest + data).split(b"\n")
-        self._rest = rest[-LINE_MOST:]
+        self._rest = rest[-MAX_LINE:]
         return whole
 
     def written(self) -> int:
@@ -115,8 +115,8 @@ class _Tail:
     def close(self) -> Iterator[bytes]:
         """Give the rest of the lines; of a program that was far ahead only the last ones, where its result is."""
         end = self.written()
-        if end - self._file.tell() > LINE_MOST:
-            self._file.seek(end - LINE_MOST)
+        if end - self._file.tell() > MAX_LINE:
+            self._file.seek(end - MAX_LINE)
             self._rest = b""
         yield from self.lines()
         self._file.close()
@@ -124,7 +124,7 @@ class _Tail:
             yield self._rest
 
 
-def run(
+def run_program(
     argv: Sequence[str],
     *,
     cwd: Path,
@@ -134,7 +134,7 @@ def run(
     prompt: Path | None = None,
     limits: Limits,
     watch: Callable[[bytes], bool] | None = None,
-    errors_count: bool = False,
+    stderr_is_progress: bool = False,
     first_signal: int = signal.SIGTERM,
 ) -> Finished:
     """Run a program to its end, or to a limit, and leave nothing of it running.
@@ -155,7 +155,7 @@ def run(
         threading.Thread(target=_set_at_end, args=(process, done), daemon=True).start()
         tail = _Tail(output)
         try:
-            end = _watch(done, tail, errors, limits, started, watch, errors_count=errors_count)
+            end = _watch(done, tail, errors, limits, started, watch, stderr_is_progress=stderr_is_progress)
         finally:
             # the id of a leader that is gone may be somebody else's by now
             watchdog.end(mark, *([] if done.is_set() else [process.pid]), first=first_signal)
@@ -177,18 +177,18 @@ def _launch(argv: Sequence[str], **settings: Any) -> Any:
             *argv[1:], _tty_in=False, _tty_out=False, _bg=True, _bg_exc=False, _new_session=True, **settings
         )
     except (sh.CommandNotFound, sh.ForkException) as error:
-        why, hint = _why_not(argv[0], error)
+        why, hint = _start_failure(argv[0], error)
         raise ScriptoriumError(f"cannot start '{argv[0]}': {why}", hint, ExitCode.CONFIG) from error
     return running.process
 
 
-def _why_not(name: str, error: Exception) -> tuple[str, str]:
+def _start_failure(name: str, error: Exception) -> tuple[str, str]:
     """Return why a program cannot be started, and what helps; the system says 'no such file' of an interpreter, too."""
     program = shutil.which(name)
     if program is None:
         return "not found on PATH", "install it, or name another program in 'scriptorium.json'"
     with Path(program).open("rb") as file:
-        is_script, words = file.read(2) == b"#!", file.readline(FIRST_LINE_MOST).strip(b" \t\n").split(b" ")
+        is_script, words = file.read(2) == b"#!", file.readline(MAX_SHEBANG).strip(b" \t\n").split(b" ")
     interpreter = os.fsdecode(words[0])
     if is_script and not shutil.which(interpreter):
         return f"its interpreter '{interpreter}' is not there", "install that, or mend the first line of the script"
@@ -219,13 +219,13 @@ def _watch(
     started: float,
     watch: Callable[[bytes], bool] | None,
     *,
-    errors_count: bool,
-) -> End:
+    stderr_is_progress: bool,
+) -> EndReason:
     """Wait for the end of a run or its first limit."""
     heard = progressed = started
     size = complained = 0
-    while not done.wait(POLL):
-        check_stop()
+    while not done.wait(POLL_INTERVAL):
+        raise_if_stopped()
         lines = tail.lines()
         now = time.monotonic()
         other = errors.stat().st_size if errors else 0
@@ -233,49 +233,49 @@ def _watch(
         if said != size:
             size, heard = said, now
             shown = [watch(line) for line in lines] if watch else [True]
-            if any(shown) or (errors_count and other != complained):
+            if any(shown) or (stderr_is_progress and other != complained):
                 progressed = now
             complained = other
-        if tail.written() + other > OUTPUT_MOST:
-            return End.TOO_MUCH
+        if tail.written() + other > MAX_OUTPUT:
+            return EndReason.TOO_MUCH
         if limits.hard and now - started > limits.hard:
-            return End.HARD_LIMIT
+            return EndReason.HARD_LIMIT
         if limits.no_output and now - heard > limits.no_output:
-            return End.NO_OUTPUT
+            return EndReason.NO_OUTPUT
         if limits.no_progress and now - progressed > limits.no_progress:
-            return End.NO_PROGRESS
-    return End.EXIT
+            return EndReason.NO_PROGRESS
+    return EndReason.EXIT
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProgramOutput:
     """What a program had to say to a question; ``complaint`` is one line on why it failed, '' when it did not."""
 
     out: str
     complaint: str
 
 
-def ask(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], seconds: float) -> Answer:
+def run_for_output(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], seconds: float) -> ProgramOutput:
     """Run a program that answers by itself within a time limit; its output goes by way of ``cwd`` and does not stay."""
     with tempfile.TemporaryDirectory(dir=cwd) as directory:
         output, errors = Path(directory, "stdout"), Path(directory, "stderr")
         limits = Limits(hard=seconds, no_output=0, no_progress=0)
-        finished = run(argv, cwd=cwd, env=env, output=output, errors=errors, limits=limits)
+        finished = run_program(argv, cwd=cwd, env=env, output=output, errors=errors, limits=limits)
         out, err = (file.read_text(errors="replace") for file in (output, errors))
     if finished.ok:
-        return Answer(out, "")
-    if finished.end is not End.EXIT:
-        return Answer(out, f"'{argv[0]}' gave no answer within {seconds:g} seconds")
+        return ProgramOutput(out, "")
+    if finished.end is not EndReason.EXIT:
+        return ProgramOutput(out, f"'{argv[0]}' gave no answer within {seconds:g} seconds")
     said = (line.strip() for line in (*err.splitlines(), *out.splitlines()))
     words = next((line for line in said if line and not line.startswith("WARNING")), "")
-    return Answer(out, words[:300] or f"'{argv[0]}' ended with exit code {finished.status}")
+    return ProgramOutput(out, words[:300] or f"'{argv[0]}' ended with exit code {finished.status}")
 
 
-def foreground(argv: Sequence[str], directory: Path) -> int:
+def run_in_foreground(argv: Sequence[str], directory: Path) -> int:
     """Run a program on our own terminal and return its exit code."""
     return subprocess.run(argv, cwd=directory, check=False).returncode
 
 
-def end_leftovers(mark: str) -> None:
+def terminate_leftovers(mark: str) -> None:
     """End processes of an earlier run that a crash left behind; ``mark`` is ``NAME=value`` of their environment."""
     watchdog.end(mark, first=signal.SIGINT)

@@ -39,7 +39,7 @@ def stoppable() -> Iterator[None]:
         _signals.received = 0  # a session goes on after a turn that was stopped
 
 
-def check_stop() -> None:
+def raise_if_stopped() -> None:
     """Raise `Stopped` if a signal has arrived: this is a safe point."""
     if _signals.received:
         raise Stopped(_signals.received)

@@ -33,12 +33,12 @@ def printable(text: str) -> str:
     return _STEERING.sub("?", text).encode(errors="replace").decode()
 
 
-def line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return a text as one line that can be printed, so that it cannot be taken for several."""
     return " ".join(printable(text).splitlines())
 
 
-def fenced(text: str) -> str:
+def fence(text: str) -> str:
     """Return a text as a Markdown code block that it cannot close, and of which no line can be taken for a field.
 
     A field, a heading or a trailer begins a line, and here two spaces do, which Markdown takes away again.

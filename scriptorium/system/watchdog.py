@@ -20,7 +20,7 @@ from contextlib import suppress
 GRACE = 2.0
 """Seconds between asking a run to end and killing it."""
 
-LOOKS = 20
+MAX_READS = 20
 """How often a process without an environment is looked at, a millisecond apart, before it counts as having none."""
 
 _bare: set[int] = set()
@@ -51,7 +51,7 @@ def _parents() -> dict[int, int]:
 
 def _has_mark(pid: int, mark: bytes) -> bool:
     """Tell whether a process has a mark; in the midst of execve(2) it shows no environment for a moment."""
-    for _ in range(1 if pid in _bare else LOOKS):
+    for _ in range(1 if pid in _bare else MAX_READS):
         try:
             with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123
                 if environment := file.read():

@@ -10,9 +10,9 @@ from pathlib import Path
 from shutil import rmtree
 from time import time
 
-from scriptorium.errors import is_wanting
+from scriptorium.errors import is_resource_error
 from scriptorium.git.repository import Repository
-from scriptorium.git.worktree_list import is_half_made, place_of, read_file
+from scriptorium.git.worktree_list import is_half_made, read_git_file, worktree_path
 from scriptorium.plan.ticket import BRANCH_PREFIX
 
 _OF_TICKET = os.fsencode(f"ref: refs/heads/{BRANCH_PREFIX}")
@@ -20,22 +20,22 @@ _OF_TICKET = os.fsencode(f"ref: refs/heads/{BRANCH_PREFIX}")
 _OURS = re.compile(r"(plan|health|source)\d*")
 """What git calls the worktrees of ours that have no branch."""
 
-MAKING = 60.0
+CREATION_TIME = 60.0
 """Seconds after which a worktree that still has no place was left so by a git that was killed."""
 
 
-def forgotten(repository: Repository, home: Path) -> Iterator[tuple[Path, Path]]:
+def prunable(repository: Repository, home: Path) -> Iterator[tuple[Path, Path]]:
     """Yield the worktrees below a directory that are gone, and remnants: where they were, and what git keeps of them.
 
     A remnant names no place, and stands for it itself.
     """
     for directory, link in _links(repository):
-        place = place_of(directory, link) if link else directory
+        place = worktree_path(directory, link) if link else directory
         if _is_gone(place, home) if link else not _is_whole(directory):
             yield place, directory
 
 
-def placeless(repository: Repository) -> Iterator[Path]:
+def without_gitdir(repository: Repository) -> Iterator[Path]:
     """Yield what git keeps of worktrees that have lost their place by a crash; a person may be able to mend it."""
     return (directory for directory, link in _links(repository) if not link and _is_whole(directory))
 
@@ -48,14 +48,14 @@ def _links(repository: Repository) -> Iterator[tuple[Path, bytes]]:
         except FileNotFoundError:
             link = b""
         except OSError as error:
-            if is_wanting(error):
+            if is_resource_error(error):
                 raise
             continue  # it is there, and cannot be read for now
         if link or not _is_being_made(directory):
             yield directory, link
 
 
-def nameless_head(repository: Repository, git_dir: Path) -> str:
+def unreferenced_head(repository: Repository, git_dir: Path) -> str:
     """Return the commit at which a worktree's HEAD is detached, '' where a ref contains it or there is none."""
     try:
         head = (git_dir / "HEAD").read_text(errors="replace").strip()
@@ -65,12 +65,12 @@ def nameless_head(repository: Repository, git_dir: Path) -> str:
     return "" if known else head
 
 
-def forget(repository: Repository, home: Path) -> None:
+def prune(repository: Repository, home: Path) -> None:
     """Forget the worktrees below a directory that are gone.
 
     `git worktree prune` would forget a person's as well, whose disk may be away for a while.
     """
-    for place, directory in list(forgotten(repository, home)):
+    for place, directory in list(prunable(repository, home)):
         if _is_being_made(directory):
             continue
         remnant = place == directory
@@ -80,16 +80,16 @@ def forget(repository: Repository, home: Path) -> None:
 
 def _is_whole(directory: Path) -> bool:
     """Tell whether a git directory that names no place has all else; of ours it is what a killed removal has left."""
-    head = read_file(directory / "HEAD")
+    head = read_git_file(directory / "HEAD")
     is_ours = head.startswith(_OF_TICKET) or (not head.startswith(b"ref: ") and _OURS.fullmatch(directory.name))
-    whole = head and read_file(directory / "index") and read_file(directory / "commondir")
+    whole = head and read_git_file(directory / "index") and read_git_file(directory / "commondir")
     return bool(whole) and not is_ours and not is_half_made(directory)
 
 
 def _is_being_made(directory: Path) -> bool:
     """Tell whether a worktree's git directory that names no place yet is to get one: within moments, or never."""
     try:
-        return time() - (directory / "locked").stat().st_mtime < MAKING
+        return time() - (directory / "locked").stat().st_mtime < CREATION_TIME
     except OSError:
         return False
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from scriptorium.git.errors import GitError
 from scriptorium.git.repository import RefUpdate, Repository
-from scriptorium.git.worktree import WorkingTree
-from scriptorium.git.worktree_list import is_half_made, listed
+from scriptorium.git.worktree import Worktree
+from scriptorium.git.worktree_list import all_worktrees, is_half_made
 from scriptorium.plan.snapshot import ZERO
 from scriptorium.plan.ticket import branch_of
 from scriptorium.project.workspace import Workspace
@@ -29,41 +29,41 @@ def _is_empty_link(file: Path) -> bool:
     return file.name == ".git" and file.is_file() and not file.stat().st_size
 
 
-def discard_half_made(workspace: Workspace, path: Path) -> None:
+def remove_half_made(workspace: Workspace, path: Path) -> None:
     """Remove what a killed `git worktree add` left in a place; nobody can have worked in there."""
     with suppress(OSError, GitError):
         if path.is_dir() and not path.is_symlink() and all(map(_is_empty_link, path.iterdir())):
             shutil.rmtree(path)
             return
-        tree = WorkingTree(workspace.repository, path)
+        tree = Worktree(workspace.repository, path)
         directory = tree.directory()
         if is_half_made(directory):
             shutil.rmtree(path)
             shutil.rmtree(directory)  # an empty file in there can end any git
 
 
-def unlock(workspace: Workspace, path: Path, branch: str = "") -> None:
+def remove_stale_locks(workspace: Workspace, path: Path, branch: str = "") -> None:
     """Remove the locks that a killed git left in a worktree, and on its branch.
 
     What the worktree is for must be locked and its leftovers ended, so that nobody holds them.
     """
     left = [workspace.repository.common_dir / "refs" / "heads" / f"{branch}.lock"] if branch else []
     with suppress(GitError):  # a worktree that is broken is found so by who works in it
-        left += WorkingTree(workspace.repository, path).directory().glob("*.lock")
+        left += Worktree(workspace.repository, path).directory().glob("*.lock")
     for lock in left:
         lock.unlink(missing_ok=True)
 
 
-def mend(workspace: Workspace, ticket: str) -> None:
+def repair_worktree(workspace: Workspace, ticket: str) -> None:
     """Make a ticket's worktree one that git can work in: without locks and half a merge, with its branch and index.
 
     The ticket must be locked and its leftovers ended, so that nobody of ours is at it.
     """
     tree, branch = workspace.working_tree(ticket), branch_of(ticket)
-    unlock(workspace, tree.path, branch)
-    if not tree.is_sound(branch):
+    remove_stale_locks(workspace, tree.path, branch)
+    if not tree.is_on_branch(branch):
         return  # found so by who works in it
-    revive(workspace, ticket)
+    recreate_branch(workspace, ticket)
     rescue.keep_autostash(workspace, tree.directory(), ticket)
     index = tree.directory() / "index"
     if not _is_whole_index(index):
@@ -72,7 +72,9 @@ def mend(workspace: Workspace, ticket: str) -> None:
         tree.read_index()
     mark = tree.directory() / MERGING
     if mark.exists():
-        rescue.put_aside(workspace, ticket, f"merging '{workspace.master}' into ticket '{ticket}' was broken off")
+        rescue.rescue_and_reset(
+            workspace, ticket, f"merging '{workspace.master}' into ticket '{ticket}' was broken off"
+        )
         mark.unlink()
 
 
@@ -89,10 +91,10 @@ def _is_whole_index(index: Path) -> bool:
     return data.startswith(b"DIRC") and data.endswith(sums)
 
 
-def revive(workspace: Workspace, ticket: str) -> None:
+def recreate_branch(workspace: Workspace, ticket: str) -> None:
     """Make a branch anew that somebody deleted, where its worktree remembers the commit that it was at."""
     repository, ref = workspace.repository, f"refs/heads/{branch_of(ticket)}"
-    if repository.resolve(ref) or mend_ref(workspace, ref):
+    if repository.resolve(ref) or repair_ref(workspace, ref):
         return
     known = _last_commit(workspace.working_tree(ticket).directory() / "logs" / "HEAD")
     tip = repository.resolve(known) if known else ""
@@ -102,7 +104,7 @@ def revive(workspace: Workspace, ticket: str) -> None:
     repository.update_refs(RefUpdate(ref, tip or workspace.master_commit(), ZERO))
 
 
-def mend_ref(workspace: Workspace, ref: str) -> bool:
+def repair_ref(workspace: Workspace, ref: str) -> bool:
     """Take a ref's file away that a crash of the machine has left empty, and tell whether the commit is known."""
     repository = workspace.repository
     file = repository.common_dir / ref
@@ -135,6 +137,6 @@ def restore_gitfile(repository: Repository, path: Path) -> None:
     """
     if not path.is_dir() or path.is_symlink() or os.path.lexists(path / ".git"):
         return
-    found = [git_dir for git_dir, place in listed(repository) if place == path.parent.resolve() / path.name]
+    found = [git_dir for git_dir, place in all_worktrees(repository) if place == path.parent.resolve() / path.name]
     if len(found) == 1:
         (path / ".git").write_text(f"gitdir: {found[0]}\n", errors="surrogateescape")

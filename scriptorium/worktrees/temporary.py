@@ -10,14 +10,13 @@ from pathlib import Path
 
 from scriptorium.git import worktree_list
 from scriptorium.git.errors import GitError
-from scriptorium.git.worktree import WorkingTree
+from scriptorium.git.worktree import Worktree
 from scriptorium.plan.snapshot import Plan
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import locks, process
-from scriptorium.worktrees import repair as mending
-from scriptorium.worktrees import rescue
+from scriptorium.worktrees import repair, rescue
 from scriptorium.worktrees import tickets as worktrees
-from scriptorium.worktrees.tickets import SETUP_WAIT
+from scriptorium.worktrees.tickets import MAX_SETUP_WAIT
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +28,12 @@ def temporary_checkout(workspace: Workspace, plan: Plan) -> Iterator[Path]:
     workspace.paths.ensure(workspace.paths.ask_lock("x").parent)
     for directory in others.iterdir():
         if not locks.is_held(workspace.paths.ask_lock(directory.name)):
-            process.end_leftovers(f"SCRIPTORIUM_WORKTREE={directory / 'source'}")  # of a command that was killed
+            process.terminate_leftovers(f"SCRIPTORIUM_WORKTREE={directory / 'source'}")  # of a command that was killed
             _clear(workspace, directory)
     directory = workspace.paths.ask_directory(secrets.token_hex(4))
     with locks.hold(workspace.paths.ask_lock(directory.name), directory.name):
         try:
-            with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=SETUP_WAIT):
+            with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=MAX_SETUP_WAIT):
                 worktree_list.add(workspace.repository, directory / "source", start=workspace.master_commit())
                 worktree_list.add(workspace.repository, directory / "plan", start=plan.commit)
             yield directory
@@ -54,21 +53,21 @@ def _clear(workspace: Workspace, directory: Path) -> None:
 
 def _remove(workspace: Workspace, path: Path) -> None:
     """Remove a worktree, and keep what was written there; one that git cannot read any more is moved aside."""
-    repository, tree = workspace.repository, WorkingTree(workspace.repository, path)
-    mending.unlock(workspace, path)
+    repository, tree = workspace.repository, Worktree(workspace.repository, path)
+    repair.remove_stale_locks(workspace, path)
     try:
         _, head = tree.head()
         tips = (workspace.master_commit(), workspace.plan.snapshot().commit)
         changes = tree.changes()
         if changes or not any(repository.is_ancestor(head, tip) for tip in tips):
             commit = tree.snapshot(changes, head, "Files that an agent wrote when it was asked a question")
-            rescue.keep(workspace, commit, "question", "the agent wrote files, and was only to answer")
-            rescue.spare(workspace, path, commit)
+            rescue.keep_commit(workspace, commit, "question", "the agent wrote files, and was only to answer")
+            rescue.preserve_nested_repos(workspace, path, commit)
         worktree_list.remove(repository, path)
     except (GitError, NotADirectoryError, FileNotFoundError) as error:
         if isinstance(error, GitError) and error.system:
             log.warning("%s; '%s' stays until the next question", error.message, path)
             return
         with suppress(FileNotFoundError):  # a neighbour may have removed it meanwhile
-            rescue.set_aside(path)
-        worktrees.forget(workspace)
+            rescue.rename_aside(path)
+        worktrees.prune_worktrees(workspace)

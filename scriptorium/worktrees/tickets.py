@@ -12,16 +12,15 @@ from scriptorium.errors import ScriptoriumError
 from scriptorium.git import worktree_list
 from scriptorium.git.errors import GitError
 from scriptorium.git.repository import RefUpdate
-from scriptorium.git.worktree import WorkingTree
+from scriptorium.git.worktree import Worktree
 from scriptorium.plan.ticket import branch_of, ticket_id
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import locks
-from scriptorium.worktrees import prune, rescue
-from scriptorium.worktrees import repair as mending
+from scriptorium.worktrees import prune, repair, rescue
 
 log = logging.getLogger(__name__)
 
-SETUP_WAIT = 600.0
+MAX_SETUP_WAIT = 600.0
 """Seconds to wait for neighbours that make a worktree; a big repository takes 20 s for one."""
 
 
@@ -38,14 +37,14 @@ def restore(workspace: Workspace, ticket: str) -> str:
     or on another branch are kept by a rescue ref.
     """
     tree, branch = workspace.working_tree(ticket), branch_of(ticket)
-    if tree.is_sound(branch):
-        mending.revive(workspace, ticket)
+    if tree.is_on_branch(branch):
+        repair.recreate_branch(workspace, ticket)
         return ""
     workspace.paths.ensure(tree.path.parent)
     lock = workspace.paths.ensure(workspace.paths.lock("worktrees").parent) / "worktrees.lock"
     # git worktree add fails when several run at once
-    with locks.hold(lock, "worktrees", wait=SETUP_WAIT):
-        if tree.is_sound(branch):
+    with locks.hold(lock, "worktrees", wait=MAX_SETUP_WAIT):
+        if tree.is_on_branch(branch):
             return ""  # made by a neighbour while this waited; an agent may be at work in it by now
         try:
             return _make(workspace, tree.path, ticket)
@@ -58,25 +57,27 @@ def restore(workspace: Workspace, ticket: str) -> str:
 def _make(workspace: Workspace, path: Path, ticket: str) -> str:
     """Make a ticket's worktree, with the lock held, and return where it is kept what was in its place."""
     branch = branch_of(ticket)
-    mending.mend_ref(workspace, f"refs/heads/{branch}")
-    mending.discard_half_made(workspace, path)
-    kept = rescue.vacate(workspace, path, ticket, f"the worktree of ticket '{ticket}' had left its branch")
+    repair.repair_ref(workspace, f"refs/heads/{branch}")
+    repair.remove_half_made(workspace, path)
+    kept = rescue.rescue_and_remove(workspace, path, ticket, f"the worktree of ticket '{ticket}' had left its branch")
     known = workspace.repository.resolve(f"refs/heads/{branch}")
     start = "" if known else workspace.master_commit()
-    for checkout in worktree_list.checkouts(workspace.repository, branch):
-        _reclaim(workspace, checkout, ticket)
-    holders = worktree_list.holders(workspace.repository, branch)
+    for checkout in worktree_list.present_worktrees_on(workspace.repository, branch):
+        _remove_stale_worktree(workspace, checkout, ticket)
+    holders = worktree_list.worktrees_on(workspace.repository, branch)
     elsewhere = [holder.path for holder in holders if holder.path != path]
     if elsewhere:  # our commits would move it under them
         raise WorktreeError(ticket, f"'{branch}' is checked out in '{elsewhere[0]}'", "check out another branch there")
-    if rebase := worktree_list.rebase_of(workspace.repository, branch):  # its end would move it under the agent
+    if rebase := worktree_list.rebase_in_progress(
+        workspace.repository, branch
+    ):  # its end would move it under the agent
         raise WorktreeError(ticket, f"'{branch}' is being rebased", f"finish the rebase in '{rebase}'")
-    rescue.keep_heads(workspace)
+    rescue.keep_detached_heads(workspace)
     worktree_list.add(workspace.repository, path, branch, start)
     return kept
 
 
-def _reclaim(workspace: Workspace, path: Path, ticket: str) -> None:
+def _remove_stale_worktree(workspace: Workspace, path: Path, ticket: str) -> None:
     """Take a ticket's worktree away that is left from before something was moved or renamed.
 
     That is the repository, SCRIPTORIUM_ROOT, or the ticket, which keeps its id.
@@ -88,19 +89,19 @@ def _reclaim(workspace: Workspace, path: Path, ticket: str) -> None:
     if not ours or not lock.exists() or locks.is_held(lock):
         return
     with locks.hold(lock, path.name):
-        tree = WorkingTree(workspace.repository, path)
-        tree.find_again()
+        tree = Worktree(workspace.repository, path)
+        tree.repair_gitfile()
         with suppress(GitError):
-            tree.unhide()
-            rescue.spare_unseen(workspace, path, tree.head()[1])
-            if not worktree_list.remove_clean(workspace.repository, path):
-                rescue.vacate(workspace, path, ticket, f"'{path}' is left from before a move")
+            tree.clear_hiding_flags()
+            rescue.preserve_hidden_repos(workspace, path, tree.head()[1])
+            if not worktree_list.remove_if_clean(workspace.repository, path):
+                rescue.rescue_and_remove(workspace, path, ticket, f"'{path}' is left from before a move")
 
 
-def forget(workspace: Workspace) -> None:
+def prune_worktrees(workspace: Workspace) -> None:
     """Forget our worktrees whose directories are gone, and keep the commits that only they know."""
-    rescue.keep_heads(workspace)
-    prune.forget(workspace.repository, workspace.paths.home)
+    rescue.keep_detached_heads(workspace)
+    prune.prune(workspace.repository, workspace.paths.home)
 
 
 class WorktreeError(ScriptoriumError):
@@ -111,11 +112,11 @@ class WorktreeError(ScriptoriumError):
         self.ticket = ticket
 
 
-class Unresolved(ScriptoriumError):
+class UnresolvedConflict(ScriptoriumError):
     """A worktree holds a merge that nobody has finished."""
 
 
-def settle(workspace: Workspace, ticket: str, message: str, *, resolved: bool = False) -> str:
+def commit_leftovers(workspace: Workspace, ticket: str, message: str, *, resolved: bool = False) -> str:
     """Commit whatever a run left uncommitted to the ticket's branch and return the branch's tip.
 
     An agent that hands in says by it that its conflicts are ``resolved``, where no markers tell otherwise. Raises
@@ -123,18 +124,18 @@ def settle(workspace: Workspace, ticket: str, message: str, *, resolved: bool = 
     in it has conflicts.
     """
     tree, branch = workspace.working_tree(ticket), branch_of(ticket)
-    if not tree.is_sound(branch):
+    if not tree.is_on_branch(branch):
         raise GitError(("status",), 1, f"error: the worktree '{tree.path}' is not on branch '{branch}'")
-    mending.revive(workspace, ticket)  # or the commit would begin a history of its own
+    repair.recreate_branch(workspace, ticket)  # or the commit would begin a history of its own
     # a merge that was resolved to our side changes no file, and is to be concluded all the same
     rescue.keep_autostash(workspace, tree.directory(), ticket)
-    tree.unhide()
+    tree.clear_hiding_flags()
     changes = tree.changes()
     if changes or tree.is_merging():
         unmerged = [change.path for change in changes if change.is_unmerged]
         left = [name for name in unmerged if not resolved or _has_markers(tree.path / name)]
         if left:
-            raise Unresolved(f"'{left[0]}' still holds conflict markers", "resolve it, then hand in again")
+            raise UnresolvedConflict(f"'{left[0]}' still holds conflict markers", "resolve it, then hand in again")
         tree.commit(changes, message)
     return workspace.repository.resolve(f"refs/heads/{branch}")
 
@@ -145,7 +146,7 @@ def begin_merge(workspace: Workspace, ticket: str) -> list[str]:
     The worktree must be settled. Until git is done a mark says so: half of a merge would pass for the agent's work.
     """
     tree = workspace.working_tree(ticket)
-    mark = tree.directory() / mending.MERGING
+    mark = tree.directory() / repair.MERGING
     mark.touch()
     message = f"Merge branch '{workspace.master}' into {branch_of(ticket)}"
     conflicts = tree.merge(workspace.master_commit(), message, undo=False)
@@ -160,35 +161,37 @@ def _has_markers(file: Path) -> bool:
     return bool(re.search(rb"^(<{7,}|>{7,}) ", file.read_bytes(), re.MULTILINE))
 
 
-def clear(workspace: Workspace, ticket: str) -> None:
+def discard_unsubmitted(workspace: Workspace, ticket: str) -> None:
     """Take a ticket's worktree back to its branch.
 
     What it held beyond that was not handed in: a gate that was killed left it, or a person. It is
     kept by a rescue ref.
     """
     tree = workspace.working_tree(ticket)
-    mending.mend(workspace, ticket)
-    rescue.spare_unseen(workspace, tree.path, workspace.repository.resolve(f"refs/heads/{branch_of(ticket)}"))
-    tree.unhide()
+    repair.repair_worktree(workspace, ticket)
+    rescue.preserve_hidden_repos(workspace, tree.path, workspace.repository.resolve(f"refs/heads/{branch_of(ticket)}"))
+    tree.clear_hiding_flags()
     # a merge that was killed may have changed no file, and git begins none beside it
     if tree.changes() or tree.is_merging():
-        rescue.put_aside(workspace, ticket, f"the worktree of ticket '{ticket}' held changes that were not handed in")
+        rescue.rescue_and_reset(
+            workspace, ticket, f"the worktree of ticket '{ticket}' held changes that were not handed in"
+        )
 
 
-def take_back(workspace: Workspace, ticket: str, why: str, commit: str) -> None:
+def reset_branch(workspace: Workspace, ticket: str, why: str, commit: str) -> None:
     """Take a ticket's branch back to a commit, its worktree as well; the rest is kept by a rescue ref."""
     branch = branch_of(ticket)
-    if workspace.working_tree(ticket).is_sound(branch):
-        mending.mend(workspace, ticket)
-        rescue.put_aside(workspace, ticket, why, commit)
+    if workspace.working_tree(ticket).is_on_branch(branch):
+        repair.repair_worktree(workspace, ticket)
+        rescue.rescue_and_reset(workspace, ticket, why, commit)
         return
     ref = f"refs/heads/{branch}"
     tip = workspace.repository.resolve(ref)
-    rescue.keep(workspace, tip, ticket, why)
+    rescue.keep_commit(workspace, tip, ticket, why)
     workspace.repository.update_refs(RefUpdate(ref, commit, tip))
 
 
-def reset(workspace: Workspace, ticket: str, commit: str) -> None:
+def hard_reset(workspace: Workspace, ticket: str, commit: str) -> None:
     """Take a ticket's worktree and branch to a commit; what is there beyond that is nobody's work.
 
     Where files may not be deleted, as a container leaves them, the worktree is set aside and made anew.
@@ -199,22 +202,22 @@ def reset(workspace: Workspace, ticket: str, commit: str) -> None:
     except GitError as error:
         if error.system:
             raise
-        left = rescue.set_aside(tree.path, "left")
+        left = rescue.rename_aside(tree.path, "left")
         log.warning("%s; what the worktree of ticket '%s' held is in '%s'", error.message, ticket, left)
-        forget(workspace)
+        prune_worktrees(workspace)
         tip = workspace.repository.resolve(ref)
         if tip != commit:
             workspace.repository.update_refs(RefUpdate(ref, commit, tip))
         ensure(workspace, ticket)
 
 
-def holds_more(tree: WorkingTree) -> bool:
+def has_other_changes(tree: Worktree) -> bool:
     """Tell whether a worktree has anything that its branch has not; what is missing was removed from it."""
-    tree.unhide()
+    tree.clear_hiding_flags()
     return any(change.code[0] not in " D?" or os.path.lexists(tree.path / change.path) for change in tree.changes())
 
 
-def is_locked(tree: WorkingTree) -> bool:
+def is_locked(tree: Worktree) -> bool:
     """Tell whether a person has locked a worktree, so that it stays; git locks one that it is making."""
     try:
         git_dir = tree.directory()
@@ -223,19 +226,19 @@ def is_locked(tree: WorkingTree) -> bool:
         return False
 
 
-def _take_away(workspace: Workspace, ticket: str, path: Path) -> None:
+def _remove_directory(workspace: Workspace, ticket: str, path: Path) -> None:
     """Remove the worktree of a ticket that has landed, and keep what has come into it since it was tested."""
     tree = workspace.working_tree(ticket)
-    tree.unhide()
-    if not tree.is_sound(branch_of(ticket)):
+    tree.clear_hiding_flags()
+    if not tree.is_on_branch(branch_of(ticket)):
         why = f"the worktree of ticket '{ticket}' had left its branch"
         if tree.changes():
-            rescue.vacate(workspace, path, ticket, why)
+            rescue.rescue_and_remove(workspace, path, ticket, why)
             return
-        rescue.keep_head(workspace, tree.directory(), ticket, why)  # git does not ask whether a branch has it
-    if not worktree_list.remove_clean(workspace.repository, path):
-        if holds_more(tree):
-            clear(workspace, ticket)
+        rescue.keep_detached_head(workspace, tree.directory(), ticket, why)  # git does not ask whether a branch has it
+    if not worktree_list.remove_if_clean(workspace.repository, path):
+        if has_other_changes(tree):
+            discard_unsubmitted(workspace, ticket)
         worktree_list.remove(workspace.repository, path)
 
 
@@ -247,15 +250,15 @@ def remove(workspace: Workspace, ticket: str, landed: str) -> None:
         return
     if path.exists():
         try:
-            _take_away(workspace, ticket, path)
+            _remove_directory(workspace, ticket, path)
         except GitError as error:
             # files of the gate's that we may not delete, as a container leaves them; the work is in master
-            left = rescue.set_aside(path, "left")
-            forget(workspace)
+            left = rescue.rename_aside(path, "left")
+            prune_worktrees(workspace)
             log.warning("%s; what is left of the worktree of ticket '%s' is in '%s'", error.message, ticket, left)
     branch = f"refs/heads/{branch_of(ticket)}"
     # one that a person looks at in a checkout of theirs stays, or they would be on a branch without commits
-    if workspace.repository.resolve(branch) and not worktree_list.holders(workspace.repository, branch_of(ticket)):
+    if workspace.repository.resolve(branch) and not worktree_list.worktrees_on(workspace.repository, branch_of(ticket)):
         try:
             # only if it is still that commit: whatever came on top is not in master
             workspace.repository.update_refs(RefUpdate(branch, "", landed))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scriptorium.agents import cooldown
-from scriptorium.agents.cooldown import MOST, Resting
+from scriptorium.agents.cooldown import MAX_COOLDOWN, OnCooldown
 from scriptorium.plan.cause import Cause
 from tests.support import PLAN, ROLES, Project, write_script
 
@@ -18,39 +18,39 @@ LIMIT = '{"type":"turn.failed","error":{"message":"exceeded retry limit, last st
 def test_a_rest_doubles_with_each_failure_and_ends_with_a_run_that_works(tmp_path: Path) -> None:
     rests = []
     for _ in range(3):
-        cooldown.note(tmp_path, "codex", Cause.RATE_LIMIT, "too many")
-        rest = cooldown.resting(tmp_path, "codex")
+        cooldown.record(tmp_path, "codex", Cause.RATE_LIMIT, "too many")
+        rest = cooldown.active(tmp_path, "codex")
         assert rest
         rests.append(rest.seconds)
     assert [round(seconds / 30) for seconds in rests] == [1, 2, 4]
-    with pytest.raises(Resting) as caught:
-        cooldown.require(tmp_path, "codex")
+    with pytest.raises(OnCooldown) as caught:
+        cooldown.raise_if_active(tmp_path, "codex")
     assert caught.value.code == 75
     assert "backend 'codex' rests until " in caught.value.message
 
-    cooldown.note(tmp_path, "codex", Cause.GATE, "the ticket's own")
-    cooldown.require(tmp_path, "codex")
+    cooldown.record(tmp_path, "codex", Cause.GATE, "the ticket's own")
+    cooldown.raise_if_active(tmp_path, "codex")
 
 
 def test_a_provider_that_says_when_is_believed_within_limits(tmp_path: Path) -> None:
-    cooldown.note(tmp_path, "a", Cause.RATE_LIMIT, "try again in 10m")
-    cooldown.note(tmp_path, "b", Cause.RATE_LIMIT, "try again in 1000h")
-    for name, seconds in (("a", 600), ("b", MOST)):
-        rest = cooldown.resting(tmp_path, name)
+    cooldown.record(tmp_path, "a", Cause.RATE_LIMIT, "try again in 10m")
+    cooldown.record(tmp_path, "b", Cause.RATE_LIMIT, "try again in 1000h")
+    for name, seconds in (("a", 600), ("b", MAX_COOLDOWN)):
+        rest = cooldown.active(tmp_path, name)
         assert rest
         assert seconds - 60 < rest.seconds <= seconds
-    cooldown.require(tmp_path, "c")
+    cooldown.raise_if_active(tmp_path, "c")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"until": "soon"}', '{"backend": "codex"}'])
 def test_a_torn_file_and_a_clock_that_was_set_back_hold_nobody_up(tmp_path: Path, text: str) -> None:
     file = tmp_path / "codex.json"
     file.write_text(text)
-    cooldown.require(tmp_path, "codex")
-    cooldown.note(tmp_path, "codex", Cause.AUTH, "no key")
+    cooldown.raise_if_active(tmp_path, "codex")
+    cooldown.record(tmp_path, "codex", Cause.AUTH, "no key")
     facts = json.loads(file.read_text())
-    file.write_text(json.dumps(facts | {"until": facts["until"] + 10 * MOST}))
-    cooldown.require(tmp_path, "codex")
+    file.write_text(json.dumps(facts | {"until": facts["until"] + 10 * MAX_COOLDOWN}))
+    cooldown.raise_if_active(tmp_path, "codex")
 
 
 def fake_codex(project: Project, monkeypatch: pytest.MonkeyPatch, *events: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scriptorium.agents.environment import allowed
+from scriptorium.agents.environment import allowed_variables
 from tests.support import Project
 
 OURS = {
@@ -23,12 +23,12 @@ USUAL = {"PATH", "LC_ALL", "HTTPS_PROXY", "GIT_CONFIG_KEY_0", "RUSTFLAGS"}
 
 
 def test_an_agent_gets_the_usual_and_no_secret() -> None:
-    assert allowed(OURS).keys() == USUAL
+    assert allowed_variables(OURS).keys() == USUAL
 
 
 def test_a_program_gets_what_it_needs_and_the_user_has_named() -> None:
-    assert allowed(OURS, ["OPENAI_*"], ["DATABASE_URL"]).keys() == USUAL | {"OPENAI_API_KEY", "DATABASE_URL"}
-    assert allowed(OURS, [], ["AWS_*"])["AWS_SECRET_ACCESS_KEY"] == "secret"
+    assert allowed_variables(OURS, ["OPENAI_*"], ["DATABASE_URL"]).keys() == USUAL | {"OPENAI_API_KEY", "DATABASE_URL"}
+    assert allowed_variables(OURS, [], ["AWS_*"])["AWS_SECRET_ACCESS_KEY"] == "secret"
 
 
 def test_a_run_sees_what_the_configuration_names_and_nothing_else_that_is_not_usual(

@@ -39,7 +39,7 @@ def warnings(project: Project, caplog: pytest.LogCaptureFixture, script: str, ti
     """Return what is told of a run in which a script is the agent; HEAD and refs stay as that leaves them."""
     worktree = project.worktree(NAME)
     known = {"WORKTREE": str(worktree), "PLAN": f"refs/heads/{PLAN}", "PYTHON": sys.executable}
-    with unexpected_changes.watching(project.workspace, worktree, "coding", ticket):
+    with unexpected_changes.watch_for_changes(project.workspace, worktree, "coding", ticket):
         argv = ["/bin/sh", "-euc", script]
         env = {**os.environ, **known}
         done = subprocess.run(argv, cwd=project.root, env=env, capture_output=True, text=True, check=False)

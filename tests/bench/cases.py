@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scriptorium.agents.tools.server import SubmitServer
 from scriptorium.git.repository import Repository
-from scriptorium.plan.change import Change
+from scriptorium.plan.change import PlanChange
 from scriptorium.plan.snapshot import BRANCH, REF
 from scriptorium.plan.store import PlanStore
 from scriptorium.plan.ticket import State, ticket_path
@@ -62,7 +62,7 @@ def _transition(of: Project, first: int, there: State, what: str) -> Row:
 
     def by_store() -> None:
         old, new = next(ours)
-        store.transact(lambda _: Change("move", "ticket", moves={old: new}))
+        store.transact(lambda _: PlanChange("move", "ticket", moves={old: new}))
 
     def by_git() -> None:
         call("git", "fast-import", "--quiet", "--done", cwd=of.root, data=move(*next(bare)))()

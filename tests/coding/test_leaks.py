@@ -28,7 +28,7 @@ def found(project: Project, script: str) -> list[str]:
     (project.root.parent / "script").write_text(script)
     project.git("-c", f"alias.do=!sh -eu {project.root.parent / 'script'}", "do")
     patches = project.workspace.repository.patches(before, project.git("rev-parse", "HEAD"))
-    return [str(leak) for leak in leaks.find(patches, Secrets())]
+    return [str(leak) for leak in leaks.find_leaks(patches, Secrets())]
 
 
 COMMIT = "git add -A; git commit -qm 'Add things'"

@@ -9,7 +9,7 @@ import pytest
 
 from scriptorium.plan.ticket import State
 from scriptorium.system import locks
-from scriptorium.worktrees.clean import Action, Kind, decide
+from scriptorium.worktrees.clean import Action, LeftoverKind, decide
 from scriptorium.worktrees.rescue import PREFIX
 from scriptorium.worktrees.sweep import sweep_branches
 from tests.support import Project
@@ -212,10 +212,12 @@ def test_a_rescue_ref_of_what_is_in_master_goes(project: Project) -> None:
     assert list(project.refs(PREFIX)) == [f"{PREFIX}new"]
 
 
-@pytest.mark.parametrize("kind", [Kind.WORKTREE, Kind.BRANCH])
+@pytest.mark.parametrize("kind", [LeftoverKind.WORKTREE, LeftoverKind.BRANCH])
 @pytest.mark.parametrize("landed", [True, False])
 @pytest.mark.parametrize("state", [None, *State])
-def test_nothing_is_removed_that_is_unfinished_or_in_no_ref(kind: Kind, state: State | None, landed: bool) -> None:
+def test_nothing_is_removed_that_is_unfinished_or_in_no_ref(
+    kind: LeftoverKind, state: State | None, landed: bool
+) -> None:
     assert decide(kind, "x", state, busy=True, landed=landed).action is Action.KEEP
     wanted = Action.REMOVE if landed else Action.RESCUE
     unfinished = state not in (None, State.DONE)

@@ -14,7 +14,7 @@ import pytest
 from scriptorium.coding.attempt import run_attempt
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.plan import store
-from scriptorium.worktrees import repair as mending
+from scriptorium.worktrees import repair
 from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until, write_script
 
 NAME = "0001-thing"
@@ -440,7 +440,7 @@ def test_a_merge_that_was_killed_as_it_began_does_not_pass_for_the_agents_work(p
     assert project.run("merge").out == f"{name}\treopened\n"
     assert project.run("assign").code == 0
     (project.worktree(name) / "theirs").write_text("te")  # git was at the first file of master's
-    (project.root / ".git" / "worktrees" / name / mending.MERGING).touch()
+    (project.root / ".git" / "worktrees" / name / repair.MERGING).touch()
     project.agent("echo both >file" + SUBMIT)
 
     assert project.run("code", name)[:2] == (0, f"{name}\n")
@@ -677,7 +677,7 @@ def test_an_agent_that_commits_on_master_is_told_of(project: Project) -> None:
 def test_a_lock_that_a_killed_git_left_on_the_plan_is_a_failure_with_a_hint(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "TRIES", 3)
+    monkeypatch.setattr(store, "MAX_TRIES", 3)
     name = project.ticket("0001", state="in-progress")
     project.agent("true")
     lock = project.root / ".git" / "refs" / "heads" / f"{PLAN}.lock"

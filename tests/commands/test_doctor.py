@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from scriptorium.project.workspace import Workspace
-from scriptorium.reports import doctor as checks
-from scriptorium.reports.doctor import Finding
+from scriptorium.reports import doctor
+from scriptorium.reports.doctor import CheckResult
 from scriptorium.system import locks
 from tests.support import BUSY, PLAN, Project, Result, busy_pids, is_alive, write_script
 
@@ -64,7 +64,7 @@ def examine(project: Project, code: int = 0) -> Checks:
     return {check["subject"]: (check["state"], check["text"], check["hint"]) for check in found["checks"]}
 
 
-def look(project: Project, check: Callable[[Workspace], Iterator[Finding]]) -> Checks:
+def look(project: Project, check: Callable[[Workspace], Iterator[CheckResult]]) -> Checks:
     """Return what a single check finds, which is quicker than all of them."""
     workspace = project.workspace
     workspace.paths.ensure(workspace.paths.home)
@@ -156,7 +156,7 @@ def test_gate_whose_program_or_target_is_missing_is_found(project: Project, gate
     project.commit({"ok.sh": "#!/bin/sh\n"})
     (project.root / "Makefile").write_text("check:\n")  # not on master, which is what a gate sees
     project.configure(gate=gate)
-    state, text, hint = look(project, checks.gate)["gate"]
+    state, text, hint = look(project, doctor.check_gate)["gate"]
     assert (state, text) == (("failed", f"`{gate}`: {missing}") if missing else ("ok", f"`{gate}`"))
     assert hint.endswith("or set 'gate' in 'scriptorium.json'") == bool(missing)
 
@@ -176,12 +176,12 @@ def test_gate_whose_program_or_target_is_missing_is_found(project: Project, gate
 )
 def test_makes_target_is_looked_for_as_far_as_text_can_tell(project: Project, makefile: str, there: bool) -> None:
     project.commit({"Makefile": makefile})
-    assert look(project, checks.gate)["gate"][0] == ("ok" if there else "failed")
+    assert look(project, doctor.check_gate)["gate"][0] == ("ok" if there else "failed")
 
 
 def test_program_that_a_role_needs_and_is_not_there_fails(project: Project) -> None:
     project.configure(models={"coding": "claude-opus"})
-    assert failures(look(project, checks.backends)) == {
+    assert failures(look(project, doctor.check_backends)) == {
         "claude-code": (
             "failed",
             "'claude' is not on PATH, for coding",
@@ -195,13 +195,13 @@ def test_program_that_is_not_signed_in_fails_only_where_a_role_needs_it(
 ) -> None:
     program(project, "codex", login="exit 1")
     program(project, "claude", login="exit 1")
-    found = look(project, checks.backends)
+    found = look(project, doctor.check_backends)
     assert failures(found) == {"codex sign-in": ("failed", "not signed in", "codex login, or set CODEX_API_KEY")}
     assert found["claude-code"] == ("note", "claude 1.2.3", "")
     assert found["claude-code sign-in"] == ("note", "not signed in", "")
 
     monkeypatch.setenv("CODEX_API_KEY", "sk-secret")
-    assert look(project, checks.backends)["codex sign-in"] == ("ok", "by CODEX_API_KEY", "")
+    assert look(project, doctor.check_backends)["codex sign-in"] == ("ok", "by CODEX_API_KEY", "")
 
 
 def test_model_provider_of_codexs_own_configuration_needs_no_sign_in(project: Project) -> None:
@@ -209,27 +209,27 @@ def test_model_provider_of_codexs_own_configuration_needs_no_sign_in(project: Pr
     home = project.root.parent / "home" / ".codex"
     home.mkdir()
     (home / "config.toml").write_text('model_provider = "local"\n')
-    assert look(project, checks.backends)["codex sign-in"] == (
+    assert look(project, doctor.check_backends)["codex sign-in"] == (
         "ok",
         "by model provider 'local' of its configuration",
         "",
     )
     (home / "config.toml").write_text('model_provider = "openai"\n')
-    assert look(project, checks.backends)["codex sign-in"][0] == "failed"
+    assert look(project, doctor.check_backends)["codex sign-in"][0] == "failed"
 
 
 def test_role_without_a_step_needs_no_program(project: Project) -> None:
     program(project, "claude")
     (project.root.parent / "home" / "bin" / "codex").unlink()
     project.configure(models=dict.fromkeys(("architect", "manager", "coding"), "claude-opus"))
-    found = look(project, checks.backends)
+    found = look(project, doctor.check_backends)
     assert failures(found) == {}
     assert found["codex"] == ("note", "'codex' is not on PATH", "")
 
 
 def test_program_that_does_not_start_fails(project: Project) -> None:
     program(project, "codex", version="echo 'node: not found' >&2; exit 127")
-    found = look(project, checks.backends)
+    found = look(project, doctor.check_backends)
     assert found["codex"][:2] == (
         "failed",
         "does not start: node: not found, for architect, manager, coding",
@@ -242,9 +242,9 @@ def test_program_that_hangs_is_ended_with_all_its_children(
 ) -> None:
     project.configure(environment=["FACTS"])
     program(project, "codex", version=BUSY)
-    monkeypatch.setattr(checks, "LIMIT", 1.0)
+    monkeypatch.setattr(doctor, "TIMEOUT", 1.0)
     text = "does not start: 'codex' gave no answer within 1 seconds, for architect, manager, coding"
-    assert look(project, checks.backends)["codex"][:2] == ("failed", text)
+    assert look(project, doctor.check_backends)["codex"][:2] == ("failed", text)
     assert [pid for pid in busy_pids(facts) if is_alive(pid)] == []
 
 
@@ -262,30 +262,34 @@ def test_sandbox_that_does_not_work_is_a_note_and_tried_out_each_time(project: P
     project.configure(environment=["FACTS"])
     program(project, "codex", sandbox='test -e "$FACTS/mended" || { echo "bwrap: no namespaces" >&2; exit 1; }')
     hint = "'codex' runs without; see 'Sandbox' in the README"
-    assert look(project, checks.backends)["codex sandbox"] == ("note", "none (bwrap: no namespaces)", hint)
+    assert look(project, doctor.check_backends)["codex sandbox"] == ("note", "none (bwrap: no namespaces)", hint)
     (facts / "mended").touch()
-    assert look(project, checks.backends)["codex sandbox"] == ("ok", "workspace-write", "")
+    assert look(project, doctor.check_backends)["codex sandbox"] == ("ok", "workspace-write", "")
     assert "Sandbox: codex: workspace-write\n" in project.run("status").out
     project.configure(sandbox="off")
-    assert look(project, checks.backends)["codex sandbox"] == ("note", "none (switched off in 'scriptorium.json')", "")
+    assert look(project, doctor.check_backends)["codex sandbox"] == (
+        "note",
+        "none (switched off in 'scriptorium.json')",
+        "",
+    )
 
 
 def test_sandbox_of_claude_needs_two_programs_of_the_system(project: Project) -> None:
     program(project, "claude")
-    assert look(project, checks.backends)["claude-code sandbox"][1] == "none ('bwrap' is not on PATH)"
+    assert look(project, doctor.check_backends)["claude-code sandbox"][1] == "none ('bwrap' is not on PATH)"
     program(project, "bwrap")
-    assert look(project, checks.backends)["claude-code sandbox"][1] == "none ('socat' is not on PATH)"
+    assert look(project, doctor.check_backends)["claude-code sandbox"][1] == "none ('socat' is not on PATH)"
     program(project, "socat")
-    assert look(project, checks.backends)["claude-code sandbox"][1] == "workspace-write"
+    assert look(project, doctor.check_backends)["claude-code sandbox"][1] == "workspace-write"
 
 
 def test_program_of_the_users_own_is_looked_for(project: Project) -> None:
     script = project.agent("true")
-    found = look(project, checks.backends)
+    found = look(project, doctor.check_backends)
     assert found["script"] == ("ok", "found, for architect, manager, coding", "")
     assert found["codex"] == ("note", "codex 1.2.3", "")
     script.unlink()
-    assert look(project, checks.backends)["script"] == (
+    assert look(project, doctor.check_backends)["script"] == (
         "failed",
         f"'{script}' is not a program that can be run, for architect, manager, coding",
         "check 'harnesses.script.command' in 'scriptorium.json'",
@@ -294,7 +298,7 @@ def test_program_of_the_users_own_is_looked_for(project: Project) -> None:
 
 def test_backend_that_there_is_not_fails(project: Project) -> None:
     project.configure(agents={"coding": {"harness": "codx"}})
-    assert failures(look(project, checks.backends)) == {
+    assert failures(look(project, doctor.check_backends)) == {
         "codx": (
             "failed",
             "role 'coding' names the backend 'codx', which there is not, for coding",
@@ -311,8 +315,8 @@ def test_address_that_is_taken_fails_unless_a_run_has_it(project: Project) -> No
         assert (state, text) == ("failed", f"cannot listen on '127.0.0.1:{port}': address already in use")
         assert hint == "end what listens there, or set 'endpoints.local' in 'scriptorium.json'"
         with locks.hold(project.paths.ensure(project.paths.lock("run").parent) / "run.lock", "run"):
-            assert look(project, checks.held_locks)["locks"] == ("ok", "held: run", "")
-            found = look(project, checks.endpoint)
+            assert look(project, doctor.check_held_locks)["locks"] == ("ok", "held: run", "")
+            found = look(project, doctor.check_endpoint)
     assert found["endpoint"] == ("ok", f"'127.0.0.1:{port}' is served by the run", "")
 
 
@@ -321,7 +325,7 @@ def test_lock_that_a_killed_git_left_fails_and_is_left_alone(project: Project, p
     lock = project.root / ".git" / path
     lock.touch()
     hint = f"if no git is at work, remove '{lock}'"
-    assert look(project, checks.git_locks)["git locks"] == ("failed", f"'{lock}' is left", hint)
+    assert look(project, doctor.check_git_locks)["git locks"] == ("failed", f"'{lock}' is left", hint)
     assert lock.exists()
 
 
@@ -331,7 +335,7 @@ def test_submit_tool_that_cannot_be_reached_fails(project: Project, monkeypatch:
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{nobody.getsockname()[1]}")
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
-        state, text, hint = look(project, checks.submit_tool)["submit tool"]
+        state, text, hint = look(project, doctor.check_submit_tool)["submit tool"]
     assert (state, hint) == ("failed", "let NO_PROXY hold '127.0.0.1', and see that no firewall is in the way")
     assert text.startswith("no answer by MCP: ")
 
@@ -340,7 +344,7 @@ def test_hooks_are_told_as_they_are(project: Project, monkeypatch: pytest.Monkey
     monkeypatch.chdir(project.root)
 
     def hook() -> tuple[str, str, str]:
-        return look(project, checks.installed_hooks)["hook post-commit"]
+        return look(project, doctor.check_hooks)["hook post-commit"]
 
     assert project.run("hooks", "install").code == 0
     assert hook() == ("ok", "installed", "")
@@ -357,14 +361,14 @@ def test_hooks_are_told_as_they_are(project: Project, monkeypatch: pytest.Monkey
 
 def test_little_room_on_the_disk_fails(project: Project) -> None:
     project.configure(disk_floor=10**8)
-    state, _, hint = look(project, checks.disk)["disk"]
+    state, _, hint = look(project, doctor.check_disk)["disk"]
     assert (state, hint) == ("failed", "make room, or set SCRIPTORIUM_ROOT to another disk")
 
 
 def test_nobody_configured_as_author_is_a_note(project: Project) -> None:
     subprocess.run(["git", "config", "--global", "--remove-section", "user"], check=True)
     text, hint = "none configured, so agents commit as 'scriptorium'", "git config --global user.email you@example.com"
-    assert look(project, checks.author)["author"] == ("note", text, hint)
+    assert look(project, doctor.check_author)["author"] == ("note", text, hint)
 
 
 def test_directory_that_belongs_to_nobody_of_ours_fails(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

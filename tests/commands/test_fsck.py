@@ -11,7 +11,7 @@ from scriptorium.coding.assign import assign_next
 from scriptorium.coding.attempt import run_attempt
 from scriptorium.commands.fsck import fsck
 from scriptorium.merge_queue.queue import process_next
-from scriptorium.plan.history import Event, Finding, Level, check_history, parse_history
+from scriptorium.plan.history import Finding, Level, PlanCommit, check_history, parse_history
 from tests.support import PLAN, Project, sealed
 
 TICKET = "---\narea: core\n---\n# Thing\n"
@@ -152,8 +152,10 @@ def test_two_tickets_with_one_id_are_an_error_until_one_is_renamed(plan: Project
     plan.ticket("0001-a")
     plan.ticket("0001-b")
     assert [(level, subject) for level, subject, _ in found(plan)] == [
-        ("error", "0001-a"), ("error", "0001-b"), ("warning", "0001-b")
-    ]  # fmt: skip
+        ("error", "0001-a"),
+        ("error", "0001-b"),
+        ("warning", "0001-b"),
+    ]
 
     plan.commit_plan({"tickets/open/0001-b.md": None, "tickets/open/0002-b.md": TICKET})
     assert [(level, subject) for level, subject, _ in found(plan)] == [("warning", "0001-b")]
@@ -313,9 +315,7 @@ def test_a_ticket_that_the_tool_took_out_of_progress_and_left_in_the_queue_is_an
     commit = move(plan, "0001-thing", "in-progress", "open", message)
     plan.commit_plan({path: None})
 
-    assert found(plan) == [
-        ("error", "0001-thing", f"left 'in-progress' but not the queue in commit {commit[:12]}")
-    ]  # fmt: skip
+    assert found(plan) == [("error", "0001-thing", f"left 'in-progress' but not the queue in commit {commit[:12]}")]
 
 
 # -- how it is told --------------------------------------------------------------------------------------
@@ -346,8 +346,13 @@ def test_any_name_is_one_field_of_one_line(plan: Project) -> None:
 
     lines = plan.run("fsck").out.splitlines()
     assert [line.split("\t")[1] for line in lines] == [
-        "1-tab?here", "2-new?line", "3-bell?", "4-latin-?", '5-quote" and \\', "6-größe 大"
-    ]  # fmt: skip
+        "1-tab?here",
+        "2-new?line",
+        "3-bell?",
+        "4-latin-?",
+        '5-quote" and \\',
+        "6-größe 大",
+    ]
     assert all(len(line.split("\t")) == 3 for line in lines)
 
 
@@ -376,21 +381,28 @@ def test_history_is_read_commit_by_commit() -> None:
         "bb\n\n\0\n:100644 100644 1 2 M\0:odd\nname\0"
     )
     assert list(parse_history(text)) == [
-        Event(
-            "aa", "scriptorium: assign ticket 1-x", {"Ticket": "1-x", "Move": "open -> in-progress"},
-            ("tickets/in-progress/1-x.md",), ("tickets/open/1-x.md",),
+        PlanCommit(
+            "aa",
+            "scriptorium: assign ticket 1-x",
+            {"Ticket": "1-x", "Move": "open -> in-progress"},
+            ("tickets/in-progress/1-x.md",),
+            ("tickets/open/1-x.md",),
         ),
-        Event("bb", ""),
-    ]  # fmt: skip
+        PlanCommit("bb", ""),
+    ]
 
 
 def test_a_commit_of_the_original_is_not_judged_as_a_transition() -> None:
     events = [
-        Event("aa", "scriptorium: initialize plan branch", added=("tickets/open/.gitkeep",)),
-        Event("bb", "scriptorium: create tickets from areas", added=("tickets/open/0001-a.md", "tickets/open/2-b.md")),
-        Event("cc", "scriptorium: complete ticket 0001", {}, ("tickets/done/0001-a.md",), ("tickets/open/0001-a.md",)),
-        Event("dd", "scriptorium: assign ticket 2-b", {}, ("tickets/done/2-b.md",)),
-    ]  # fmt: skip
+        PlanCommit("aa", "scriptorium: initialize plan branch", added=("tickets/open/.gitkeep",)),
+        PlanCommit(
+            "bb", "scriptorium: create tickets from areas", added=("tickets/open/0001-a.md", "tickets/open/2-b.md")
+        ),
+        PlanCommit(
+            "cc", "scriptorium: complete ticket 0001", {}, ("tickets/done/0001-a.md",), ("tickets/open/0001-a.md",)
+        ),
+        PlanCommit("dd", "scriptorium: assign ticket 2-b", {}, ("tickets/done/2-b.md",)),
+    ]
     assert [finding.level for finding in check_history(events)] == [Level.WARNING]
 
 

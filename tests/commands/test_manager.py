@@ -109,7 +109,7 @@ def test_tickets_that_could_not_be_written_to_the_plan_are_kept(
 ) -> None:
     lock = project.root / ".git" / "refs" / "heads" / "scriptorium" / "plan.lock"
     project.agent(f"echo '# Do it' >tickets/open/it.md; touch {lock}")
-    monkeypatch.setattr(store, "TRIES", 3)
+    monkeypatch.setattr(store, "MAX_TRIES", 3)
     with pytest.raises(ScriptoriumError, match="could not be written"):
         write_tickets(project.workspace)
     lock.unlink()
@@ -300,7 +300,7 @@ def test_agent_that_wrote_nothing_is_not_asked_again_until_the_area_changes(proj
 
 
 def test_prompt_lists_the_newest_of_very_many_done_tickets(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manager, "DONE_MOST", 2)
+    monkeypatch.setattr(manager, "MAX_DONE_LISTED", 2)
     for number in ("0001", "0002", "0003"):
         project.ticket(number, state="done")
     project.ticket("0004")

@@ -14,7 +14,7 @@ import pytest
 from scriptorium.errors import ExitCode
 from scriptorium.gate.command import GateResult, run_gate
 from scriptorium.merge_queue import lane
-from scriptorium.merge_queue.lane import Ended, Merged
+from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
 from scriptorium.project.workspace import Workspace
 from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until, write_script
@@ -400,7 +400,7 @@ def test_a_ticket_that_a_person_takes_back_while_it_is_tested_does_not_land(
 
     monkeypatch.setattr(lane, "run_gate", run)
 
-    assert process_next(project.workspace) == Merged(name, Ended.DROPPED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.DROPPED)
 
     assert f"ticket '{name}' was taken back while it was tested: it does not land" in caplog.text
     assert project.git("rev-parse", "master") == master

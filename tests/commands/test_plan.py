@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.planning.conversation import Turn, told
+from scriptorium.planning.conversation import Turn, render_turns
 from tests.support import PLAN, Project, until
 
 ANSWER = "I wrote it."
@@ -449,7 +449,7 @@ def test_turn_that_was_refused_is_told_to_the_agent(project: Project) -> None:
 
 
 def test_of_a_long_conversation_the_prompt_has_the_end() -> None:
-    text = told("so far", [Turn("x" * 70_000), Turn("last", "yes")])
+    text = render_turns("so far", [Turn("x" * 70_000), Turn("last", "yes")])
     assert len(text) < 61_000
     assert text.startswith("--- so far ---\n(…)\nxxx")
     assert text.endswith("Engineer: last\n\nArchitect: yes\n")

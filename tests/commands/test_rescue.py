@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scriptorium.errors import ExitCode
-from scriptorium.git.worktree import WorkingTree
+from scriptorium.git.worktree import Worktree
 from scriptorium.worktrees import rescue
 from scriptorium.worktrees.rescue import PREFIX
 from tests.support import Project
@@ -28,9 +28,9 @@ def kept(project: Project) -> str:
     project.git("worktree", "add", "--quiet", "--detach", str(worktree))
     (worktree / "precious").write_text("work\n")
     head = project.git("rev-parse", "HEAD")
-    tree = WorkingTree(project.workspace.repository, worktree)
+    tree = Worktree(project.workspace.repository, worktree)
     commit = tree.snapshot(tree.changes(), head, "left by a gate")
-    ref = rescue.keep(project.workspace, commit, "0001-x", "a gate left it")
+    ref = rescue.keep_commit(project.workspace, commit, "0001-x", "a gate left it")
     project.git("worktree", "remove", "--force", str(worktree))
     return ref.removeprefix(PREFIX)
 
@@ -50,7 +50,7 @@ def test_what_is_kept_is_listed_with_commit_and_subject(project: Project, kept: 
 
 def test_a_subject_with_a_line_separator_is_one_line(project: Project) -> None:
     commit = project.git("commit-tree", "HEAD^{tree}", "-m", "one\u2028two \x1b[1m")
-    name = rescue.keep(project.workspace, commit, "x", "somebody left it").removeprefix(PREFIX)
+    name = rescue.keep_commit(project.workspace, commit, "x", "somebody left it").removeprefix(PREFIX)
 
     assert project.run("rescue", "list").out.splitlines()[1:] == [f"{name}\t{commit[:12]}\tone two "]
 

@@ -20,7 +20,7 @@ import pytest
 
 from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.merge_queue.lane import Ended, Merged
+from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
 from scriptorium.project.workspace import Workspace
 from scriptorium.scheduler import backoff, driver, watch
@@ -64,7 +64,7 @@ import time
 from scriptorium import main
 from scriptorium.scheduler import backoff, driver, watch
 passes = sys.argv.pop(1)
-watch.LOOK, driver.REST, backoff.PAUSE = 0.005, (0.01, 0.01), (0.01, 0.05)
+watch.POLL_INTERVAL, driver.IDLE_SLEEP, backoff.RETRY_DELAY = 0.005, (0.01, 0.01), (0.01, 0.05)
 take = driver.Driver.pass_once
 def pass_once(self):
     moved = take(self)
@@ -373,7 +373,7 @@ def test_model_that_cannot_be_reached_uses_up_no_attempt_and_ends_until_idle(pro
     assert project.run("run", "--until-idle").code == 1
 
     assert project.plan_files()[f"tickets/open/{name}.md"] == before
-    assert project.plan_log().count(f"scriptorium: reopen ticket {name}") == driver.PATIENCE
+    assert project.plan_log().count(f"scriptorium: reopen ticket {name}") == driver.MAX_FAILURES
 
 
 def test_ticket_that_can_never_be_ready_is_told_and_ends_until_idle_with_exit_code_1(project: Project) -> None:
@@ -417,7 +417,7 @@ def test_lock_of_somebody_else_is_waited_for_and_counts_as_no_failure(project: P
     project.commit_plan({"spec.md": SPEC})
     (project.root.parent / "hold-architect").touch()
     with held_architect(project), hasty(project, SCRIPTORIUM_LOG_LEVEL="debug") as daemon:
-        daemon.says("[DEBUG] architect: another process is at work on 'the plan'", times=driver.PATIENCE + 1)
+        daemon.says("[DEBUG] architect: another process is at work on 'the plan'", times=driver.MAX_FAILURES + 1)
         assert daemon.process.poll() is None
         assert "[ERROR]" not in daemon.out
 
@@ -684,7 +684,7 @@ def test_planner_that_goes_on_failing_ends_until_idle_with_exit_code_1(project: 
     project.commit_plan({"spec.md": SPEC})
     result = project.run("run", "--until-idle")
     assert (result.code, result.err) == (1, "")
-    assert runs(project) == ["architect"] * driver.PATIENCE
+    assert runs(project) == ["architect"] * driver.MAX_FAILURES
 
 
 def test_area_that_fails_keeps_no_other_from_its_tickets_and_is_paused(project: Project) -> None:
@@ -694,7 +694,7 @@ def test_area_that_fails_keeps_no_other_from_its_tickets_and_is_paused(project: 
     assert (result.code, result.err) == (1, "")
     assert tickets(project) == {"done": ["0001-make"]}
     tried = [run for run in runs(project) if run.startswith("manager")]
-    assert tried == ["manager core", "manager extra", *["manager core"] * (driver.PATIENCE - 1)]
+    assert tried == ["manager core", "manager extra", *["manager core"] * (driver.MAX_FAILURES - 1)]
     assert result.out.count("[ERROR] manager-core: the agent ended with exit code 9") == 1
 
 
@@ -741,7 +741,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock(1800)
     for module in (driver, backoff, watch):
         monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr(watch, "LOOK", 1.0)
+    monkeypatch.setattr(watch, "POLL_INTERVAL", 1.0)
     return clock
 
 
@@ -933,7 +933,7 @@ def test_what_a_crash_left_of_the_last_landing_is_cleared_away_at_the_start(
     name = project.queued()
     with monkeypatch.context() as patched:
         patched.setattr(worktrees, "remove", lambda *_: None)
-        assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+        assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     match left:
         case "half a worktree":
             (project.worktree(name) / ".git").unlink()

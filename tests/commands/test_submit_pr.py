@@ -11,7 +11,7 @@ import pytest
 
 from scriptorium.agents.environment import launcher
 from scriptorium.agents.tools.client import SubmitError, socket_name, submit
-from scriptorium.agents.tools.server import LINE_LIMIT, SubmitServer, discard_stale
+from scriptorium.agents.tools.server import MAX_LINE, SubmitServer, remove_stale_sockets
 from scriptorium.errors import ScriptoriumError
 from scriptorium.version import VERSION
 from tests.support import PLAN, Project, submit_pr, until
@@ -139,7 +139,7 @@ def test_nonsense_on_the_socket_is_answered_and_hurts_nobody(sockets: Path) -> N
     with SubmitServer(sockets, submit_pr(lambda summary: f"took {summary}")) as server:
         for nonsense in (b"", b"GET / HTTP/1.1\r\n\r\n", b"[]\n", b'{"token": "x"}\n'):
             assert raw(sockets, server.token, nonsense)["message"] == "that is not a submit"
-        endless = raw(sockets, server.token, b"{" * (LINE_LIMIT + 9))
+        endless = raw(sockets, server.token, b"{" * (MAX_LINE + 9))
         assert endless == {"ok": False, "message": "that is too long, hand in less at once"}
         for token in ("", "wrong", 7, None, server.token + "x"):
             request = {"token": token, "tool": "submit_pr", "arguments": {"summary": "x"}}
@@ -167,7 +167,7 @@ def test_sockets_of_killed_runs_are_discarded_and_those_in_use_are_not(tmp_path:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "left.sock"))
     with SubmitServer(tmp_path, submit_pr(str.upper)) as server:
-        discard_stale(tmp_path)
+        remove_stale_sockets(tmp_path)
 
         assert [path.name for path in tmp_path.glob("*.sock")] == [socket_name(server.token)]
         until(lambda: submit(str(tmp_path), server.token, "submit_pr", {"summary": "x"}) == "X")

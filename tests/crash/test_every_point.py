@@ -21,13 +21,13 @@ TAKEN = 1 if ALL else 6
 """Of the kinds of steps of git one of so many is tried."""
 
 MENDERS = {
-    r"worktree remove .*/tickets/\S+ before 1$": "scriptorium.worktrees.sweep:sweep",
-    r"write /root/project-HEX/bin/.DRAFT after 1$": "scriptorium.project.paths:Paths.discard_drafts",
-    r"os.remove .*SOCKET before 3$": "scriptorium.agents.tools.server:discard_stale",
-    r"/agent of fork 4 exec 1$": "scriptorium.coding.attempt:abandoned",
-    r"update-index -q --refresh .* rename /project/.git/index$": "scriptorium.git.stale_locks:outlast",
-    r"worktree add .*0001-first .* write .*/index.lock$": "scriptorium.worktrees.repair:discard_half_made",
-    r" read-tree -m -u .* step .* write FILE$": "scriptorium.git.user_checkout:Checkout.undo",
+    r"worktree remove .*/tickets/\S+ before 1$": "scriptorium.worktrees.sweep:sweep_worktrees",
+    r"write /root/project-HEX/bin/.DRAFT after 1$": "scriptorium.project.paths:Paths.remove_stale_drafts",
+    r"os.remove .*SOCKET before 3$": "scriptorium.agents.tools.server:remove_stale_sockets",
+    r"/agent of fork 4 exec 1$": "scriptorium.coding.attempt:idle_tickets",
+    r"update-index -q --refresh .* rename /project/.git/index$": "scriptorium.git.stale_locks:wait_until_gone",
+    r"worktree add .*0001-first .* write .*/index.lock$": "scriptorium.worktrees.repair:remove_half_made",
+    r" read-tree -m -u .* step .* write FILE$": "scriptorium.git.user_checkout:UserCheckout.undo",
 }
 """What mends the work of a kill at a point, by an expression that finds the point."""
 

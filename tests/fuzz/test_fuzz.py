@@ -22,15 +22,15 @@ from scriptorium.agents.harness.base import Harness, Outcome, Report, Task
 from scriptorium.agents.harness.choice import choose
 from scriptorium.agents.harness.claude_code import ClaudeCode
 from scriptorium.agents.harness.codex import Codex
-from scriptorium.agents.harness.command import Command
-from scriptorium.agents.harness.runner import settled
+from scriptorium.agents.harness.command import CommandHarness
+from scriptorium.agents.harness.runner import sanitize_report
 from scriptorium.agents.harness.typoi import Typoi
 from scriptorium.agents.harness.usage import Usage
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.main import main
 from scriptorium.plan import transitions
 from scriptorium.plan.cause import Cause
-from scriptorium.plan.change import Change
+from scriptorium.plan.change import PlanChange
 from scriptorium.plan.front_matter import set_field
 from scriptorium.plan.queue_item import format_item, parse_item
 from scriptorium.plan.snapshot import Plan
@@ -39,8 +39,8 @@ from scriptorium.planning import drafts
 from scriptorium.project.config import Config, Price, Program, parse
 from scriptorium.project.config_reader import ConfigError
 from scriptorium.system.limits import Limits
-from scriptorium.system.process import End, Finished
-from scriptorium.system.text import line, printable
+from scriptorium.system.process import EndReason, Finished
+from scriptorium.system.text import one_line, printable
 from tests import fuzzing
 from tests.fuzzing import NASTY, altered, fuzzed, mutated, texts, values
 from tests.support import PLAN, Project, quote
@@ -72,7 +72,7 @@ def read(data: bytes, name: str = "0001-a") -> Ticket | None:
         return parse_ticket(name, State.IN_PROGRESS, data)
     except TicketError as error:
         why = error.why
-    assert why == line(why) != ""
+    assert why == one_line(why) != ""
     return None
 
 
@@ -219,7 +219,7 @@ STREAMS: dict[str, tuple[Harness, list[dict[str, Any]]]] = {
             {"type": "error", "message": "connection refused"},
         ],
     ),
-    "command": (Command("mine", Program(("./agent",)), Path("/")), [{"anything": "at all"}]),
+    "command": (CommandHarness("mine", Program(("./agent",)), Path("/")), [{"anything": "at all"}]),
 }
 
 
@@ -253,18 +253,18 @@ def trailers(message: bytes) -> list[tuple[str, str]]:
     "agent streams",
     120,
     stream=streams(),
-    end=st.sampled_from(End),
+    end=st.sampled_from(EndReason),
     status=st.sampled_from((0, 1, -9)),
     body=mutated(*TICKETS),
 )
 def test_whatever_an_agent_says_is_told_and_forges_nothing(
-    tmp_path: Path, stream: tuple[str, list[bytes]], end: End, status: int, body: bytes
+    tmp_path: Path, stream: tuple[str, list[bytes]], end: EndReason, status: int, body: bytes
 ) -> None:
     harness, report = STREAMS[stream[0]][0], Report()
     for said in stream[1]:
         for event in harness.read(said, report):
             assert not STEERING.search(printable(event.text))
-    report = settled(report, task(tmp_path))
+    report = sanitize_report(report, task(tmp_path))
     outcome = Outcome(Finished(end, status, 1.0), report, tmp_path / "log", "agent")
     cause, reason = failure_of(outcome, task(tmp_path))
     json.dumps(outcome.trailers(), allow_nan=False)
@@ -276,7 +276,7 @@ def test_whatever_an_agent_says_is_told_and_forges_nothing(
     _unforged(change, ticket, cause)
 
 
-def _unforged(change: Change, ticket: Ticket, cause: Cause) -> None:
+def _unforged(change: PlanChange, ticket: Ticket, cause: Cause) -> None:
     """Assert that a commit says what we said, and that the ticket's fields are as they were."""
     message = change.message().decode(errors="surrogateescape")
     subject, empty, *lines = message.split("\n")
@@ -300,7 +300,7 @@ def _unforged(change: Change, ticket: Ticket, cause: Cause) -> None:
     facts=st.dictionaries(st.sampled_from(("Ticket", "Move", "Reason", "Agent")), texts()),
 )
 def test_no_text_forges_a_trailer(subject: str, facts: dict[str, object]) -> None:
-    message = Change("note", subject, trailers=facts).message().decode(errors="surrogateescape")
+    message = PlanChange("note", subject, trailers=facts).message().decode(errors="surrogateescape")
     first, _, rest = message.partition("\n\n")
     assert "\n" not in first
     assert not STEERING.search(message.replace("\n", ""))
@@ -310,7 +310,7 @@ def test_no_text_forges_a_trailer(subject: str, facts: dict[str, object]) -> Non
 
 def test_git_reads_the_trailers_that_were_meant(project: Project) -> None:
     for number, text in enumerate(NASTY):
-        message = Change("note", text, trailers={"Ticket": "0001-a", "Reason": text}).message()
+        message = PlanChange("note", text, trailers={"Ticket": "0001-a", "Reason": text}).message()
         found = dict(trailers(message))
         assert found.pop("Ticket") == "0001-a", number
         assert set(found) <= {"Reason", "Transaction"}
@@ -358,7 +358,7 @@ def configured(text: str) -> Config | None:
     except ConfigError as error:
         told = error
     assert told.code is ExitCode.CONFIG
-    assert told.message == line(told.message)
+    assert told.message == one_line(told.message)
     return None
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.git.command import AGAIN, MINIMUM, check_version, run
-from scriptorium.git.environment import PLAIN_HEAD, for_agents, options_for, scrub_environment
+from scriptorium.git.command import MAX_TRIES, MINIMUM, check_version, run_git
+from scriptorium.git.environment import PLAIN_HEAD, agent_git_variables, options_for, scrub_environment
 from scriptorium.git.errors import GitError
 from scriptorium.git.repository import Repository
 from tests.support import Project, write_script
@@ -61,7 +61,7 @@ def test_git_is_asked_to_sync_in_the_words_of_its_version(
 
     check_version()
 
-    given = for_agents(tmp_path)
+    given = agent_git_variables(tmp_path)
     count = range(int(given["GIT_CONFIG_COUNT"]))
     told = {given[f"GIT_CONFIG_KEY_{n}"]: given[f"GIT_CONFIG_VALUE_{n}"] for n in count}
     assert told.items() >= (PLAIN_HEAD | settings).items()
@@ -145,7 +145,7 @@ def test_what_is_committed_is_there_though_git_could_not_put_it_in_its_place(pro
     project.git("fsck", "--connectivity-only")
 
 
-@pytest.mark.parametrize(("failures", "passes"), [(AGAIN - 1, True), (AGAIN, False)])
+@pytest.mark.parametrize(("failures", "passes"), [(MAX_TRIES - 1, True), (MAX_TRIES, False)])
 def test_a_git_that_was_hindered_by_a_clean_up_is_run_again(tmp_path: Path, failures: int, passes: bool) -> None:
     left = tmp_path / "left"
     left.write_text("x" * failures)
@@ -158,10 +158,10 @@ def test_a_git_that_was_hindered_by_a_clean_up_is_run_again(tmp_path: Path, fail
     write_script(tmp_path / "home" / "bin" / "git", script)
 
     if passes:
-        run("write-tree")
+        run_git("write-tree")
     else:
         with pytest.raises(GitError) as failure:
-            run("write-tree")
+            run_git("write-tree")
         assert failure.value.system
     assert left.read_text() == ""
 

@@ -1,11 +1,11 @@
 """Git in a checkout of the user's; most of it is tried by landing tickets, in test_landing.py."""
 
-from scriptorium.git.user_checkout import Checkout
+from scriptorium.git.user_checkout import UserCheckout
 from tests.support import Project
 
 
 def test_a_fast_forward_takes_files_along_and_names_those_in_its_way(project: Project) -> None:
-    checkout = Checkout(project.workspace.repository, project.root)
+    checkout = UserCheckout(project.workspace.repository, project.root)
     old = project.git("rev-parse", "master")
     new = project.commit({"added": "new\n", "Makefile": "test:\n"})
     project.git("reset", "--quiet", "--hard", old)

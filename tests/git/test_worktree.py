@@ -10,9 +10,9 @@ import pytest
 
 from scriptorium.git import command, worktree_list
 from scriptorium.git.errors import GitError
-from scriptorium.git.index import staged
+from scriptorium.git.index import index_entries
 from scriptorium.git.repository import Repository
-from scriptorium.git.worktree import WorkingTree
+from scriptorium.git.worktree import Worktree
 from tests.support import Project, write_script
 
 
@@ -32,7 +32,7 @@ def test_a_broken_worktree_is_an_error_and_never_the_repository_around_it(projec
     repository = Repository.discover(project.root)
     inside = project.root / "inside"
     worktree_list.add(repository, inside, start="master")
-    tree = WorkingTree(repository, inside)
+    tree = Worktree(repository, inside)
     (inside / ".git").unlink()
     (inside / "file").write_text("work\n")
     before = project.git("for-each-ref"), project.git("status", "--porcelain", "--ignored")
@@ -58,7 +58,7 @@ def test_hooks_and_signing_of_the_user_are_left_out(project: Project, repository
     worktree_list.add(repository, worktree, "work", "master")
     (worktree / "file").write_text("text")
 
-    tree = WorkingTree(repository, worktree)
+    tree = Worktree(repository, worktree)
     tree.commit(tree.changes(), "Work")
     assert project.git("log", "-1", "--format=%an %s", "work") == "scriptorium Work"
     assert not list(tmp_path.glob("*-commit")) + list(tmp_path.glob("post-*"))
@@ -68,7 +68,7 @@ def test_a_merge_with_conflicts_is_undone_and_named(project: Project, repository
     worktree = tmp_path / "worktree"
     worktree_list.add(repository, worktree, "work", "master")
     (worktree / "Makefile").write_text("theirs\n")
-    tree = WorkingTree(repository, worktree)
+    tree = Worktree(repository, worktree)
     tree.commit(tree.changes(), "Work")
     tip = project.git("rev-parse", "work")
     master = project.gate("false")
@@ -100,7 +100,7 @@ def laid(project: Project, path: Path, trap: Path) -> None:
     (path / "file").write_text("two\n")
 
 
-CALLS: dict[str, Callable[[WorkingTree, str], object]] = {
+CALLS: dict[str, Callable[[Worktree, str], object]] = {
     "head": lambda tree, _: tree.head(),
     "changes": lambda tree, _: tree.changes(),
     "snapshot": lambda tree, commit: tree.snapshot(tree.changes(), commit, "why"),
@@ -109,7 +109,7 @@ CALLS: dict[str, Callable[[WorkingTree, str], object]] = {
     "take_back": lambda tree, commit: tree.take_back(commit),
     "reset_detached": lambda tree, commit: tree.reset_detached(commit),
     "reset": lambda tree, commit: tree.reset(commit),
-    "unpushed": lambda tree, commit: tree.unpushed({"sub": commit}),
+    "unpushed": lambda tree, commit: tree.unpushed_submodules({"sub": commit}),
 }
 
 
@@ -125,14 +125,14 @@ def test_a_repository_inside_of_a_worktree_runs_none_of_its_programs(
     for name, call in CALLS.items():
         if name == "merge":
             with pytest.raises(GitError, match="'sub' is a repository of its own"):
-                call(WorkingTree(repository, worktree), master)
+                call(Worktree(repository, worktree), master)
         else:
-            call(WorkingTree(repository, worktree), master)
+            call(Worktree(repository, worktree), master)
         assert not trap.with_name("sprung").exists(), name
         if name == "commit":
             assert project.git("rev-parse", "work:sub") == head
 
-    assert WorkingTree(repository, worktree).changes() == []
+    assert Worktree(repository, worktree).changes() == []
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link", "pipe", "circle", "junk", "nothing"])
@@ -162,7 +162,7 @@ def test_a_git_file_that_an_agent_has_replaced_is_refused_and_leads_nowhere(
         if name == "unpushed":
             continue  # it looks at what lies in a worktree
         with pytest.raises(GitError, match="is not a worktree of"):
-            call(WorkingTree(repository, worktree), project.git("rev-parse", "HEAD"))
+            call(Worktree(repository, worktree), project.git("rev-parse", "HEAD"))
         assert not trap.with_name("sprung").exists(), name
     assert (project.root / "precious").read_text() == "not in any commit"
 
@@ -177,13 +177,13 @@ def test_an_index_of_any_version_is_read_as_git_reads_it(project: Project, versi
     index = (project.root / ".git" / "index").read_bytes()
     assert index[7] == version
 
-    found = [(int.from_bytes(mode), said[:20].hex()) for mode, said in staged(index, 20)]
+    found = [(int.from_bytes(mode), said[:20].hex()) for mode, said in index_entries(index, 20)]
 
     lines = [line.split() for line in project.git("ls-files", "--stage").splitlines()]
     assert found == [(int(line[0], 8), line[1]) for line in lines]
     for junk in (b"", index[:200], index[:4] + bytes(8) + index[12:]):
         with pytest.raises(ValueError, match="index"):
-            list(staged(junk, 20))
+            list(index_entries(junk, 20))
 
 
 def test_a_link_in_place_of_a_worktree_is_refused_and_leads_nowhere(
@@ -196,7 +196,7 @@ def test_a_link_in_place_of_a_worktree_is_refused_and_leads_nowhere(
         if name == "unpushed":
             continue  # it looks at what lies in a worktree
         with pytest.raises(GitError, match="is not a worktree of"):
-            call(WorkingTree(repository, link), project.git("rev-parse", "HEAD"))
+            call(Worktree(repository, link), project.git("rev-parse", "HEAD"))
     assert project.git("status", "--porcelain", cwd=worktree) == "?? precious"
 
 
@@ -204,9 +204,9 @@ def test_git_that_waits_for_a_pipe_is_ended(
     repository: Repository, worktree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(worktree / ".gitattributes")
-    monkeypatch.setattr(command, "LIMIT", 0.2)
+    monkeypatch.setattr(command, "TIMEOUT", 0.2)
     with pytest.raises(GitError, match=r"'git status' failed: error: it had not ended after 0\.2 seconds"):
-        WorkingTree(repository, worktree).changes()
+        Worktree(repository, worktree).changes()
 
 
 def test_all_kinds_of_changes_are_staged(project: Project, repository: Repository, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_all_kinds_of_changes_are_staged(project: Project, repository: Repositor
     (path / "-n").write_text("no option")
     os.mkfifo(path / "pipe")
 
-    tree = WorkingTree(repository, path)
+    tree = Worktree(repository, path)
     tree.commit(tree.changes(), "All kinds")
 
     staged = [line.split()[::3] for line in project.git("ls-tree", "-r", "-z", "work").split("\0") if line]

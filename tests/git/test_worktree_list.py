@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from scriptorium.git.repository import Repository
-from scriptorium.git.worktree_list import add, checkouts, holders, rebase_of, remove_clean
-from scriptorium.worktrees.prune import forget
+from scriptorium.git.worktree_list import add, present_worktrees_on, rebase_in_progress, remove_if_clean, worktrees_on
+from scriptorium.worktrees.prune import prune
 from tests.support import Project
 
 
@@ -23,11 +23,11 @@ def repository(project: Project) -> Repository:
 def test_checkouts_of_a_branch_are_found_wherever_they_are(
     project: Project, repository: Repository, tmp_path: Path
 ) -> None:
-    assert checkouts(repository, "master") == [project.root]
-    assert checkouts(repository, "work") == []
+    assert present_worktrees_on(repository, "master") == [project.root]
+    assert present_worktrees_on(repository, "work") == []
 
     add(repository, tmp_path / "linked", "work", "master")
-    assert checkouts(repository, "work") == [tmp_path / "linked"]
+    assert present_worktrees_on(repository, "work") == [tmp_path / "linked"]
 
 
 def test_checkouts_are_found_beside_branches_and_heads_that_are_no_text(
@@ -39,8 +39,8 @@ def test_checkouts_are_found_beside_branches_and_heads_that_are_no_text(
     (torn / "HEAD").write_bytes(b"\xff")
     (torn / "gitdir").write_text("/nowhere/.git\n")
 
-    assert checkouts(repository, "master") == [project.root]
-    assert checkouts(repository, "caf\udce9") == [tmp_path / "linked"]
+    assert present_worktrees_on(repository, "master") == [project.root]
+    assert present_worktrees_on(repository, "caf\udce9") == [tmp_path / "linked"]
 
 
 def test_a_checkout_is_found_by_a_relative_path(project: Project, tmp_path: Path, repository: Repository) -> None:
@@ -48,7 +48,7 @@ def test_a_checkout_is_found_by_a_relative_path(project: Project, tmp_path: Path
     # as git 2.48 writes it with worktree.useRelativePaths
     (project.root / ".git" / "worktrees" / "linked" / "gitdir").write_text("../../../../linked/.git\n")
 
-    assert checkouts(repository, "work") == [tmp_path / "linked"]
+    assert present_worktrees_on(repository, "work") == [tmp_path / "linked"]
 
 
 @pytest.mark.parametrize("name", ["bare", "hub/.git"])
@@ -59,7 +59,7 @@ def test_a_bare_repository_has_the_checkouts_of_its_worktrees_alone(
     project.git("clone", "--quiet", "--bare", str(project.root), str(bare))
     project.git("worktree", "add", "--quiet", str(linked), "master", cwd=bare)
 
-    assert checkouts(Repository.discover(linked), "master") == [linked]
+    assert present_worktrees_on(Repository.discover(linked), "master") == [linked]
 
 
 def test_a_checkout_that_cannot_be_read_for_now_is_not_taken_for_none(project: Project) -> None:
@@ -68,10 +68,10 @@ def test_a_checkout_that_cannot_be_read_for_now_is_not_taken_for_none(project: P
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
     try:
         with pytest.raises(OSError, match="Too many open files"):
-            checkouts(repository, "master")
+            present_worktrees_on(repository, "master")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert checkouts(repository, "master") == [project.root]
+    assert present_worktrees_on(repository, "master") == [project.root]
 
 
 def test_a_worktree_of_ours_that_is_gone_and_that_no_git_can_read_is_forgotten(
@@ -83,7 +83,7 @@ def test_a_worktree_of_ours_that_is_gone_and_that_no_git_can_read_is_forgotten(
     (record / "commondir").write_text("")  # it ends every git that goes through the worktrees
     shutil.rmtree(place)
 
-    forget(repository, project.paths.home)
+    prune(repository, project.paths.home)
 
     assert not record.exists()
     project.git("fsck")
@@ -95,10 +95,10 @@ def test_a_worktree_is_not_clean_that_holds_a_name_which_another_disk_takes_for_
     project.git("config", "core.ignoreCase", "true")
     add(repository, tmp_path / "linked", "work", "master")
     (tmp_path / "linked" / "MAKEFILE").touch()
-    assert not remove_clean(repository, tmp_path / "linked")
+    assert not remove_if_clean(repository, tmp_path / "linked")
 
     (tmp_path / "linked" / "MAKEFILE").unlink()
-    assert remove_clean(repository, tmp_path / "linked")
+    assert remove_if_clean(repository, tmp_path / "linked")
 
 
 @pytest.mark.parametrize("link", ["missing", "empty"])
@@ -110,11 +110,11 @@ def test_a_worktree_that_a_killed_git_only_began_is_forgotten_after_a_minute(
     if link == "empty":
         (begun / "gitdir").touch()
     (begun / "locked").write_text("initializing\n")
-    forget(repository, project.paths.home)
+    prune(repository, project.paths.home)
     assert begun.exists()
 
     os.utime(begun / "locked", (0, 0))
-    forget(repository, project.paths.home)
+    prune(repository, project.paths.home)
     assert not begun.exists()
 
 
@@ -128,8 +128,8 @@ def test_a_worktree_that_is_locked_and_away_holds_its_branch_and_one_that_was_re
         shutil.rmtree(tmp_path / name)
     (tmp_path / "emptied").mkdir()
 
-    assert checkouts(repository, "master") == [project.root]
-    assert [(holder.path, holder.is_away) for holder in holders(repository, "master")] == [
+    assert present_worktrees_on(repository, "master") == [project.root]
+    assert [(holder.path, holder.is_missing_but_locked) for holder in worktrees_on(repository, "master")] == [
         (project.root, False),
         (tmp_path / "away", True),
     ]
@@ -142,17 +142,17 @@ def test_a_worktree_that_cannot_be_looked_at_holds_its_branch(
     (tmp_path / "linked" / ".git").unlink()
     (tmp_path / "linked" / ".git").symlink_to(".git")  # a circle: ELOOP, as it could be EACCES or EIO
 
-    assert checkouts(repository, "work") == [tmp_path / "linked"]
+    assert present_worktrees_on(repository, "work") == [tmp_path / "linked"]
 
 
 def test_a_main_working_tree_that_cannot_be_looked_at_holds_its_branch(project: Project, tmp_path: Path) -> None:
     project.git("init", "--quiet", f"--separate-git-dir={tmp_path / 'store'}")
     repository = Repository.discover(project.root)
     project.root.rename(tmp_path / "moved")
-    assert checkouts(repository, "master") == []
+    assert present_worktrees_on(repository, "master") == []
 
     project.root.symlink_to(project.root.name)
-    assert checkouts(repository, "master") == [project.root]
+    assert present_worktrees_on(repository, "master") == [project.root]
 
 
 def test_who_is_on_a_branch_that_stands_for_another_holds_that(
@@ -164,16 +164,16 @@ def test_who_is_on_a_branch_that_stands_for_another_holds_that(
     (project.root / ".git" / "rebase-merge").mkdir()
     (project.root / ".git" / "rebase-merge" / "head-name").write_text("refs/heads/master\n")
 
-    assert checkouts(repository, repository.branch_behind("master")) == [project.root]
-    assert rebase_of(repository, "trunk") == project.root / ".git"
-    assert checkouts(repository, "master") == []
+    assert present_worktrees_on(repository, repository.resolve_branch("master")) == [project.root]
+    assert rebase_in_progress(repository, "trunk") == project.root / ".git"
+    assert present_worktrees_on(repository, "master") == []
 
 
 def test_a_head_that_is_a_link_names_a_branch_as_well(project: Project, repository: Repository) -> None:
     project.git("-c", "core.preferSymlinkRefs=true", "symbolic-ref", "HEAD", "refs/heads/master")
     assert (project.root / ".git" / "HEAD").is_symlink()
 
-    assert checkouts(repository, "master") == [project.root]
+    assert present_worktrees_on(repository, "master") == [project.root]
 
 
 @pytest.mark.parametrize("place", ["home", "elsewhere"])
@@ -186,7 +186,7 @@ def test_a_worktree_that_cannot_be_looked_at_is_not_forgotten_and_holds_up_nobod
     strange = above / ("x" * 300)  # ENAMETOOLONG, for EACCES
     (record / "gitdir").write_text(f"{strange}/.git\n")
 
-    forget(repository, project.paths.home)
+    prune(repository, project.paths.home)
 
     assert (record / "index").exists()
 
@@ -205,7 +205,7 @@ def test_what_a_killed_removal_or_a_crash_has_left_of_a_worktree_without_its_pla
     if emptied:
         (record / "index").write_text("")
 
-    forget(repository, project.paths.home)
+    prune(repository, project.paths.home)
 
     assert record.exists() == (name == "theirs" and not emptied)
 
@@ -214,15 +214,15 @@ def test_a_copy_of_a_repository_has_none_of_the_worktrees_of_the_first(project: 
     project.git("worktree", "add", "--quiet", "-b", "work", str(tmp_path / "linked"))
     shutil.copytree(project.root, tmp_path / "copy", symlinks=True)
 
-    assert checkouts(Repository.discover(tmp_path / "copy"), "work") == []
-    assert checkouts(Repository.discover(project.root), "work") == [tmp_path / "linked"]
+    assert present_worktrees_on(Repository.discover(tmp_path / "copy"), "work") == []
+    assert present_worktrees_on(Repository.discover(project.root), "work") == [tmp_path / "linked"]
 
 
 def test_a_repository_that_was_moved_has_its_worktrees_still(project: Project, tmp_path: Path) -> None:
     project.git("worktree", "add", "--quiet", "-b", "work", str(tmp_path / "linked"))
     project.root.rename(tmp_path / "moved")
 
-    assert checkouts(Repository.discover(tmp_path / "moved"), "work") == [tmp_path / "linked"]
+    assert present_worktrees_on(Repository.discover(tmp_path / "moved"), "work") == [tmp_path / "linked"]
 
 
 def test_a_rebase_counts_as_long_as_its_worktree_is_there(
@@ -232,7 +232,7 @@ def test_a_rebase_counts_as_long_as_its_worktree_is_there(
     git_dir = project.root / ".git" / "worktrees" / "linked"
     (git_dir / "rebase-merge").mkdir()
     (git_dir / "rebase-merge" / "head-name").write_text("refs/heads/work\n")
-    assert rebase_of(repository, "work") == git_dir
+    assert rebase_in_progress(repository, "work") == git_dir
 
     shutil.rmtree(tmp_path / "linked")
-    assert rebase_of(repository, "work") is None
+    assert rebase_in_progress(repository, "work") is None

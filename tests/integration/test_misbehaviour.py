@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.coding.attempt import Result as Coded
+from scriptorium.coding.attempt import AttemptOutcome as Coded
 from scriptorium.coding.attempt import run_attempt
 from scriptorium.plan.cause import Cause
 from scriptorium.system import process
@@ -65,7 +65,7 @@ def test_an_agent_that_prints_without_end_is_ended(
     backend: Backend, ticket: Ticket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "scriptorium")
-    monkeypatch.setattr(process, "OUTPUT_MOST", 1024 * 1024)
+    monkeypatch.setattr(process, "MAX_OUTPUT", 1024 * 1024)
     talk: list[Item] = [Text("x" * 3 * 1024 * 1024), Shell("python3 -c 'import time; time.sleep(600)'")]
     with backend.answering(lambda _: talk):
         assert run_attempt(backend.project.workspace, TICKET).result is Coded.FAILED

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.merge_queue.lane import Ended, Merged
+from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
 from tests.neighbours.cases import handed_in, in_order, kept, lands, shell, show
 from tests.support import Project
@@ -116,7 +116,7 @@ def test_what_was_not_handed_in_of_git_lfs_is_kept_and_comes_back_whole(lfs: Pro
     name = handed_in(lfs, r"printf '\0agent' >one.bin")
     (lfs.worktree(name) / "mine.bin").write_bytes(b"\0of a person")
 
-    assert process_next(lfs.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(lfs.workspace) == ItemResult(name, ItemOutcome.LANDED)
 
     assert [text.startswith(POINTER) for text in kept(lfs, "mine.bin")] == [True]
     _, row = lfs.run("rescue", "list").out.splitlines()
@@ -132,10 +132,10 @@ def test_a_conflict_in_a_file_of_git_lfs_is_for_the_agent_to_resolve(lfs: Projec
     (lfs.root / "one.bin").write_bytes(b"\0person")
     lfs.git("commit", "--quiet", "--all", "--message", "Theirs")
 
-    assert process_next(lfs.workspace) == Merged(name, Ended.REOPENED)
+    assert process_next(lfs.workspace) == ItemResult(name, ItemOutcome.REOPENED)
     assert (lfs.root / "one.bin").read_bytes() == b"\0person"
     assert handed_in(lfs, r"printf '\0both' >one.bin") == name
-    assert process_next(lfs.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(lfs.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert (lfs.root / "one.bin").read_bytes() == b"\0both"
     in_order(lfs, name)
 
@@ -152,5 +152,5 @@ def test_content_that_git_lfs_cannot_get_is_no_fault_of_the_ticket(lfs: Project)
     assert result.err.startswith(f"scriptorium: ticket '{name}' gets no worktree: ")
     shutil.copytree(elsewhere, objects, dirs_exist_ok=True)
     assert lfs.run("code", name)[:2] == (0, f"{name}\n")
-    assert process_next(lfs.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(lfs.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert "attempts:" not in lfs.plan_files()[f"tickets/done/{name}.md"]

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from scriptorium.git.repository import RefUpdate
-from scriptorium.git.user_checkout import Checkout
+from scriptorium.git.user_checkout import UserCheckout
 from scriptorium.merge_queue import landing
-from scriptorium.merge_queue.lane import Ended, Merged
+from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
-from scriptorium.plan.change import Change
+from scriptorium.plan.change import PlanChange
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.store import PlanStore
 from tests.support import PLAN, Project, until, write_script
@@ -442,7 +442,7 @@ def test_a_second_kill_just_after_the_first_leaves_nothing_behind(project: Proje
     begin_landing(project)
     (project.root / "file").write_text("it is done\n")
     (project.root / "other").touch()
-    killed(project, "Checkout.fast_forward", "merge")
+    killed(project, "UserCheckout.fast_forward", "merge")
 
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
     assert project.git("status", "--porcelain") == ""
@@ -451,7 +451,7 @@ def test_a_second_kill_just_after_the_first_leaves_nothing_behind(project: Proje
 def killed(project: Project, place: str, *argv: str) -> None:
     """Run a command that is killed as it comes to a function of `checkout`."""
     lines = ["import os, signal, sys", "from scriptorium import main"]
-    lines += ["from scriptorium.git.user_checkout import Checkout"]
+    lines += ["from scriptorium.git.user_checkout import UserCheckout"]
     lines.append(f"{place} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)")
     lines += [f"sys.argv = ['scriptorium', *{argv!r}]", "main.main()"]
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=project.root, check=False)
@@ -576,7 +576,7 @@ def test_an_ignored_file_in_a_checkout_of_the_plan_stays_and_is_told(project: Pr
 def test_a_second_checkout_follows_though_the_landing_was_killed_in_between(project: Project, tmp_path: Path) -> None:
     project.git("worktree", "add", "--quiet", "--force", str(tmp_path / "second"), "master")
     name = project.queued()
-    killed(project, "Checkout.follow", "merge")
+    killed(project, "UserCheckout.follow", "merge")
     assert (project.root / "file").exists()
 
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
@@ -593,7 +593,7 @@ def test_a_second_checkout_that_was_half_written_follows_as_soon_as_its_lock_is_
     second, lock = tmp_path / "second", project.root / ".git" / "worktrees" / "second" / "index.lock"
     project.git("worktree", "add", "--quiet", "--force", str(second), "master")
     name = project.queued(script="echo it is done >file; echo 2 >mine")
-    killed(project, "Checkout.follow", "merge")
+    killed(project, "UserCheckout.follow", "merge")
     (second / "file").write_text("it is")
     (second / "mine").unlink()
     if locked:
@@ -613,7 +613,7 @@ def test_a_second_checkout_that_was_brought_on_before_the_landing_was_killed_sta
     second = tmp_path / "second"
     project.git("worktree", "add", "--quiet", "--force", str(second), "master")
     name = project.queued(script="echo 1 >file; echo 2 >mine")
-    killed(project, "Checkout.follow", "merge")
+    killed(project, "UserCheckout.follow", "merge")
     project.git("reset", "--quiet", "--hard", cwd=second)
     (second / "mine").write_text("edited\n")
 
@@ -628,7 +628,7 @@ def test_a_second_checkout_with_edits_since_the_landing_was_killed_is_told(proje
     second = tmp_path / "second"
     project.git("worktree", "add", "--quiet", "--force", str(second), "master")
     name = project.queued(script="echo 1 >file; echo 2 >mine")
-    killed(project, "Checkout.follow", "merge")
+    killed(project, "UserCheckout.follow", "merge")
     (second / "mine").write_text("edited\n")
 
     result = project.run("merge")
@@ -657,12 +657,12 @@ def test_a_checkout_that_is_made_while_refs_are_moved_follows(
     project.git("checkout", "--quiet", "-b", "mine")
     plain = PlanStore.prepare
 
-    def prepare(store: PlanStore, base: Plan, change: Change) -> RefUpdate:
+    def prepare(store: PlanStore, base: Plan, change: PlanChange) -> RefUpdate:
         project.git("checkout", "--quiet", "master")
         return plain(store, base, change)
 
     monkeypatch.setattr(PlanStore, "prepare", prepare)
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert project.git("status", "--porcelain") == ""
     assert (project.root / "file").exists()
 
@@ -710,17 +710,17 @@ def test_what_a_person_commits_in_the_midst_of_a_landing_stays(
 ) -> None:
     """git's own fast-forward has read the index before, and writes it without what was added since."""
     name = project.queued()
-    plain = Checkout._move_files
+    plain = UserCheckout._move_files
     codes: list[int] = []
 
-    def interrupted(checkout: Checkout, old: str, commit: str) -> list[str]:
+    def interrupted(checkout: UserCheckout, old: str, commit: str) -> list[str]:
         if not codes:
             codes.append(subprocess.run(["sh", "-c", ADDS, "sh", str(project.root)], capture_output=True).returncode)
         return plain(checkout, old, commit)
 
-    monkeypatch.setattr(Checkout, "_move_files", interrupted)
+    monkeypatch.setattr(UserCheckout, "_move_files", interrupted)
 
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
 
     assert codes == [128]  # the branch was locked
     assert project.git("status", "--porcelain") == "A  persons"
@@ -750,7 +750,7 @@ def test_a_fast_forward_that_fails_half_way_is_taken_back(project: Project) -> N
 def test_a_lock_that_a_killed_git_left_on_master_is_told_and_the_landing_waits(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(landing, "TRIES", 3)
+    monkeypatch.setattr(landing, "MAX_TRIES", 3)
     name = project.queued()
     project.git("checkout", "--quiet", "-b", "mine")
     lock = project.root / ".git" / "refs" / "heads" / "master.lock"
@@ -758,7 +758,7 @@ def test_a_lock_that_a_killed_git_left_on_master_is_told_and_the_landing_waits(
 
     hint = f"if no git is at work, remove '{lock}'"
     why = "'master' could not be moved in 3 tries"
-    assert process_next(project.workspace) == Merged(name, Ended.WAITING, why, hint)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.WAITING, why, hint)
 
     lock.unlink()
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")

@@ -8,10 +8,10 @@ import subprocess
 from pathlib import Path
 
 from scriptorium.coding.assign import assign_next
-from scriptorium.coding.attempt import Result as Out
+from scriptorium.coding.attempt import AttemptOutcome as Out
 from scriptorium.coding.attempt import run_attempt
 from scriptorium.commands.fsck import fsck
-from scriptorium.merge_queue.lane import Ended, Merged
+from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
 from tests.support import Project
 
@@ -42,7 +42,7 @@ def handed_in(project: Project, script: str = WORK, id: str = "0001") -> str:
 def lands(project: Project, script: str = WORK, id: str = "0001") -> str:
     """Take a ticket from open to master, assert that all is in order then, and return its name."""
     name = handed_in(project, script, id)
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
     return name
 
@@ -56,12 +56,12 @@ def in_order(project: Project, name: str) -> None:
     assert str(project.worktree(name)) not in project.git("worktree", "list", "--porcelain").splitlines()
 
 
-def waits(project: Project, name: str) -> Merged:
+def waits(project: Project, name: str) -> ItemResult:
     """Assert that a ticket that was handed in has not landed, and stays in the queue; return what is said of it."""
     before = project.git("rev-parse", "master")
     merged = process_next(project.workspace)
     assert merged is not None
-    assert (merged.ticket, merged.outcome) == (name, Ended.WAITING)
+    assert (merged.ticket, merged.outcome) == (name, ItemOutcome.WAITING)
     assert project.git("rev-parse", "master") == before
     assert [item.ticket for item in project.workspace.plan.snapshot().queue()] == [name]
     return merged

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scriptorium.merge_queue.lane import Ended, Merged
+from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
 from tests.neighbours.cases import handed_in, in_order, kept, lands, rescued, shell, show, tree, waits, worked_on
 from tests.support import Project
@@ -64,7 +64,7 @@ def test_a_clone_of_any_kind_is_as_good_as_another(project: Project, tmp_path: P
     lands(other, "echo 1 >dir/old")
     name = handed_in(other, "echo 2 >dir/old", "0002")
     other.commit({"other": "2\n"})
-    assert process_next(other.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(other.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert (show(other, "dir/old"), show(other, "other")) == ("2", "2")
     in_order(other, name)
 
@@ -88,7 +88,7 @@ def test_a_partial_clone_whose_remote_is_away_is_told_and_the_ticket_lands_later
 
     (tmp_path / "away").rename(project.root)
     assert other.run("code", name)[:2] == (0, f"{name}\n")
-    assert process_next(other.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(other.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(other, name)
 
 
@@ -226,14 +226,14 @@ def test_files_of_any_name_land_and_those_in_the_way_of_the_checkout_are_told(pr
     for path in paths:
         (project.root / path).write_text("person\n")
 
-    assert waits(project, name).waits_for.startswith(f"local changes in '{project.root}' are in the way: ")
+    assert waits(project, name).blocked_by.startswith(f"local changes in '{project.root}' are in the way: ")
     result = project.run("merge")
     assert (result.code, result.out, result.err.splitlines()[-1]) == (1, "", "hint: commit or stash them")
 
     for path in paths:
         assert (project.root / path).read_text() == "person\n"
         (project.root / path).unlink()
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
     assert sorted(tree(project)) == sorted([*paths, "Makefile"])
     assert project.git("status", "--porcelain") == ""
@@ -253,9 +253,9 @@ def test_names_that_differ_by_case_land_in_a_repository_from_a_disk_that_knows_n
 def test_a_conflict_in_names_of_any_kind_is_one_line(project: Project) -> None:
     name = handed_in(project, "printf agent >'two\nlines'; printf agent >FILE; printf agent >file")
     project.commit({"two\nlines": "person\n", "file": "person\n"})
-    assert process_next(project.workspace) == Merged(name, Ended.REOPENED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.REOPENED)
     assert handed_in(project, "rm -f two* file; git add --all") == name
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert tree(project) == ["FILE", "Makefile"]
 
 
@@ -275,10 +275,10 @@ def test_a_conflict_in_a_link_that_leads_to_something_endless_holds_nobody_up(pr
     (project.root / "link").unlink()
     (project.root / "link").symlink_to("/dev/full")
     project.git("commit", "--quiet", "--all", "--message", "Another link")
-    assert process_next(project.workspace) == Merged(name, Ended.REOPENED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.REOPENED)
 
     assert handed_in(project, "test -L link; echo 2 >file") == name
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
 
 
@@ -295,7 +295,7 @@ def test_line_ends_that_the_attributes_leave_alone_are_no_changes(project: Proje
     crlf(project, attributes)
     name = handed_in(project, "touch old; printf '1\r\n2\r\n' >new")
     project.commit({"theirs": "1\n"})
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
     assert project.git("diff", "--name-only", "HEAD~", "HEAD", "--", "old") == ""
     assert rescued(project) == []
@@ -307,10 +307,10 @@ def test_line_ends_that_the_attributes_change_wait_for_the_person_to_agree(proje
     (project.root / "old").touch()
     assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "new\nold"
 
-    assert waits(project, name).waits_for == f"local changes in '{project.root}' are in the way: 'old'"
+    assert waits(project, name).blocked_by == f"local changes in '{project.root}' are in the way: 'old'"
 
     project.git("commit", "--quiet", "--all", "--message", "Renormalize")
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
     assert show(project, "old") == "1\n2"
 
@@ -368,7 +368,7 @@ def test_a_directory_with_a_submodule_that_a_file_is_to_take_the_place_of_is_in_
     project.git("commit", "--quiet", "--message", "Add a submodule")
     name = handed_in(project, "git rm -qr d/part; rm -rf d; echo 1 >d")
 
-    assert waits(project, name).waits_for == f"local changes in '{project.root}' are in the way: 'd'"
+    assert waits(project, name).blocked_by == f"local changes in '{project.root}' are in the way: 'd'"
     assert (project.root / "d" / "part" / "file").read_text() == "1\n"
 
 
@@ -377,7 +377,7 @@ def test_a_repository_made_in_a_worktree_is_kept_with_its_commits(project: Proje
     name = handed_in(project, "echo 1 >file")
     shell(project, f'cd "{project.worktree(name)}"; {nested}; echo 2 >nested/uncommitted')
 
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
 
     in_order(project, name)
     assert kept(project, "nested/uncommitted") == ["2"]

@@ -7,7 +7,7 @@ from shutil import copytree
 
 import pytest
 
-from scriptorium.merge_queue.lane import Ended, Merged
+from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
 from tests.neighbours.cases import handed_in, in_order, lands, rescued, shell, show, tree, waits, worked_on
 from tests.support import Project, write_script
@@ -83,7 +83,7 @@ def test_settings_of_the_users_change_neither_what_lands_nor_what_conflicts(proj
     (project.root / "file").write_text("person\n")
     project.git(*plain, "commit", "--quiet", "--no-status", "--all", "--message", "Theirs")
 
-    assert process_next(project.workspace) == Merged(name, Ended.REOPENED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.REOPENED)
     note = project.plan_files()[f"tickets/open/{name}.md"]
     assert "Merging `master` conflicts in `file`" in note
     assert [show(project, path) for path in ("file", "new", "d/é", "link", "theirs")] == [
@@ -101,7 +101,7 @@ def test_a_strategy_of_the_users_does_not_throw_away_what_is_on_master(project: 
     name = handed_in(project, "echo 1 >ours")
     project.commit({"theirs": "2\n"})
 
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
     assert tree(project) == ["Makefile", "ours", "theirs"]
 
@@ -124,7 +124,7 @@ def test_configuration_of_git_that_cannot_be_read_is_told_and_nothing_is_lost(pr
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("scriptorium: 'git rev-parse' failed: fatal: bad config line ")
     file.write_text(text)
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
 
 
@@ -138,7 +138,7 @@ def test_a_file_monitor_that_is_behind_hides_no_edit_of_the_users(project: Proje
     (project.root / "file").write_text("of a person\n")
     assert project.git("status", "--porcelain") == ""  # git believes it
 
-    assert waits(project, name).waits_for
+    assert waits(project, name).blocked_by
 
     assert (project.root / "file").read_text() == "of a person\n"
 
@@ -155,7 +155,7 @@ def test_a_submodule_of_the_users_checkout_stays_where_they_have_it(project: Pro
 
     name = handed_in(project, f"git update-index --cacheinfo 160000,{new},library; git commit -qm Newer")
 
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert project.git("rev-parse", "master:library") == new
     assert project.git("rev-parse", "HEAD", cwd=project.root / "library") == old
 
@@ -169,7 +169,7 @@ def test_a_resolution_that_the_user_has_recorded_decides_about_no_conflict(proje
     shell(project, "git merge -q scriptorium/ticket-0001 || { echo both >file; git commit -qam Both; }")
     project.git("reset", "--quiet", "--hard", "HEAD^")
 
-    assert process_next(project.workspace) == Merged(name, Ended.REOPENED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.REOPENED)
 
     assert "Merging `master` conflicts in `file`" in project.plan_files()[f"tickets/open/{name}.md"]
 
@@ -202,7 +202,7 @@ def test_hooks_of_the_users_that_fail_or_hang_are_run_by_no_step(
     else:
         project.git("config", "core.hooksPath", place)
 
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     lands(project, "echo 2 >second", "0002")
     assert not (facts / "ran").exists()  # git goes by the exit status of few of them
 
@@ -221,7 +221,7 @@ def test_an_agent_that_hangs_in_a_hook_is_ended_and_its_work_is_committed(projec
 
     project.configure(timeouts={"no_output": 300})
     assert handed_in(project, "echo 2 >second") == name
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
 
 
@@ -249,7 +249,7 @@ def test_a_filter_whose_program_is_missing_is_told_and_the_ticket_lands_when_it_
     ]
     write_script(lfs, 'if [ "$1" = clean ]; then sed s/large/pointer-2/; else sed s/pointer/large/; fi')
     assert project.run("code", name)[:2] == (0, f"{name}\n")
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
     assert show(project, "big") == "pointer-2"
     assert (project.root / "big").read_text() == "large-2\n"
@@ -263,7 +263,7 @@ def test_a_merge_driver_of_the_users_decides_about_its_conflicts(project: Projec
     name = handed_in(project, "echo agent >list")
     project.commit({"list": "person\n"})
 
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED if landed else Ended.REOPENED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED if landed else ItemOutcome.REOPENED)
     assert show(project, "list") == ("agent\nperson" if landed else "person")
 
 
@@ -276,11 +276,11 @@ def test_a_filter_that_fails_in_the_users_checkout_holds_up_the_landing_alone(pr
     merged = waits(project, name)
 
     assert (
-        merged.waits_for
+        merged.blocked_by
         == f"'{project.root}' cannot follow: 'git merge' failed: error: external filter 'false' failed 1"
     )
     assert project.git("status", "--porcelain") == ""  # git was half way, and what it wrote is taken back
     assert waits(project, name) == merged
     project.git("config", "filter.mine.smudge", "cat")
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)

@@ -15,8 +15,8 @@ import pytest
 
 from scriptorium.agents import cooldown
 from scriptorium.coding.assign import assign_next
-from scriptorium.coding.attempt import Result as Out
-from scriptorium.merge_queue.lane import Ended, Merged
+from scriptorium.coding.attempt import AttemptOutcome as Out
+from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
 from scriptorium.plan.cause import Cause
 from tests.neighbours.cases import BRANCH, handed_in, in_order, kept, lands, rescued, show, tree, worked_on
@@ -65,7 +65,7 @@ def test_an_edit_that_git_is_told_to_overlook_is_handed_in_or_kept(project: Proj
 
     landed = process_next(project.workspace)
 
-    assert landed == Merged(name, Ended.LANDED if when == "before" else Ended.REOPENED)
+    assert landed == ItemResult(name, ItemOutcome.LANDED if when == "before" else ItemOutcome.REOPENED)
     assert (show(project, "lib"), kept(project, "lib")) == (("good", []) if when == "before" else ("bad", ["good"]))
 
 
@@ -87,7 +87,7 @@ def test_a_gate_runs_with_the_files_that_git_is_told_to_leave_out(project: Proje
     assert result is Out.SUBMITTED
     project.commit({"theirs": "1\n"})
 
-    assert process_next(project.workspace) == Merged(name, Ended.REOPENED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.REOPENED)
 
     assert "make test` failed" in project.plan_files()[f"tickets/open/{name}.md"]
     assert show(project, "t/it", BRANCH) == "grep -q good lib"
@@ -111,9 +111,9 @@ def test_a_gate_that_removes_its_own_worktree_loses_nothing(project: Project, en
     merged = process_next(project.workspace)
 
     if end == "exit 0":
-        assert merged == Merged(name, Ended.LANDED)
+        assert merged == ItemResult(name, ItemOutcome.LANDED)
     else:
-        assert merged == Merged(name, Ended.REOPENED)
+        assert merged == ItemResult(name, ItemOutcome.REOPENED)
         assert project.git("rev-parse", BRANCH) == tip
         green.touch()
         lands(project, "echo 2 >second")
@@ -139,7 +139,7 @@ def test_a_gate_that_never_ends_reopens_the_ticket_which_lands_with_a_better_one
     assert project.run("health").code == 0
     name = handed_in(project, "printf 'test:\\n\\t@sleep 600\\n' >Makefile; echo 1 >file")
     project.configure(timeouts={"gate": 0.5})
-    assert process_next(project.workspace) == Merged(name, Ended.REOPENED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.REOPENED)
     assert "was ended at its limit of 0.5 seconds" in project.plan_files()[f"tickets/open/{name}.md"]
 
     project.configure(timeouts={"gate": 60})
@@ -186,7 +186,7 @@ def test_tickets_land_while_git_cleans_up_in_a_loop(project: Project, commands: 
         for number in range(1, 4):
             name = handed_in(project, f"echo {number} >file; git add file && git commit -qm x || true", f"{number:04d}")
             (project.worktree(name) / "mine").write_text(f"{number}\n")
-            assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+            assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
         until(lambda: len(codes) > 2)
 
     in_order(project, name)
@@ -197,7 +197,7 @@ def test_tickets_land_while_git_cleans_up_in_a_loop(project: Project, commands: 
 def test_work_that_was_put_aside_outlives_the_hardest_clean_up(project: Project) -> None:
     name = handed_in(project)
     (project.worktree(name) / "mine").write_text("of a person\n")
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     project.git("reflog", "expire", "--all", "--expire=now", "--expire-unreachable=now")
     project.git("gc", "--quiet", "--prune=now")
     assert kept(project, "mine") == ["of a person"]
@@ -237,7 +237,7 @@ def test_a_directory_of_gits_that_was_made_read_only_holds_up_the_landing_alone(
     assert "ermission denied" in result.err
     assert result.err.splitlines()[-1] == "hint: see whether you may write to the repository and the disk has room"
     assert (project.git("rev-parse", "master") != before) == master_moves
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
 
 
@@ -332,8 +332,8 @@ def test_the_rest_of_a_backend_does_not_outlast_a_clock_that_jumped(project: Pro
     name, result = worked_on(project, "exit 1")
     assert result is Out.FAILED
     for _ in range(6):  # each in a row doubles it
-        cooldown.note(project.workspace.paths.ensure(project.paths.backends), "script", Cause.RATE_LIMIT, "429")
-    assert cooldown.resting(project.paths.backends, "script") is not None
+        cooldown.record(project.workspace.paths.ensure(project.paths.backends), "script", Cause.RATE_LIMIT, "429")
+    assert cooldown.active(project.paths.backends, "script") is not None
     project.agent("echo 1 >file; scriptorium submit-pr x")
     assert project.run("assign").code == 0
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from scriptorium.coding.assign import assign_next
-from scriptorium.coding.attempt import Result as Out
+from scriptorium.coding.attempt import AttemptOutcome as Out
 from scriptorium.coding.attempt import run_attempt
 from scriptorium.errors import ScriptoriumError
-from scriptorium.merge_queue.lane import Ended, Merged
-from scriptorium.merge_queue.queue import process_next, tidy
+from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
+from scriptorium.merge_queue.queue import clean_up_after_crash, process_next
 from scriptorium.system import locks
 from scriptorium.worktrees import tickets as worktrees
 from tests.neighbours.cases import BRANCH, git_dir, handed_in, in_order, kept, lands, shell, show, waits, worked_on
@@ -85,7 +85,7 @@ def test_a_ticket_lands_whatever_became_of_its_worktree(
     assert project.git("merge-base", "--is-ancestor", tip, BRANCH) == ""
     (project.worktree(name) / "mine").write_text("of a person\n")
     harm(project, name, what)
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
 
     in_order(project, name)
     assert [show(project, path) for path in ("committed", "uncommitted", "second")] == ["1", "2", "3"]
@@ -100,7 +100,7 @@ def test_a_branch_that_is_deleted_while_the_agent_works_is_back_before_its_work_
 
     assert project.git("log", "--format=%s", "master..scriptorium/ticket-0001") == f"{name}\nOne"
     assert "'scriptorium/ticket-0001' was gone, and is back at " in caplog.text
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
 
 
@@ -110,7 +110,7 @@ def test_a_branch_that_went_with_its_worktree_is_back_at_what_was_handed_in(proj
     project.git("worktree", "prune")
     project.git("branch", "--quiet", "-D", "scriptorium/ticket-0001")
 
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
 
     in_order(project, name)
     assert show(project, "first") == "1"
@@ -123,7 +123,7 @@ def test_a_worktree_that_a_person_has_locked_stays_when_its_ticket_has_landed(
     worktree = project.worktree(name)
     project.git("worktree", "lock", str(worktree))
 
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert f"the worktree of ticket '{name}' is locked, and stays" in caplog.text
     assert (worktree / "file").read_text() == f"{name}\n"
     caplog.clear()
@@ -143,10 +143,10 @@ def test_a_git_file_that_names_the_users_repository_does_not_open_its_locks(proj
     assert lock.exists()
 
     name = handed_in(project)
-    assert waits(project, name).waits_for.startswith(f"'{project.root}' cannot follow: 'git merge' failed")
+    assert waits(project, name).blocked_by.startswith(f"'{project.root}' cannot follow: 'git merge' failed")
     assert lock.exists()
     lock.unlink()
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
 
 
@@ -168,11 +168,11 @@ def test_a_lock_in_the_way_of_the_users_checkout_is_named_and_waited_for(project
 
     merged = waits(project, name)
 
-    assert str(lock) in merged.waits_for
+    assert str(lock) in merged.blocked_by
     assert merged.hint == f"if no git is at work, remove '{lock}'"
     assert lock.exists()
     lock.unlink()
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert project.git("status", "--porcelain") == ""
     in_order(project, name)
 
@@ -183,10 +183,10 @@ def test_a_lock_on_packed_refs_keeps_the_branch_of_a_landed_ticket_and_holds_up_
     name = handed_in(project)
     lock = lock_of(project, "packed-refs.lock", -600)
 
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert "the branch 'scriptorium/ticket-0001' stays, as 'git update-ref' failed: " in caplog.text
     second = handed_in(project, "echo 2 >second", "0002")
-    assert process_next(project.workspace) == Merged(second, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(second, ItemOutcome.LANDED)
 
     lock.unlink()
     lands(project, "echo 3 >third", "0003")
@@ -196,7 +196,7 @@ def test_a_lock_on_the_plan_is_named_and_the_ticket_goes_on_when_it_is_gone(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = handed_in(project)
-    monkeypatch.setattr("scriptorium.plan.store.TRIES", 3)
+    monkeypatch.setattr("scriptorium.plan.store.MAX_TRIES", 3)
     lock = lock_of(project, "refs/heads/scriptorium/plan.lock", -600)
 
     with pytest.raises(ScriptoriumError, match="could not be written to 'scriptorium/plan'") as raised:
@@ -204,7 +204,7 @@ def test_a_lock_on_the_plan_is_named_and_the_ticket_goes_on_when_it_is_gone(
     assert raised.value.hint == f"if no git is at work, remove '{lock}'"
 
     lock.unlink()
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
 
 
@@ -214,7 +214,7 @@ def test_a_lock_on_the_plan_is_named_and_the_ticket_goes_on_when_it_is_gone(
 def test_a_lock_that_has_outlasted_every_git_is_taken_away(project: Project, path: str) -> None:
     name = handed_in(project)
     lock = lock_of(project, path, 600)
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
     assert not lock.exists()
 
@@ -222,7 +222,7 @@ def test_a_lock_that_has_outlasted_every_git_is_taken_away(project: Project, pat
 def test_a_lock_on_a_rescue_ref_that_nobody_will_want_again_is_taken_away(project: Project) -> None:
     (project.root / ".git" / "refs" / "scriptorium" / "rescue").mkdir(parents=True)
     old, young = (lock_of(project, f"refs/scriptorium/rescue/{age}.lock", age) for age in (600, 0))
-    tidy(project.workspace)
+    clean_up_after_crash(project.workspace)
     assert (old.exists(), young.exists()) == (False, True)
 
 
@@ -245,7 +245,7 @@ def test_a_branch_that_a_person_has_checked_out_is_not_moved_under_them(project:
 
     project.git("checkout", "--quiet", "master")
     assert run_attempt(project.workspace, name).result is Out.SUBMITTED
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
 
 
@@ -265,7 +265,7 @@ def test_a_branch_that_a_person_is_rebasing_gets_no_worktree_before_they_are_thr
     project.git("rebase", "--abort")
     project.git("checkout", "--quiet", "master")
     assert run_attempt(project.workspace, name).result is Out.SUBMITTED
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
 
 
@@ -282,12 +282,12 @@ def test_what_is_staged_in_the_worktree_of_a_landed_ticket_stays_though_its_file
     name = handed_in(project)
     with monkeypatch.context() as patch:
         patch.setattr(worktrees, "remove", lambda *_: None)  # as if it were killed there
-        assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+        assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     (project.worktree(name) / "mine").write_text("precious\n")
     project.git("add", "mine", cwd=project.worktree(name))
     (project.worktree(name) / "mine").unlink()
 
-    tidy(project.workspace)
+    clean_up_after_crash(project.workspace)
 
     assert project.git("show", ":mine", cwd=project.worktree(name)) == "precious"
 
@@ -299,11 +299,11 @@ def test_an_edit_that_git_is_told_to_overlook_in_the_worktree_of_a_landed_ticket
     name = handed_in(project)
     with monkeypatch.context() as patch:
         patch.setattr(worktrees, "remove", lambda *_: None)  # as if it were killed there
-        assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+        assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     (project.worktree(name) / "file").write_text("precious\n")
     project.git("update-index", flag, "file", cwd=project.worktree(name))
 
-    tidy(project.workspace)
+    clean_up_after_crash(project.workspace)
 
     assert (project.worktree(name) / "file").read_text() == "precious\n"
 
@@ -320,7 +320,7 @@ def test_an_edit_that_git_is_told_to_overlook_after_the_gate_is_kept(
         remove(*args)
 
     monkeypatch.setattr(worktrees, "remove", late)
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
 
     in_order(project, name)
     assert kept(project, "file") == ["precious"]
@@ -358,7 +358,7 @@ def test_a_ticket_that_was_renamed_in_progress_goes_on_and_what_its_worktree_hel
     with locks.hold(project.paths.ticket_lock(name), name), pytest.raises(ScriptoriumError, match=there):
         run_attempt(project.workspace, renamed)  # its agent is still at work there
     assert run_attempt(project.workspace, renamed).result is Out.SUBMITTED
-    assert process_next(project.workspace) == Merged(renamed, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(renamed, ItemOutcome.LANDED)
 
     in_order(project, renamed)
     assert [show(project, path) for path in ("first", "second")] == ["1", "2"]
@@ -396,7 +396,7 @@ def test_in_a_copy_of_a_repository_work_goes_on_and_the_first_is_left_alone(proj
     project.root = Path(shutil.copytree(first, tmp_path / "copy", symlinks=True))
 
     assert handed_in(project, "echo 2 >second") == name
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
 
     assert [show(project, path) for path in ("first", "second")] == ["1", "2"]
     assert project.git("status", "--porcelain") == ""
@@ -421,10 +421,10 @@ def test_what_is_left_of_a_removal_goes_and_the_places_of_a_persons_worktrees_ar
     name = handed_in(project)
     with monkeypatch.context() as patch:
         patch.setattr(worktrees, "remove", lambda *_: None)  # as if it were killed there
-        assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+        assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     (project.worktree(name) / ".git").unlink()
 
-    tidy(project.workspace)
+    clean_up_after_crash(project.workspace)
 
     assert (tmp_path / "linked" / ".git").read_text() == link
     assert not (tmp_path / "plain" / ".git").exists()
@@ -444,7 +444,7 @@ def test_a_persons_worktree_that_lost_its_place_by_a_crash_loses_nothing_else(
         (record / half).unlink()
 
     lands(project)
-    tidy(project.workspace)
+    clean_up_after_crash(project.workspace)
 
     assert (record / "HEAD").exists() == (not half)
     assert list(project.refs("refs/scriptorium/rescue/").values()) == [tip]
@@ -461,11 +461,11 @@ def test_a_landing_waits_for_a_locked_checkout_of_master_that_is_away(project: P
     disk.rename(away)
 
     told = waits(project, name)
-    assert told.waits_for == f"'{disk}', where 'master' is checked out, is away"
+    assert told.blocked_by == f"'{disk}', where 'master' is checked out, is away"
     assert told.hint == f"bring it back, or 'git worktree unlock {disk}' if it is gone for good"
 
     away.rename(disk)
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert (disk / "file").read_text() == f"{name}\n"
     assert project.git("status", "--porcelain", cwd=disk) == ""
     in_order(project, name)
@@ -501,7 +501,7 @@ def test_commits_on_no_branch_outlive_a_worktree_that_was_deleted(
     shutil.rmtree(work)
 
     if merges:
-        assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+        assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     else:
-        tidy(project.workspace)
+        clean_up_after_crash(project.workspace)
     assert kept(project, "mine") == ["of a person"]

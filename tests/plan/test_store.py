@@ -18,7 +18,7 @@ from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git.repository import Repository
 from scriptorium.plan import transitions
 from scriptorium.plan.cause import Cause
-from scriptorium.plan.change import Change
+from scriptorium.plan.change import PlanChange
 from scriptorium.plan.snapshot import BRANCH, REF, Plan
 from scriptorium.plan.store import PlanStore
 from scriptorium.plan.ticket import State, last_failure, parse_ticket
@@ -30,7 +30,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from scriptorium.git.repository import Repository
-from scriptorium.plan.change import Change
+from scriptorium.plan.change import PlanChange as Change
 from scriptorium.plan.store import PlanStore
 
 store = PlanStore(Repository.discover(Path.cwd()))
@@ -51,7 +51,7 @@ def store(project: Project) -> PlanStore:
     return PlanStore(Repository.discover(project.root))
 
 
-def written(store: PlanStore, change: Change) -> Plan:
+def written(store: PlanStore, change: PlanChange) -> Plan:
     plan = store.commit(store.snapshot(), change)
     assert plan is not None
     return plan
@@ -138,7 +138,7 @@ def test_a_second_init_changes_nothing(project: Project, store: PlanStore) -> No
 def test_a_change_is_one_commit_with_all_of_it(project: Project, store: PlanStore) -> None:
     project.ticket("0001-thing")
     before = store.snapshot()
-    change = Change("assign", "ticket 0001-thing", trailers={"Ticket": "0001-thing", "Empty": "", "Long": "a\n b"})
+    change = PlanChange("assign", "ticket 0001-thing", trailers={"Ticket": "0001-thing", "Empty": "", "Long": "a\n b"})
     change.moves = {"tickets/open/0001-thing.md": "tickets/in-progress/0001-thing.md"}
     change.writes = {"areas/core.md": b"# Core\n"}
     change.removes = ["decisions/.gitkeep"]
@@ -158,7 +158,7 @@ def test_a_change_is_one_commit_with_all_of_it(project: Project, store: PlanStor
 def test_a_moved_ticket_can_be_rewritten_in_the_same_commit(project: Project, store: PlanStore) -> None:
     project.ticket("0001-thing")
     old, new = "tickets/open/0001-thing.md", "tickets/done/0001-thing.md"
-    plan = written(store, Change("x", moves={old: new}, writes={new: b"new text"}))
+    plan = written(store, PlanChange("x", moves={old: new}, writes={new: b"new text"}))
     assert (plan.read(old), plan.read(new)) == (b"", b"new text")
 
 
@@ -168,7 +168,7 @@ def test_a_moved_ticket_can_be_rewritten_in_the_same_commit(project: Project, st
 )
 def test_any_name_can_be_moved(project: Project, store: PlanStore, name: str) -> None:
     project.ticket(name)
-    change = Change("assign", f"ticket {name}", moves={f"tickets/open/{name}.md": f"tickets/stuck/{name}.md"})
+    change = PlanChange("assign", f"ticket {name}", moves={f"tickets/open/{name}.md": f"tickets/stuck/{name}.md"})
     plan = written(store, change)
     assert (plan.tickets(State.OPEN), plan.tickets(State.STUCK)) == ([], [name])
 
@@ -176,7 +176,7 @@ def test_any_name_can_be_moved(project: Project, store: PlanStore, name: str) ->
 def test_a_move_of_what_is_missing_changes_nothing(project: Project, store: PlanStore) -> None:
     before = store.snapshot()
     with pytest.raises(ScriptoriumError, match=r"'tickets/open/gone.md' is not on the plan branch"):
-        store.commit(before, Change("x", moves={"tickets/open/gone.md": "tickets/done/gone.md"}))
+        store.commit(before, PlanChange("x", moves={"tickets/open/gone.md": "tickets/done/gone.md"}))
     assert store.snapshot() == before
     assert crash_files(project) == []
 
@@ -186,13 +186,13 @@ def test_a_move_onto_another_ticket_changes_nothing(project: Project, store: Pla
     project.ticket("0001-thing", state="done")
     before = store.snapshot()
     with pytest.raises(ScriptoriumError, match=r"'tickets/done/0001-thing.md' is on the plan branch already"):
-        store.commit(before, Change("x", moves={"tickets/open/0001-thing.md": "tickets/done/0001-thing.md"}))
+        store.commit(before, PlanChange("x", moves={"tickets/open/0001-thing.md": "tickets/done/0001-thing.md"}))
     assert store.snapshot() == before
 
 
 def test_a_prepared_change_is_known_to_no_ref(project: Project, store: PlanStore) -> None:
     refs = project.git("for-each-ref")
-    update = store.prepare(store.snapshot(), Change("x", writes={"file": b"text"}))
+    update = store.prepare(store.snapshot(), PlanChange("x", writes={"file": b"text"}))
     assert project.git("for-each-ref") == refs
     assert project.git("show", f"{update.new}:file") == "text"
     assert (update.ref, update.old) == (REF, store.snapshot().commit)
@@ -204,7 +204,7 @@ def test_a_prepared_change_is_known_to_no_ref(project: Project, store: PlanStore
 def test_a_change_decided_on_an_old_snapshot_is_not_written(project: Project, store: PlanStore) -> None:
     old = store.snapshot()
     theirs = project.commit_plan({"spec.md": "theirs\n"})
-    assert store.commit(old, Change("x", writes={"spec.md": b"mine\n"})) is None
+    assert store.commit(old, PlanChange("x", writes={"spec.md": b"mine\n"})) is None
     assert store.snapshot().commit == theirs
     assert crash_files(project) == []
 
@@ -212,11 +212,11 @@ def test_a_change_decided_on_an_old_snapshot_is_not_written(project: Project, st
 def test_who_loses_the_race_decides_again_on_what_is_there_now(project: Project, store: PlanStore) -> None:
     seen = []
 
-    def decide(plan: Plan) -> Change:
+    def decide(plan: Plan) -> PlanChange:
         seen.append(plan.spec)
         if len(seen) == 1:
             project.commit_plan({"spec.md": "theirs\n"})
-        return Change("x", writes={"spec.md": plan.spec + b"mine\n"})
+        return PlanChange("x", writes={"spec.md": plan.spec + b"mine\n"})
 
     plan = store.transact(decide)
     assert plan is not None
@@ -232,7 +232,7 @@ def test_nothing_to_do_writes_nothing(store: PlanStore) -> None:
 
 def test_two_stores_never_both_win_with_the_same_change(project: Project, store: PlanStore) -> None:
     other = PlanStore(Repository.discover(project.root))
-    change = Change("x", writes={"file": b"text"})
+    change = PlanChange("x", writes={"file": b"text"})
     mine, theirs = store.snapshot(), other.snapshot()
     assert mine == theirs
     assert store.commit(mine, change) is not None
@@ -240,7 +240,7 @@ def test_two_stores_never_both_win_with_the_same_change(project: Project, store:
 
 
 def test_identical_changes_of_one_second_are_different_commits(store: PlanStore) -> None:
-    plan, change = store.snapshot(), Change("x", writes={"file": b"text"})
+    plan, change = store.snapshot(), PlanChange("x", writes={"file": b"text"})
     assert store.prepare(plan, change).new != store.prepare(plan, change).new
 
 
@@ -272,8 +272,8 @@ def test_no_id_is_given_out_again_though_its_ticket_is_gone(project: Project, st
     assert store.snapshot().next_id() == 3
     project.commit_plan({"tickets/open/0002-thing.md": None})
     assert store.snapshot().next_id() == 3  # its branch may hold work
-    written(store, Change("create", writes={"tickets/open/0007-x.md": b"", "last-id": b"7\n"}))
-    written(store, Change("x", removes=["tickets/open/0007-x.md"]))
+    written(store, PlanChange("create", writes={"tickets/open/0007-x.md": b"", "last-id": b"7\n"}))
+    written(store, PlanChange("x", removes=["tickets/open/0007-x.md"]))
     assert store.snapshot().next_id() == 8
 
 
@@ -292,14 +292,14 @@ def test_a_writer_lets_the_one_before_it_finish(project: Project, store: PlanSto
     other, order = PlanStore(store.repository), list[str]()
 
     def write() -> None:
-        assert other.transact(lambda _: Change("second"))
+        assert other.transact(lambda _: PlanChange("second"))
         order.append("second")
 
     with store.turn():
         thread = threading.Thread(target=write)
         thread.start()
         plan = store.snapshot()
-        assert store.commit(plan, Change("first"))  # nobody was before it
+        assert store.commit(plan, PlanChange("first"))  # nobody was before it
         order.append("first")
     thread.join()
 
@@ -310,9 +310,9 @@ def test_a_writer_lets_the_one_before_it_finish(project: Project, store: PlanSto
 def test_a_writer_that_is_stopped_in_its_turn_holds_nobody_up_for_good(
     project: Project, store: PlanStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scriptorium.plan.store.COURTESY", 0.05)
+    monkeypatch.setattr("scriptorium.plan.store.MAX_TURN_WAIT", 0.05)
     with PlanStore(store.repository).turn():
-        assert store.transact(lambda _: Change("all the same"))
+        assert store.transact(lambda _: PlanChange("all the same"))
 
     assert project.plan_log()[-1] == "scriptorium: all the same"
 
@@ -320,7 +320,7 @@ def test_a_writer_that_is_stopped_in_its_turn_holds_nobody_up_for_good(
 def test_a_checkout_of_the_plan_follows(project: Project, store: PlanStore, tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     project.git("worktree", "add", "--quiet", str(checkout), PLAN)
-    written(store, Change("x", writes={"areas/core.md": b"# Core\n"}, removes=["decisions/.gitkeep"]))
+    written(store, PlanChange("x", writes={"areas/core.md": b"# Core\n"}, removes=["decisions/.gitkeep"]))
 
     assert (checkout / "areas" / "core.md").read_text() == "# Core\n"
     assert not (checkout / "decisions").exists()
@@ -333,8 +333,8 @@ def test_a_checkout_of_the_plan_is_not_taken_back_by_a_writer_that_was_overtaken
     checkout = tmp_path / "checkout"
     project.git("worktree", "add", "--quiet", str(checkout), PLAN)
     base = store.snapshot().commit
-    first = written(store, Change("x", writes={"areas/one.md": b"1\n"})).commit
-    written(store, Change("x", writes={"areas/two.md": b"2\n"}))
+    first = written(store, PlanChange("x", writes={"areas/one.md": b"1\n"})).commit
+    written(store, PlanChange("x", writes={"areas/two.md": b"2\n"}))
     store.checkouts.follow(base, first)  # by the first writer, only now
     assert project.git("status", "--porcelain", cwd=checkout) == ""
     assert (checkout / "areas" / "two.md").exists()
@@ -377,9 +377,11 @@ def test_a_checkout_of_the_plan_that_was_half_written_follows_as_soon_as_its_loc
     project.ticket("0001")
     plan, lock = tmp_path / "plan", project.root / ".git" / "worktrees" / "plan" / "index.lock"
     project.git("worktree", "add", "--quiet", str(plan), PLAN)
-    code = "import os, signal, sys; from scriptorium import main; from scriptorium.git.user_checkout import Checkout\n"
+    code = (
+        "import os, signal, sys\nfrom scriptorium import main\nfrom scriptorium.git.user_checkout import UserCheckout\n"
+    )
     code += "sys.argv = ['scriptorium', 'assign']\n"
-    code += "Checkout._read_tree = lambda *_: os.kill(os.getpid(), signal.SIGKILL); main.main()"
+    code += "UserCheckout._read_tree = lambda *_: os.kill(os.getpid(), signal.SIGKILL); main.main()"
     assert subprocess.run([sys.executable, "-c", code], cwd=project.root, check=False).returncode == -signal.SIGKILL
     (plan / "tickets" / "in-progress" / "0001-thing.md").touch()
     if locked:
@@ -403,11 +405,11 @@ def test_a_lock_in_a_checkout_of_the_plan_stays_and_is_named(
     for number in range(2):
         lock.touch()
         os.utime(lock, (0, 0))
-        written(store, Change("x", writes={f"areas/{number}.md": b"1\n"}))
+        written(store, PlanChange("x", writes={f"areas/{number}.md": b"1\n"}))
         assert f"Unable to create '{lock}': File exists" in caplog.text
 
     lock.unlink()
-    written(store, Change("x", writes={"areas/last.md": b"1\n"}))
+    written(store, PlanChange("x", writes={"areas/last.md": b"1\n"}))
     assert project.git("status", "--porcelain", cwd=tmp_path / "plan") == ""
 
 
@@ -417,13 +419,13 @@ def test_what_a_person_takes_back_in_a_checkout_of_the_plan_stays_so(
 ) -> None:
     checkout = tmp_path / "checkout"
     project.git("worktree", "add", "--quiet", str(checkout), PLAN)
-    written(store, Change("x", writes={"spec.md": b"old\n"}))
+    written(store, PlanChange("x", writes={"spec.md": b"old\n"}))
     (checkout / "spec.md").write_text("new\n")
     project.git("commit", "--quiet", "--all", "--message", "New", cwd=checkout)
     project.git(*how, cwd=checkout)
 
     for name in ("one", "two"):
-        written(store, Change("x", writes={f"areas/{name}.md": b"1\n"}))
+        written(store, PlanChange("x", writes={f"areas/{name}.md": b"1\n"}))
 
     assert (checkout / "areas" / "two.md").exists()
     assert (checkout / "spec.md").read_text() == "old\n"
@@ -435,10 +437,10 @@ def test_a_checkout_of_the_plan_follows_what_a_person_commits_elsewhere(
 ) -> None:
     checkout = tmp_path / "checkout"
     project.git("worktree", "add", "--quiet", str(checkout), PLAN)
-    written(store, Change("x", writes={"areas/one.md": b"1\n"}))
+    written(store, PlanChange("x", writes={"areas/one.md": b"1\n"}))
     project.commit_plan({"areas/two.md": "1\n"})
 
-    written(store, Change("x", writes={"areas/three.md": b"1\n"}))
+    written(store, PlanChange("x", writes={"areas/three.md": b"1\n"}))
 
     assert project.git("status", "--porcelain", cwd=checkout) == ""
 
@@ -450,11 +452,11 @@ def test_edits_in_a_checkout_of_the_plan_are_kept(
     project.git("worktree", "add", "--quiet", str(checkout), PLAN)
     (checkout / "spec.md").write_text("being written\n")
 
-    written(store, Change("x", writes={"areas/core.md": b"# Core\n"}))
+    written(store, PlanChange("x", writes={"areas/core.md": b"# Core\n"}))
     assert (checkout / "areas" / "core.md").exists()
     assert (checkout / "spec.md").read_text() == "being written\n"
 
-    written(store, Change("x", writes={"spec.md": b"by somebody else\n"}))
+    written(store, PlanChange("x", writes={"spec.md": b"by somebody else\n"}))
     assert (checkout / "spec.md").read_text() == "being written\n"
     assert "are behind 'scriptorium/plan', as edits are in the way" in caplog.text
 
@@ -463,7 +465,7 @@ def test_edits_in_a_checkout_of_the_plan_are_kept(
 
 
 def enqueue(store: PlanStore, name: str) -> None:
-    def decide(plan: Plan) -> Change:
+    def decide(plan: Plan) -> PlanChange:
         return transitions.enqueue(plan, plan.ticket(name, State.IN_PROGRESS), "/worktree", "summary", "head")
 
     assert store.transact(decide)

@@ -59,9 +59,9 @@ def test_a_run_says_it_once_and_goes_on_when_there_is_room(project: Project) -> 
 def test_each_disk_is_looked_at_once_wherever_its_directories_are(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [(path, left)] = disk.free(project.workspace)  # the state directory is on the same, though not made yet
+    [(path, left)] = disk.free_space(project.workspace)  # the state directory is on the same, though not made yet
     found = os.statvfs(project.root)
     assert path == project.root
     assert abs(left - found.f_bavail * found.f_frsize // 2**20) < 1024
     monkeypatch.setenv("SCRIPTORIUM_ROOT", "/dev/shm/nothing/there")
-    assert [str(path) for path, _ in disk.free(project.workspace)] == [str(project.root), "/dev/shm"]
+    assert [str(path) for path, _ in disk.free_space(project.workspace)] == [str(project.root), "/dev/shm"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scriptorium.errors import ScriptoriumError
-from scriptorium.merge_queue.lane import Ended, Merged
+from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
 from tests.neighbours.cases import handed_in, show
 from tests.support import Project
@@ -40,7 +40,7 @@ def named(tmp_path: Path) -> Project:
     project = Project(tmp_path / "named", "main")
     project.init()
     handed_in(project)
-    assert process_next(project.workspace) == Merged("0001-thing", Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult("0001-thing", ItemOutcome.LANDED)
     assert show(project, commit="main") == "0001-thing"
     return project
 

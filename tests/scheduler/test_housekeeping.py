@@ -15,7 +15,7 @@ from scriptorium.scheduler.driver import Driver
 from scriptorium.system import log
 from tests.support import Project, until
 
-LONG = housekeeping.KEPT + 3600
+LONG = housekeeping.KEPT_SECONDS + 3600
 
 
 def age(*files: Path) -> None:
@@ -41,7 +41,7 @@ def test_output_of_tickets_goes_two_weeks_after_the_last_run_once_they_are_done(
         age(*logs(project, f"000{number}-thing", "attempt-01.jsonl", "gate-01.log"))
     age(*logs(project, "removed-by-hand", "attempt-01.jsonl"))
 
-    housekeeping.tidy(project.workspace)
+    housekeeping.clean_up(project.workspace)
 
     left = sorted(path.name for path in project.paths.attempts.iterdir())
     assert left == ["0002-thing", "0003-thing", "0004-thing"]
@@ -54,7 +54,7 @@ def test_output_stays_whole_while_a_part_of_it_is_young(project: Project) -> Non
     old, _ = logs(project, "0001-thing", "attempt-01.jsonl", "attempt-02.jsonl")
     age(old)
 
-    housekeeping.tidy(project.workspace)
+    housekeeping.clean_up(project.workspace)
 
     assert old.exists()
 
@@ -64,7 +64,7 @@ def test_of_master_s_gate_only_old_output_goes(project: Project) -> None:
     old, young = logs(project, "health", "gate-01.log", "gate-02.log")
     age(old)
 
-    housekeeping.tidy(project.workspace)
+    housekeeping.clean_up(project.workspace)
 
     assert (old.exists(), young.exists()) == (False, True)
 
@@ -77,7 +77,7 @@ def test_old_answers_of_the_gate_go_but_master_s(project: Project) -> None:
         record_verdict(workspace, tree, green=True)
     age(*project.paths.gates.iterdir())
 
-    housekeeping.tidy(workspace)
+    housekeeping.clean_up(workspace)
 
     assert (recall_verdict(workspace, master), recall_verdict(workspace, other)) == (Colour.GREEN, Colour.UNKNOWN)
 
@@ -90,7 +90,7 @@ def test_old_session_logs_go_but_one_that_is_in_use(project: Project) -> None:
         log.start(stream, "INFO", used)
         age(old, used)
 
-        housekeeping.tidy(project.workspace)
+        housekeeping.clean_up(project.workspace)
     assert (old.exists(), used.exists()) == (False, True)
 
 
@@ -99,7 +99,7 @@ def test_loose_objects_are_packed_when_git_finds_them_too_many(project: Project)
     project.git("config", "gc.auto", "300")
     project.commit({f"files/{number}": f"{number}\n" for number in range(1000)})
 
-    housekeeping.tidy(project.workspace)
+    housekeeping.clean_up(project.workspace)
 
     def loose() -> int:
         return int(project.git("count-objects").split()[0])
@@ -113,7 +113,7 @@ def test_objects_are_left_alone_where_the_user_has_said_so(project: Project) -> 
     project.git("config", "gc.auto", "0")
     project.commit({f"files/{number}": f"{number}\n" for number in range(8000)})
 
-    housekeeping.tidy(project.workspace)
+    housekeeping.clean_up(project.workspace)
 
     assert project.git("count-objects").split()[0] > "8000"
 
@@ -123,14 +123,14 @@ def test_the_driver_tidies_when_it_starts_and_then_once_in_a_while(
 ) -> None:
     project.init()
     rounds: list[object] = []
-    monkeypatch.setattr(housekeeping, "tidy", rounds.append)
+    monkeypatch.setattr(housekeeping, "clean_up", rounds.append)
     with Endpoint("127.0.0.1", 0, project.workspace.paths.ensure(project.paths.sockets)) as endpoint:
         driving = Driver(project.workspace, endpoint)
         driving.pass_once()
         driving.pass_once()
         assert len(rounds) == 1
 
-        monkeypatch.setattr(driver, "TIDY", 0.0)
+        monkeypatch.setattr(driver, "HOUSEKEEPING_INTERVAL", 0.0)
         driving.pass_once()
 
     assert len(rounds) == 2

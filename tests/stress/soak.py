@@ -67,7 +67,7 @@ scriptorium submit-pr "Do it"
 DAEMON = """
 from scriptorium import main
 from scriptorium.scheduler import backoff, driver
-backoff.PAUSE, driver.TIDY = (0.02, 0.2), 1.0
+backoff.RETRY_DELAY, driver.HOUSEKEEPING_INTERVAL = (0.02, 0.2), 1.0
 main.main()
 """
 
@@ -187,7 +187,7 @@ class Soak:
 
     def weeks_pass(self) -> None:
         """Make what the state directory has to say of finished tickets old."""
-        paths, then = self.project.paths, time.time() - housekeeping.KEPT - 1
+        paths, then = self.project.paths, time.time() - housekeeping.KEPT_SECONDS - 1
         for file in (*paths.attempts.glob("*/*"), *paths.gates.iterdir()):
             with suppress(FileNotFoundError):
                 os.utime(file, (then, then))

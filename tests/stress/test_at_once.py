@@ -20,7 +20,7 @@ WRITER = """
 import json, sys, time
 from scriptorium.plan import transitions
 from scriptorium.plan.cause import Cause
-from scriptorium.plan.readiness import ready
+from scriptorium.plan.readiness import ready_tickets as ready
 from scriptorium.plan.ticket import State
 from scriptorium.project.workspace import Workspace
 workspace, count, mine, longest = Workspace.open(), int(sys.argv[1]), [], 0.0

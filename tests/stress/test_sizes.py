@@ -9,7 +9,7 @@ import time
 import pytest
 
 from scriptorium.gate.results import record_verdict
-from scriptorium.merge_queue.lane import Ended, Merged
+from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
 from tests import figures
 from tests.neighbours.cases import handed_in, in_order, lands, rescued, show
@@ -30,7 +30,7 @@ def test_a_huge_file_lands_and_one_that_was_left_behind_is_kept(project: Project
     name = handed_in(project, f"truncate -s {HUGE} huge; echo 1 >file")
     os.truncate(project.worktree(name) / "huge", HUGE + 1)
 
-    assert process_next(project.workspace) == Merged(name, Ended.LANDED)
+    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
 
     in_order(project, name)
     assert (project.root / "huge").stat().st_size == HUGE

@@ -14,7 +14,7 @@ import pytest
 from scriptorium.errors import ScriptoriumError
 from scriptorium.system import process
 from scriptorium.system.limits import Limits
-from scriptorium.system.process import End, Finished
+from scriptorium.system.process import EndReason, Finished
 from scriptorium.system.watchdog import members
 from tests.support import BUSY, busy_pids, is_alive, until
 
@@ -28,7 +28,7 @@ from scriptorium.system import process, signals
 from scriptorium.system.limits import Limits
 with signals.stoppable():
     try:
-        process.run(["/bin/sh", "-c", sys.argv[1]], cwd=Path(), env=os.environ, output=Path("out"),
+        process.run_program(["/bin/sh", "-c", sys.argv[1]], cwd=Path(), env=os.environ, output=Path("out"),
                     limits=Limits(hard=0, no_output=0, no_progress=0))
     except Stopped as stop:
         sys.exit(stop.exit_code)
@@ -42,7 +42,7 @@ def _here(tmp_path: Path, facts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(script: str, limits: Limits = NO_LIMITS, **more: object) -> Finished:
     argv = ["/bin/sh", "-c", script]
-    return process.run(argv, cwd=Path(), env=os.environ, output=Path("out"), limits=limits, **more)  # type: ignore[arg-type]
+    return process.run_program(argv, cwd=Path(), env=os.environ, output=Path("out"), limits=limits, **more)  # type: ignore[arg-type]
 
 
 def test_a_run_has_its_output_in_files_its_prompt_on_stdin_and_its_exit_code() -> None:
@@ -50,7 +50,7 @@ def test_a_run_has_its_output_in_files_its_prompt_on_stdin_and_its_exit_code() -
 
     finished = run("cat; echo bad >&2; printf 'no end'; exit 7", errors=Path("err"), prompt=Path("prompt"))
 
-    assert (finished.end, finished.status, finished.ok) == (End.EXIT, 7, False)
+    assert (finished.end, finished.status, finished.ok) == (EndReason.EXIT, 7, False)
     assert Path("out").read_text() == "hello\nno end"
     assert Path("err").read_text() == "bad\n"
     assert run("echo bad >&2").ok
@@ -80,7 +80,7 @@ def test_a_run_that_dies_of_a_signal_has_its_number() -> None:
 
 def test_a_program_that_is_missing_is_a_configuration_error() -> None:
     with pytest.raises(ScriptoriumError) as caught:
-        process.run(["no-such"], cwd=Path(), env=os.environ, output=Path("out"), limits=NO_LIMITS)
+        process.run_program(["no-such"], cwd=Path(), env=os.environ, output=Path("out"), limits=NO_LIMITS)
 
     assert str(caught.value) == (
         "cannot start 'no-such': not found on PATH\nhint: install it, or name another program in 'scriptorium.json'"
@@ -102,7 +102,7 @@ def test_a_file_that_cannot_be_started_says_what_is_the_matter(text: bytes, why:
     program.chmod(0o755)
 
     with pytest.raises(ScriptoriumError) as caught:
-        process.run([str(program)], cwd=Path(), env=os.environ, output=Path("out"), limits=NO_LIMITS)
+        process.run_program([str(program)], cwd=Path(), env=os.environ, output=Path("out"), limits=NO_LIMITS)
 
     assert (caught.value.message, caught.value.code) == (f"cannot start '{program}': {why}", 78)
 
@@ -110,12 +110,12 @@ def test_a_file_that_cannot_be_started_says_what_is_the_matter(text: bytes, why:
 @pytest.mark.parametrize(
     ("limits", "end"),
     [
-        (Limits(hard=1.5, no_output=0, no_progress=0), End.HARD_LIMIT),
-        (Limits(hard=0, no_output=1.5, no_progress=0), End.NO_OUTPUT),
-        (Limits(hard=0, no_output=0, no_progress=1.5), End.NO_PROGRESS),
+        (Limits(hard=1.5, no_output=0, no_progress=0), EndReason.HARD_LIMIT),
+        (Limits(hard=0, no_output=1.5, no_progress=0), EndReason.NO_OUTPUT),
+        (Limits(hard=0, no_output=0, no_progress=1.5), EndReason.NO_PROGRESS),
     ],
 )
-def test_a_limit_ends_children_in_other_sessions_too(facts: Path, limits: Limits, end: End) -> None:
+def test_a_limit_ends_children_in_other_sessions_too(facts: Path, limits: Limits, end: EndReason) -> None:
     finished = run(BUSY, limits)
 
     assert finished.end is end
@@ -126,28 +126,28 @@ def test_a_limit_ends_children_in_other_sessions_too(facts: Path, limits: Limits
 def test_output_holds_off_the_limit_of_silence_and_only_progress_that_of_progress() -> None:
     chatter = "for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 0.3; done"
 
-    assert run(chatter, Limits(hard=0, no_output=2, no_progress=0), watch=lambda _: False).end is End.EXIT
-    assert run(chatter, Limits(hard=0, no_output=0, no_progress=2), watch=lambda _: True).end is End.EXIT
-    assert run(chatter, Limits(hard=0, no_output=0, no_progress=2), watch=lambda _: False).end is End.NO_PROGRESS
+    assert run(chatter, Limits(hard=0, no_output=2, no_progress=0), watch=lambda _: False).end is EndReason.EXIT
+    assert run(chatter, Limits(hard=0, no_output=0, no_progress=2), watch=lambda _: True).end is EndReason.EXIT
+    assert run(chatter, Limits(hard=0, no_output=0, no_progress=2), watch=lambda _: False).end is EndReason.NO_PROGRESS
 
 
 def test_what_goes_to_stderr_counts_as_output() -> None:
     chatter = "for i in 1 2 3 4 5 6 7 8 9 10; do echo $i >&2; sleep 0.3; done"
 
-    assert run(chatter, Limits(hard=0, no_output=2, no_progress=0), errors=Path("err")).end is End.EXIT
+    assert run(chatter, Limits(hard=0, no_output=2, no_progress=0), errors=Path("err")).end is EndReason.EXIT
 
 
 def test_an_end_leaves_nobody_behind_and_a_pipe_held_open_does_not_delay_it(facts: Path) -> None:
     finished = run(BUSY.replace("exec sleep 600\n", "exit 5"))
 
-    assert (finished.end, finished.status) == (End.EXIT, 5)
+    assert (finished.end, finished.status) == (EndReason.EXIT, 5)
     assert [pid for pid in busy_pids(facts) if is_alive(pid)] == []
 
 
 def test_a_child_that_drops_its_environment_is_ended_as_a_descendant(facts: Path) -> None:
     finished = run('env -i setsid sleep 600 & echo $! >"$FACTS/pids"; exec sleep 600', Limits(1.5, 0, 0))
 
-    assert finished.end is End.HARD_LIMIT
+    assert finished.end is EndReason.HARD_LIMIT
     assert [pid for pid in busy_pids(facts) if is_alive(pid)] == []
 
 
@@ -198,7 +198,7 @@ def test_what_a_crash_left_is_found_by_its_mark(tmp_path: Path) -> None:
         ["sleep", "600"], env={"SCRIPTORIUM_WORKTREE": f"{tmp_path}-2", "PATH": os.environ["PATH"]}
     )
     try:
-        process.end_leftovers(mark)
+        process.terminate_leftovers(mark)
 
         assert left.wait() == -signal.SIGINT
         assert is_alive(other.pid)
@@ -217,7 +217,7 @@ def test_a_signal_is_acted_upon_only_at_safe_points() -> None:
             os.kill(os.getpid(), signal.SIGINT)
             print("still here")
             try:
-                signals.check_stop()
+                signals.raise_if_stopped()
             except Stopped as stop:
                 print(stop.exit_code)
         print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
@@ -237,7 +237,7 @@ def test_a_flood_of_output_costs_little_and_its_last_line_is_seen(tmp_path: Path
         count, last = count + 1, line
 
     assert last == b"the end"
-    assert count <= process.LINE_MOST / len(b"flood\n") + 2
+    assert count <= process.MAX_LINE / len(b"flood\n") + 2
 
 
 EXECUTES = 'exec /bin/sh -c "$0" "$0"'

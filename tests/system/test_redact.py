@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scriptorium.agents.harness.base import Event, Harness, Kind, Report, Task, parse_event
+from scriptorium.agents.harness.base import Event, EventKind, Harness, Report, Task, parse_event
 from scriptorium.agents.harness.runner import run_harness
 from scriptorium.gate.command import run_gate
 from scriptorium.system import log, redact
@@ -158,7 +158,7 @@ class Loose(Harness):
 
     def read(self, line: bytes, report: Report) -> Iterator[Event]:
         report.error = str(parse_event(line)["text"])
-        yield Event(Kind.TEXT, report.error)
+        yield Event(EventKind.TEXT, report.error)
 
 
 def test_nothing_that_a_run_leaves_or_shows_holds_the_secrets_of_its_environment(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_nothing_that_a_run_leaves_or_shows_holds_the_secrets_of_its_environment
 
     outcome = run_harness(loose, task, shown.append)
 
-    assert shown == [Event(Kind.TEXT, 'say "[removed]" twice')]
+    assert shown == [Event(EventKind.TEXT, 'say "[removed]" twice')]
     assert (outcome.report.message, outcome.report.error) == ("[removed]\n", 'say "[removed]" twice')
     files = {file.name: file.read_text() for file in task.logs.iterdir()}
     assert files["attempt-01.jsonl"] == '{"text":"say \\"[removed]\\" twice"}\n'

@@ -12,24 +12,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import scriptorium
-from scriptorium.agents.harness.base import Event, Kind, Report, Task, parse_event
+from scriptorium.agents.harness.base import Event, EventKind, Report, Task, parse_event
 from scriptorium.agents.harness.classify import classify
-from scriptorium.agents.harness.command import Command
+from scriptorium.agents.harness.command import CommandHarness
 from scriptorium.agents.harness.usage import Usage, amount, count
 from scriptorium.plan.cause import Cause
 
 AUTH_REQUIRED = -32000
 """The protocol's error code for an agent that is not signed in."""
 
-MESSAGE_MOST = 256 * 1024
+MAX_MESSAGE = 256 * 1024
 """Characters of a message that comes in pieces; without an end to it, they would take the square of their time."""
 
 
-class Acp(Command):
+class Acp(CommandHarness):
     """A program named in the configuration, with the protocol `acp`."""
 
     wants_endpoint = True
-    errors_count = False
+    stderr_is_progress = False
     can_resume = True
 
     def argv(self, task: Task, _last_message: Path) -> list[str]:
@@ -62,16 +62,16 @@ class Acp(Command):
             case "session":
                 report.session = str(event.get("id", ""))
             case "text":
-                report.message = text if event.get("new") else (report.message + text)[-MESSAGE_MOST:]
-                yield Event(Kind.TEXT, text)
+                report.message = text if event.get("new") else (report.message + text)[-MAX_MESSAGE:]
+                yield Event(EventKind.TEXT, text)
             case "thinking" | "plan":
-                yield Event(Kind.THINKING, text)
+                yield Event(EventKind.THINKING, text)
             case "tool":
-                yield Event(Kind.TOOL, str(event.get("title", "")))
+                yield Event(EventKind.TOOL, str(event.get("title", "")))
             case "permission":
-                yield Event(Kind.TOOL, "" if event.get("allowed") else f"refused: {event.get('title')}")
+                yield Event(EventKind.TOOL, "" if event.get("allowed") else f"refused: {event.get('title')}")
             case "note":
-                yield Event(Kind.NOTE, text)
+                yield Event(EventKind.NOTE, text)
             case "cost":
                 report.total = Usage(cost_usd=amount(event, "usd"))
             case "end":
@@ -84,7 +84,7 @@ class Acp(Command):
                 report.status = code if 400 <= code < 600 else 0
                 required = event.get("code") == AUTH_REQUIRED
                 report.cause = Cause.AUTH if required else classify(report.status, report.error)
-                yield Event(Kind.NOTE, report.error)
+                yield Event(EventKind.NOTE, report.error)
 
 
 _START = """

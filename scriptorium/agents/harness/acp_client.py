@@ -45,7 +45,7 @@ from scriptorium.version import VERSION
 CANCEL_GRACE = 1.0
 """Seconds for the agent to end a turn that is cancelled, less than what the runner gives us."""
 
-NOTE_MOST = 500
+MAX_NOTE = 500
 """Characters of a note, which quotes what the agent printed."""
 
 READING_MODES = ("plan", "read-only")
@@ -323,8 +323,8 @@ class _Complaints(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
         line = getattr(error, "doc", "")  # what is not JSON
-        _Complaints.last = str(line or error or record.getMessage()).strip()[:NOTE_MOST]
-        emit("note", text=f"{record.getMessage()}: {_Complaints.last}"[:NOTE_MOST])
+        _Complaints.last = str(line or error or record.getMessage()).strip()[:MAX_NOTE]
+        emit("note", text=f"{record.getMessage()}: {_Complaints.last}"[:MAX_NOTE])
 
 
 def _explain(error: acp.RequestError) -> str:

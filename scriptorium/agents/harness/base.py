@@ -24,7 +24,7 @@ from scriptorium.system.limits import Limits
 from scriptorium.system.process import Finished
 
 
-class Kind(StrEnum):
+class EventKind(StrEnum):
     """What an event shows of an agent."""
 
     THINKING = "thinking"
@@ -37,7 +37,7 @@ class Kind(StrEnum):
 class Event:
     """Something an agent did, fit to be shown to a person."""
 
-    kind: Kind
+    kind: EventKind
     text: str
 
 
@@ -117,7 +117,7 @@ class Harness(ABC):
     wants_endpoint = False
     """Whether the agent is to be given the MCP endpoint."""
     can_resume = False
-    errors_count = False
+    stderr_is_progress = False
     """Whether what it prints on stderr shows that it gets on."""
     needs: tuple[str, ...] = ()
     """Patterns of the names in our environment that the program is given beside the usual ones."""
@@ -166,7 +166,7 @@ class Harness(ABC):
         """Return what a person can do who is not signed in."""
         return ""
 
-    def remedy(self) -> str:
+    def install_hint(self) -> str:
         return "install it, or name another model in 'scriptorium.json'"
 
     def check(self) -> None:
@@ -174,7 +174,7 @@ class Harness(ABC):
         program = self.program()
         if shutil.which(program) is None:
             what = "is not on PATH" if "/" not in program else "is not a program that can be run"
-            raise ScriptoriumError(f"'{program}' {what}", self.remedy(), ExitCode.CONFIG)
+            raise ScriptoriumError(f"'{program}' {what}", self.install_hint(), ExitCode.CONFIG)
 
 
 def parse_event(line: bytes) -> dict[str, Any]:

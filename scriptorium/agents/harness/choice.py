@@ -22,9 +22,9 @@ def choose(config: Config, role: str, root: Path) -> tuple[Harness, str]:
 
         return Acp(name, program, root), model
     if program is not None:
-        from scriptorium.agents.harness.command import Command
+        from scriptorium.agents.harness.command import CommandHarness
 
-        return Command(name, program, root), model
+        return CommandHarness(name, program, root), model
     match name:
         case "codex":
             from scriptorium.agents.harness.codex import Codex

@@ -6,7 +6,7 @@ import re
 
 from scriptorium.plan.cause import Cause
 
-MESSAGE_MOST = 2000
+MAX_MESSAGE = 2000
 """Characters of an error that are looked at: what it is stands at its beginning."""
 
 _STATUS = re.compile(r"(?:status|HTTP|API Error)\b\D{0,12}\b([45]\d\d)\b", re.IGNORECASE)
@@ -34,7 +34,7 @@ def classify(status: int, message: str) -> Cause | None:
 
     ``status`` is 0 where the program does not give it apart; then it is looked for in the message.
     """
-    message = message[:MESSAGE_MOST]
+    message = message[:MAX_MESSAGE]
     found = _STATUS.search(message)
     status = status or (int(found[1]) if found else 0)
     match status:
@@ -54,7 +54,7 @@ def classify(status: int, message: str) -> Cause | None:
 
 def retry_after(message: str) -> float:
     """Return the seconds after which a message says to try again; 0 when it does not."""
-    message = message[:MESSAGE_MOST]
+    message = message[:MAX_MESSAGE]
     found = re.search(r"(?:try again|retry) (?:in|after) (\d+(?:\.\d+)?) ?(ms|s|m|h)?", message, re.IGNORECASE)
     if not found:
         return 0

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scriptorium.agents.harness.base import Event, Harness, Kind, Report, Task, parse_event
+from scriptorium.agents.harness.base import Event, EventKind, Harness, Report, Task, parse_event
 from scriptorium.agents.harness.classify import classify
 from scriptorium.agents.harness.usage import Usage, amount, count
 from scriptorium.plan.cause import Cause
@@ -78,7 +78,7 @@ class ClaudeCode(Harness):
         # what it is made of; its own 'sandbox status' does not notice that there are no user namespaces
         return ("sh", "-c", _TRIAL)
 
-    def remedy(self) -> str:
+    def install_hint(self) -> str:
         return "install it with 'npm i -g @anthropic-ai/claude-code', or name a program of your own under 'harnesses'"
 
     def read(self, line: bytes, report: Report) -> Iterator[Event]:
@@ -91,9 +91,9 @@ class ClaudeCode(Harness):
                 report.status = count(event, "error_status")
                 report.error = f"{event.get('error') or 'no answer'}, try {event.get('attempt')} failed"
                 report.cause = classify(report.status, report.error) or Cause.PROVIDER
-                yield Event(Kind.NOTE, f"{report.error} ({report.status or 'no status'})")
+                yield Event(EventKind.NOTE, f"{report.error} ({report.status or 'no status'})")
             case "system", "thinking_tokens":
-                yield Event(Kind.THINKING, "")
+                yield Event(EventKind.THINKING, "")
             case "assistant" | "user" as role, _:
                 message = event.get("message")
                 if isinstance(message, dict) and message.get("model") != "<synthetic>":  # an error in its words
@@ -128,7 +128,7 @@ def _servers(servers: object, report: Report) -> Iterator[Event]:
     for server in servers if isinstance(servers, list) else []:
         if isinstance(server, dict) and server.get("name") == "scriptorium" and server.get("status") == "failed":
             report.cause, report.error = Cause.INFRASTRUCTURE, "the MCP server 'scriptorium' could not be reached"
-            yield Event(Kind.NOTE, report.error)
+            yield Event(EventKind.NOTE, report.error)
 
 
 def _message(message: dict[str, Any], role: str, of_helper: bool, report: Report) -> Iterator[Event]:
@@ -142,13 +142,13 @@ def _message(message: dict[str, Any], role: str, of_helper: bool, report: Report
             case {"type": "text", "text": str(text)} if role == "assistant":
                 if not of_helper:
                     report.message = text
-                yield Event(Kind.TEXT, text)
+                yield Event(EventKind.TEXT, text)
             case {"type": "thinking", "thinking": str(text)}:
-                yield Event(Kind.THINKING, text)
+                yield Event(EventKind.THINKING, text)
             case {"type": "tool_use", "name": str(name)}:
-                yield Event(Kind.TOOL, f"{name} {_argument(block.get('input'))}".rstrip())
+                yield Event(EventKind.TOOL, f"{name} {_argument(block.get('input'))}".rstrip())
             case {"type": "tool_result"}:
-                yield Event(Kind.TOOL, "")
+                yield Event(EventKind.TOOL, "")
 
 
 def _argument(arguments: object) -> str:
@@ -164,7 +164,7 @@ def _result(event: dict[str, Any], report: Report) -> Iterator[Event]:
         if isinstance(refused, dict):
             what = f"{refused.get('tool_name')} {_argument(refused.get('tool_input'))}"
             report.error = report.error or f"a tool call was refused: {what.rstrip()}"
-            yield Event(Kind.NOTE, f"refused: {what.rstrip()}")
+            yield Event(EventKind.NOTE, f"refused: {what.rstrip()}")
     if not event.get("is_error"):
         report.message = str(event.get("result") or report.message)
         return
@@ -176,7 +176,7 @@ def _result(event: dict[str, Any], report: Report) -> Iterator[Event]:
         cause = Cause.PROVIDER  # as for an answer that makes no sense
     if cause or not report.cause:  # ended from outside amid retries, it says nothing of them
         report.cause, report.status, report.error = cause, status, str(words)
-    yield Event(Kind.NOTE, str(words))
+    yield Event(EventKind.NOTE, str(words))
 
 
 def _forget_retries(report: Report) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scriptorium.agents.harness.base import Event, Harness, Kind, Report, Task, parse_event
+from scriptorium.agents.harness.base import Event, EventKind, Harness, Report, Task, parse_event
 from scriptorium.agents.harness.classify import classify
 from scriptorium.agents.harness.usage import Usage, count
 
@@ -71,7 +71,7 @@ class Codex(Harness):
     def probe(self) -> Sequence[str]:
         return ("codex", "sandbox", "-c", 'sandbox_mode="workspace-write"', "--", "true")
 
-    def remedy(self) -> str:
+    def install_hint(self) -> str:
         return "install it with 'npm i -g @openai/codex', or name a program of your own under 'harnesses'"
 
     def read(self, line: bytes, report: Report) -> Iterator[Event]:
@@ -96,11 +96,11 @@ class Codex(Harness):
                 error = event.get("error")
                 report.error = str(error.get("message", "")) if isinstance(error, dict) else str(error)
                 report.cause = classify(0, report.error)
-                yield Event(Kind.NOTE, report.error)
+                yield Event(EventKind.NOTE, report.error)
             case "error":
                 report.error = str(event.get("message", ""))
                 report.cause = classify(0, report.error)
-                yield Event(Kind.NOTE, report.error)
+                yield Event(EventKind.NOTE, report.error)
 
 
 def _confinement(task: Task) -> list[str]:
@@ -119,7 +119,7 @@ def _item(item: dict[str, Any], when: str, report: Report) -> Iterator[Event]:
     """Learn from an item: a message, a thought, or a tool that is called."""
     kind, done = item.get("type"), when == "item.completed"
     if kind == "error":
-        yield Event(Kind.NOTE, str(item.get("message", "")))
+        yield Event(EventKind.NOTE, str(item.get("message", "")))
         return
     report.worked = True
     report.error, report.cause = "", None  # what was told of a lost connection is over
@@ -127,17 +127,17 @@ def _item(item: dict[str, Any], when: str, report: Report) -> Iterator[Event]:
         case "agent_message":
             if done:
                 report.message = str(item.get("text", ""))
-                yield Event(Kind.TEXT, report.message)
+                yield Event(EventKind.TEXT, report.message)
         case "reasoning":
-            yield Event(Kind.THINKING, str(item.get("text", "")))
+            yield Event(EventKind.THINKING, str(item.get("text", "")))
         case "command_execution":
-            yield Event(Kind.TOOL, str(item.get("command", "")) if not done else "")
+            yield Event(EventKind.TOOL, str(item.get("command", "")) if not done else "")
         case "mcp_tool_call":
-            yield Event(Kind.TOOL, f"{item.get('server')}.{item.get('tool')}" if not done else "")
+            yield Event(EventKind.TOOL, f"{item.get('server')}.{item.get('tool')}" if not done else "")
         case "file_change":
             changes = item.get("changes")
             listed = changes if isinstance(changes, list) else []
             paths = [str(change.get("path")) for change in listed if isinstance(change, dict)]
-            yield Event(Kind.TOOL, f"edit {', '.join(paths)}")
+            yield Event(EventKind.TOOL, f"edit {', '.join(paths)}")
         case _:
-            yield Event(Kind.TOOL, str(kind))
+            yield Event(EventKind.TOOL, str(kind))

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from scriptorium.agents.harness.base import Event, Harness, Kind, Report, Task
+from scriptorium.agents.harness.base import Event, EventKind, Harness, Report, Task
 from scriptorium.project.config import Program
 
 
-class Command(Harness):
+class CommandHarness(Harness):
     """A program named in the configuration."""
 
-    errors_count = True
+    stderr_is_progress = True
 
     def __init__(self, name: str, program: Program, root: Path) -> None:
         self.name = name
@@ -33,7 +33,7 @@ class Command(Harness):
         # "./agent" is meant from the top of the repository, not from the worktree
         return str(self._root / first) if "/" in first else first
 
-    def remedy(self) -> str:
+    def install_hint(self) -> str:
         return f"check 'harnesses.{self.name}.command' in 'scriptorium.json'"
 
     def read(self, line: bytes, report: Report) -> Iterator[Event]:
@@ -41,4 +41,4 @@ class Command(Harness):
         text = line.decode(errors="replace").strip()
         if text:
             report.message = text
-        yield Event(Kind.TEXT, text)
+        yield Event(EventKind.TEXT, text)

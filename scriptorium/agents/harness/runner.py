@@ -8,20 +8,20 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from scriptorium.agents.harness.base import Event, Harness, Kind, Outcome, Report, Task
+from scriptorium.agents.harness.base import Event, EventKind, Harness, Outcome, Report, Task
 from scriptorium.agents.harness.classify import classify
 from scriptorium.agents.harness.usage import NOTHING
 from scriptorium.plan.cause import Cause
 from scriptorium.system import process
 from scriptorium.system.files import next_log
-from scriptorium.system.process import End
+from scriptorium.system.process import EndReason
 from scriptorium.system.redact import Secrets
-from scriptorium.system.text import line, printable
+from scriptorium.system.text import one_line, printable
 
-ERROR_MOST = 1000
+MAX_ERROR = 1000
 """Characters of a program's error that are told."""
 
-SESSION_MOST = 256
+MAX_SESSION_ID = 256
 
 
 def run_harness(harness: Harness, task: Task, on_event: Callable[[Event], None] | None = None) -> Outcome:
@@ -53,10 +53,10 @@ def _run(harness: Harness, task: Task, prompt: str, on_event: Callable[[Event], 
         if on_event:
             for event in events:
                 on_event(Event(event.kind, secrets.redact(event.text)))
-        return any(event.kind is not Kind.NOTE for event in events)
+        return any(event.kind is not EventKind.NOTE for event in events)
 
     try:
-        finished = process.run(
+        finished = process.run_program(
             harness.argv(task, last_message),
             cwd=task.directory,
             env=environment,
@@ -65,7 +65,7 @@ def _run(harness: Harness, task: Task, prompt: str, on_event: Callable[[Event], 
             prompt=asked,
             limits=task.limits,
             watch=watch,
-            errors_count=harness.errors_count,
+            stderr_is_progress=harness.stderr_is_progress,
             first_signal=signal.SIGINT,  # on which the known agents end their own commands
         )
     finally:
@@ -73,22 +73,22 @@ def _run(harness: Harness, task: Task, prompt: str, on_event: Callable[[Event], 
             secrets.redact_file(file)
     if last_message.exists():
         report.message = last_message.read_text(errors="replace")
-    if finished.end is End.EXIT and finished.status and harness.can_resume and not report.session:
+    if finished.end is EndReason.EXIT and finished.status and harness.can_resume and not report.session:
         # it ended before it began, as for a wrong option or without the tools it needs: not the ticket's doing
-        report.error = report.error or _complaint(log.with_suffix(".stderr"))
+        report.error = report.error or _error_line(log.with_suffix(".stderr"))
         report.cause = report.cause or classify(0, report.error) or Cause.INFRASTRUCTURE
     report.message, report.error = secrets.redact(report.message), secrets.redact(report.error)
-    settled(report, task)
+    sanitize_report(report, task)
     outcome = Outcome(finished, report, log, harness.label(task.model))
     log.with_suffix(".json").write_text(json.dumps({**asdict(report), "trailers": outcome.trailers()}))
     return outcome
 
 
-def settled(report: Report, task: Task) -> Report:
+def sanitize_report(report: Report, task: Task) -> Report:
     """Bring what a run has told into a form that can be kept, shown and handed on, whatever the agent said."""
-    report.message, report.error = printable(report.message), line(report.error)[:ERROR_MOST]
+    report.message, report.error = printable(report.message), one_line(report.error)[:MAX_ERROR]
     # the program is given it back as an argument, where it must not be taken for an option
-    usable = report.session.isprintable() and len(report.session) <= SESSION_MOST and report.session[:1] != "-"
+    usable = report.session.isprintable() and len(report.session) <= MAX_SESSION_ID and report.session[:1] != "-"
     report.session = report.session if usable else ""
     spent = task.session.spent if task.session else NOTHING
     if report.total is not None:
@@ -99,7 +99,7 @@ def settled(report: Report, task: Task) -> Report:
     return report
 
 
-def _complaint(errors: Path) -> str:
+def _error_line(errors: Path) -> str:
     """Return the line of a program's stderr that names the error, else the last one."""
     lines = errors.read_text(errors="replace").split("\n") if errors.exists() else []
     lines = [line.strip() for line in lines if line.strip()]

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
-from scriptorium.agents.harness.base import Event, Harness, Kind, Report, Task, parse_event
+from scriptorium.agents.harness.base import Event, EventKind, Harness, Report, Task, parse_event
 from scriptorium.agents.harness.classify import classify
 from scriptorium.agents.harness.usage import Usage, amount, count
 
@@ -37,7 +37,7 @@ class Typoi(Harness):
     def program(self) -> str:
         return "typoi"
 
-    def remedy(self) -> str:
+    def install_hint(self) -> str:
         """Return what else was meant, since few have the program."""
         near = get_close_matches(self._model, self._others, 1)
         if near:
@@ -52,7 +52,7 @@ class Typoi(Harness):
         if kind == "error":
             report.error = str(event.get("message", ""))
             report.cause = classify(0, report.error)
-            yield Event(Kind.NOTE, report.error)
+            yield Event(EventKind.NOTE, report.error)
         elif kind == "usage":
             report.usage = Usage(
                 count(event, "input_tokens"),
@@ -71,10 +71,10 @@ def _shown(line: bytes, event: dict[str, object], report: Report) -> Event:
     """Return what a line shows of the agent's work."""
     match event.get("type"):
         case "thinking":
-            return Event(Kind.THINKING, str(event.get("text", "")))
+            return Event(EventKind.THINKING, str(event.get("text", "")))
         case "tool":
-            return Event(Kind.TOOL, str(event.get("name", "")))
+            return Event(EventKind.TOOL, str(event.get("name", "")))
         case None | "text":
             report.message = str(event["text"]) if "text" in event else line.decode(errors="replace").strip()
-            return Event(Kind.TEXT, report.message)
-    return Event(Kind.TOOL, "")
+            return Event(EventKind.TEXT, report.message)
+    return Event(EventKind.TOOL, "")

@@ -54,14 +54,14 @@ class Usage:
 
 NOTHING = Usage()
 
-MOST = 10**15
+MAX_AMOUNT = 10**15
 """A figure above this is no count of tokens and no cost."""
 
 
 def amount(data: object, key: str) -> float:
     """Return a number of a parsed JSON object, 0 when it is not there, negative or more than can be."""
     value = data.get(key) if isinstance(data, Mapping) else None
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_AMOUNT:
         return value
     return 0
 

@@ -54,14 +54,14 @@ class Endpoint:
         self._ended.close()
         self._listener.close()
         if self._server is not None:
-            process.end_helper(self._server)
+            process.stop_helper(self._server)
 
     def ready(self, role: str = "") -> str:
         """Start the server if it does not run, and return the URL for agents: that of coding agents, or of a role."""
         with self._starting:
             if self._server is None or self._server.poll() is not None:
                 descriptor = self._listener.fileno()
-                self._server = process.helper(
+                self._server = process.start_helper(
                     # -P and the path: the scriptorium that runs now, whatever the agent's directory holds
                     [
                         "-P",

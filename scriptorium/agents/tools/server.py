@@ -21,24 +21,24 @@ from types import TracebackType
 from typing import Any
 
 from scriptorium.agents.tools.client import OPEN_DESCRIPTORS, socket_name
-from scriptorium.errors import ScriptoriumError, is_wanting, told
+from scriptorium.errors import ScriptoriumError, as_user_error, is_resource_error
 
-LINE_LIMIT = 1024 * 1024
+MAX_LINE = 1024 * 1024
 """Bytes of one submit; a summary is a sentence or two, a batch of tickets some pages."""
 
-CALL_SECONDS = 10.0
+CALL_TIMEOUT = 10.0
 """Seconds for a caller to say what it wants, all in all, and to take the answer."""
 
-CALLERS_MOST = 64
+MAX_CALLERS = 64
 """Callers that are listened to at once; who comes on top is hung up on."""
 
-READ = 64 * 1024
+CHUNK = 64 * 1024
 
 Tools = Mapping[str, Callable[[dict[str, Any]], str]]
 """What a run answers to: by name of the tool, what turns its arguments into a reply."""
 
 
-def discard_stale(sockets: Path) -> None:
+def remove_stale_sockets(sockets: Path) -> None:
     """Remove the sockets of runs that were killed; one that is alive takes the call and stays."""
     for path in sockets.glob("*.sock"):
         with socket.socket(socket.AF_UNIX) as probe:
@@ -67,7 +67,7 @@ class SubmitServer:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._turn = threading.Lock()
         self._over = False
-        self._callers = threading.BoundedSemaphore(CALLERS_MOST)
+        self._callers = threading.BoundedSemaphore(MAX_CALLERS)
 
     def _bind(self) -> None:
         # by the open directory, because a socket's path is cut at about 104 bytes
@@ -97,7 +97,7 @@ class SubmitServer:
             try:
                 connection, _ = self._socket.accept()
             except OSError as error:
-                if not is_wanting(error):
+                if not is_resource_error(error):
                     return
                 time.sleep(0.1)  # the call waits in line until there is a descriptor for it
                 continue
@@ -113,7 +113,7 @@ class SubmitServer:
                 line = _read_line(connection)
                 with self._turn:
                     answer = self._answer(line)
-                connection.settimeout(CALL_SECONDS)
+                connection.settimeout(CALL_TIMEOUT)
                 connection.sendall(json.dumps(answer).encode() + b"\n")
         finally:
             self._callers.release()
@@ -121,10 +121,10 @@ class SubmitServer:
     def _answer(self, line: bytes) -> dict[str, object]:
         if self._over:
             return {"ok": False, "message": "this run is over or its token is unknown"}
-        if len(line) >= LINE_LIMIT:
+        if len(line) >= MAX_LINE:
             return {"ok": False, "message": "that is too long, hand in less at once"}
         try:
-            request = _clean(json.loads(line))
+            request = _sanitize(json.loads(line))
             token, tool, arguments = request["token"], request["tool"], dict(request["arguments"])
             call = self._tools.get(tool)
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -136,17 +136,17 @@ class SubmitServer:
         try:
             return {"ok": True, "message": call(arguments)}
         except (ScriptoriumError, OSError) as error:
-            return {"ok": False, "message": str(told(error))}
+            return {"ok": False, "message": str(as_user_error(error))}
         except Exception as error:  # noqa: BLE001 - the agent must hear of it, and the thread must live
             return {"ok": False, "message": f"this is a bug: {type(error).__name__}: {error}"}
 
 
 def _read_line(connection: socket.socket) -> bytes:
     """Return what a caller sends up to the end of a line, or of what is taken at most; OSError for one too slow."""
-    data, end = bytearray(), time.monotonic() + CALL_SECONDS
-    while b"\n" not in data[-READ:] and len(data) < LINE_LIMIT:
+    data, end = bytearray(), time.monotonic() + CALL_TIMEOUT
+    while b"\n" not in data[-CHUNK:] and len(data) < MAX_LINE:
         connection.settimeout(max(0.001, end - time.monotonic()))
-        piece = connection.recv(READ)
+        piece = connection.recv(CHUNK)
         if not piece:
             break
         data += piece
@@ -155,13 +155,13 @@ def _read_line(connection: socket.socket) -> bytes:
     return bytes(data).partition(b"\n")[0]
 
 
-def _clean(value: Any) -> Any:
+def _sanitize(value: Any) -> Any:
     """Return parsed JSON with texts that git and files can hold: without half characters and NUL."""
     match value:
         case str():
             return value.encode(errors="replace").decode().replace("\0", "?")
         case list():
-            return [_clean(item) for item in value]
+            return [_sanitize(item) for item in value]
         case dict():
-            return {key: _clean(item) for key, item in value.items()}
+            return {key: _sanitize(item) for key, item in value.items()}
     return value

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from scriptorium.agents.harness.acp import Acp
-from scriptorium.agents.harness.base import Event, Kind, Outcome, Session, Task
+from scriptorium.agents.harness.base import Event, EventKind, Outcome, Session, Task
 from scriptorium.agents.harness.runner import run_harness
 from scriptorium.agents.harness.usage import Usage
 from scriptorium.project.config import Program
@@ -81,14 +81,14 @@ def test_a_turn_is_told_line_by_line_and_reported(run: Run, facts: Path) -> None
         {"type": "end", "stop": "end_turn", "usage": {"in": 1050, "cached": 900, "out": 110, "reasoning": 30}},
     ]
     assert [event for event in shown if event.text] == [
-        Event(Kind.THINKING, "I wonder."),
-        Event(Kind.TEXT, "first line\n"),
-        Event(Kind.TEXT, "second line"),
-        Event(Kind.TOOL, "run"),
-        Event(Kind.TOOL, "run make"),
-        Event(Kind.THINKING, "look\nleap"),
-        Event(Kind.TEXT, "the\n"),
-        Event(Kind.TEXT, "end"),
+        Event(EventKind.THINKING, "I wonder."),
+        Event(EventKind.TEXT, "first line\n"),
+        Event(EventKind.TEXT, "second line"),
+        Event(EventKind.TOOL, "run"),
+        Event(EventKind.TOOL, "run make"),
+        Event(EventKind.THINKING, "look\nleap"),
+        Event(EventKind.TEXT, "the\n"),
+        Event(EventKind.TEXT, "end"),
     ]
     assert outcome.finished.ok
     report = outcome.report
@@ -204,7 +204,7 @@ def test_what_cannot_be_chosen_is_noted_and_left(run: Run) -> None:
     shown: list[Event] = []
     outcome = run({}, shown, model="large", effort="high")
     assert outcome.finished.ok
-    assert [event.text for event in shown if event.kind is Kind.NOTE] == [
+    assert [event.text for event in shown if event.kind is EventKind.NOTE] == [
         "the agent lets nobody choose model 'large'",
         "the agent lets nobody choose thought level 'high'",
     ]
@@ -277,15 +277,15 @@ def test_what_is_no_message_is_noted_and_the_turn_goes_on(run: Run) -> None:
     shown: list[Event] = []
     outcome = run({"turn": "babble"}, shown)
     assert outcome.finished.ok
-    notes = [event.text for event in shown if event.kind is Kind.NOTE]
+    notes = [event.text for event in shown if event.kind is EventKind.NOTE]
     assert notes[0] == "Error parsing JSON-RPC message: debug: not JSON"
     assert outcome.report.message == "the\nend"
 
 
 def test_a_flood_of_what_is_no_message_is_ended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "OUTPUT_MOST", 200_000)
+    monkeypatch.setattr(process, "MAX_OUTPUT", 200_000)
     outcome = run({"turn": "flood"})
-    assert outcome.finished.end is process.End.TOO_MUCH
+    assert outcome.finished.end is process.EndReason.TOO_MUCH
     assert outcome.report.session == "s-1"
     assert not outcome.report.worked
 

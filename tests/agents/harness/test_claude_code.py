@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scriptorium.agents.harness.base import Event, Kind, Report, Session, Task
+from scriptorium.agents.harness.base import Event, EventKind, Report, Session, Task
 from scriptorium.agents.harness.claude_code import ClaudeCode
 from scriptorium.agents.harness.usage import Usage
 from scriptorium.plan.cause import Cause
@@ -93,11 +93,11 @@ def test_what_the_model_does_is_shown() -> None:
         RESULT,
     )
     assert [(event.kind, event.text) for event in shown] == [
-        (Kind.THINKING, "hm"),
-        (Kind.THINKING, ""),
-        (Kind.TEXT, "I will look."),
-        (Kind.TOOL, "Bash git log"),
-        (Kind.TOOL, ""),
+        (EventKind.THINKING, "hm"),
+        (EventKind.THINKING, ""),
+        (EventKind.TEXT, "I will look."),
+        (EventKind.TOOL, "Bash git log"),
+        (EventKind.TOOL, ""),
     ]
     assert (report.session, report.worked, report.message, report.error) == ("7bc5", True, "All done.", "")
 
@@ -142,12 +142,12 @@ def test_a_failure_is_blamed_on_whom_it_concerns(event: dict[str, Any], cause: C
     report, shown = read(INIT, assistant({"type": "text", "text": "its words"}, model="<synthetic>"), event)
     assert (report.cause, report.worked) == (cause, False)
     assert report.error == (event["result"] or "No conversation; for it")
-    assert [event.kind for event in shown] == [Kind.NOTE]
+    assert [event.kind for event in shown] == [EventKind.NOTE]
 
 
 def test_a_retry_is_no_progress_and_is_forgotten_when_the_model_answers() -> None:
     report, [note] = read(INIT, RETRY)
-    assert (note.kind, report.cause, report.status) == (Kind.NOTE, Cause.PROVIDER, 529)
+    assert (note.kind, report.cause, report.status) == (EventKind.NOTE, Cause.PROVIDER, 529)
     report, _ = read(INIT, {**RETRY, "error": "of its own kind", "error_status": None})
     assert (report.cause, report.status) == (Cause.PROVIDER, 0)
     report, _ = read(INIT, RETRY, assistant({"type": "text", "text": "hello"}))
@@ -170,7 +170,7 @@ def test_a_submit_tool_that_is_not_there_stays_the_cause() -> None:
 def test_a_refused_tool_call_is_told() -> None:
     denied = [{"tool_name": "Write", "tool_input": {"file_path": "/etc/motd", "content": "x"}}]
     report, [note] = read({**RESULT, "permission_denials": denied})
-    assert (note.kind, note.text) == (Kind.NOTE, "refused: Write /etc/motd")
+    assert (note.kind, note.text) == (EventKind.NOTE, "refused: Write /etc/motd")
     assert (report.error, report.cause) == ("a tool call was refused: Write /etc/motd", None)
 
 

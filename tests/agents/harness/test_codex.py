@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from scriptorium.agents.harness.base import Event, Kind, Report
+from scriptorium.agents.harness.base import Event, EventKind, Report
 from scriptorium.agents.harness.codex import Codex
 from scriptorium.plan.cause import Cause
 
@@ -27,12 +27,12 @@ def item(**facts: object) -> dict[str, object]:
 
 def test_a_connection_that_came_back_explains_no_later_failure() -> None:
     report, shown = read(LOST)
-    assert (report.cause, [event.kind for event in shown]) == (Cause.PROVIDER, [Kind.NOTE])
+    assert (report.cause, [event.kind for event in shown]) == (Cause.PROVIDER, [EventKind.NOTE])
 
     report, shown = read(LOST, item(type="agent_message", text="back again"))
 
     assert (report.cause, report.error, report.worked) == (None, "", True)
-    assert shown[-1] == Event(Kind.TEXT, "back again")
+    assert shown[-1] == Event(EventKind.TEXT, "back again")
 
 
 def test_lines_of_any_shape_are_read() -> None:

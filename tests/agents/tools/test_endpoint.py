@@ -156,7 +156,7 @@ def test_an_endpoint_that_nobody_calls_starts_no_server_as_it_ends(
     sockets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[object] = []
-    monkeypatch.setattr("scriptorium.system.process.helper", lambda *argv, **_: started.append(argv))
+    monkeypatch.setattr("scriptorium.system.process.start_helper", lambda *argv, **_: started.append(argv))
     before = threading.active_count()
     for _ in range(100):  # who waits for a caller is woken by the end
         with Endpoint.local(sockets) as endpoint:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from scriptorium.agents.tools import server
 from scriptorium.agents.tools.client import SubmitError, socket_name, submit
 from scriptorium.agents.tools.endpoint import Endpoint
-from scriptorium.agents.tools.server import CALLERS_MOST, LINE_LIMIT, SubmitServer
+from scriptorium.agents.tools.server import MAX_CALLERS, MAX_LINE, SubmitServer
 from tests import fuzzing
 from tests.fuzzing import NASTY, altered, fuzzed, mutated, texts, values
 from tests.support import mcp_call, submit_pr, until
@@ -117,7 +117,7 @@ def test_calls_of_any_form_are_taken_or_refused_in_words(sockets: Path, run: Sub
 def test_a_caller_that_is_slow_or_silent_keeps_nobody_waiting(
     sockets: Path, run: SubmitServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "CALL_SECONDS", 6.0)
+    monkeypatch.setattr(server, "CALL_TIMEOUT", 6.0)
     handle = os.open(sockets, os.O_RDONLY)
     silent = [socket.socket(socket.AF_UNIX) for _ in range(40)]
     for client in silent:
@@ -153,7 +153,7 @@ def is_hung_up(client: socket.socket) -> bool:
 
 def test_more_callers_than_are_listened_to_are_hung_up_on(sockets: Path, run: SubmitServer) -> None:
     handle = os.open(sockets, os.O_RDONLY)
-    clients = [socket.socket(socket.AF_UNIX) for _ in range(CALLERS_MOST + 20)]
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(MAX_CALLERS + 20)]
     for client in clients:
         client.settimeout(30)
         until(partial(is_connected, client, f"/proc/self/fd/{handle}/{socket_name(run.token)}"))
@@ -172,7 +172,7 @@ def answered(sockets: Path, run: SubmitServer) -> bool:
 
 
 def test_a_call_that_is_longer_than_is_taken_is_refused(sockets: Path, run: SubmitServer) -> None:
-    call = {**CALL, "arguments": {"summary": "x" * LINE_LIMIT}}
+    call = {**CALL, "arguments": {"summary": "x" * MAX_LINE}}
     answer = json.loads(said(sockets, run, json.dumps(call).encode() + b"\n"))
     assert answer == {"ok": False, "message": "that is too long, hand in less at once"}
     assert still_taken(sockets, run)
