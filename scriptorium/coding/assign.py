@@ -11,18 +11,18 @@ from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import slug
 from scriptorium.project import disk
 from scriptorium.project.workspace import Workspace
-from scriptorium.system import locks
-from scriptorium.worktrees import tickets as worktrees
+from scriptorium.worktrees.tickets import TicketWorktree
 
 
 def assign_next(workspace: Workspace, *, repairs_only: bool = False) -> tuple[str, Path] | None:
-    """Assign the next ticket and return it with its worktree; None when none is ready.
+    """Assign the next ready ticket and return it with its worktree; None if no ticket is ready.
 
-    ``repairs_only`` leaves all but tickets marked ``repair: true``, for when master is red.
+    ``repairs_only`` restricts the choice to tickets marked ``repair: true``, for a red master. Raises if the disk is
+    nearly full, or if the worktree cannot be created.
     """
     chosen = ""
     disk.require_free_space(workspace)
-    workspace.master_commit()  # what the worktree cannot be made without must be there before the ticket moves
+    workspace.master_commit()  # without master there is no worktree: fail before the ticket moves
 
     def decide(plan: Plan) -> PlanChange | None:
         nonlocal chosen
@@ -31,14 +31,13 @@ def assign_next(workspace: Workspace, *, repairs_only: bool = False) -> tuple[st
             tickets = [ticket for ticket in tickets if ticket.repair]
         if not tickets:
             return None
-        # a file that somebody dropped there without a number gets the next one
+        # a file that the user added without a number gets the next one
         chosen = tickets[0].name if tickets[0].id else f"{plan.next_id():04d}-{slug(tickets[0].name)}"
         return transitions.assign(tickets[0], chosen)
 
     if workspace.plan.transact(decide) is None:
         return None
-    lock = workspace.paths.ensure(workspace.paths.ticket_lock(chosen).parent) / f"{chosen}.lock"
-    if locks.is_held(lock):  # a neighbour has taken it up at once, and its agent may be in the midst of a rebase
+    if workspace.is_ticket_held(chosen):  # another process works on it already; its agent may be in a rebase
         return chosen, workspace.paths.ticket_worktree(chosen)
-    with locks.hold(lock, chosen):
-        return chosen, worktrees.ensure(workspace, chosen)
+    with workspace.hold_ticket(chosen) as lock:
+        return chosen, TicketWorktree(workspace, lock).ensure()

@@ -1,4 +1,4 @@
-"""Finds credentials in what a ticket is about to land, where no later redaction reaches. Pure."""
+"""Finding credentials in the commits of a ticket; no redaction reaches them after they have landed. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scriptorium.system.redact import Secrets
 
 @dataclass(frozen=True)
 class Leak:
-    """A credential that a commit adds: the file and the line it begins in, what it is, and its text."""
+    """A credential that a commit adds: file, first line, kind and text."""
 
     path: str
     line: int
@@ -24,9 +24,9 @@ class Leak:
 
 
 def find_leaks(patches: bytes, secrets: Secrets) -> Iterator[Leak]:
-    """Yield the credentials that are added by what `Repository.patches` returns."""
+    """Yield the credentials in the added lines of `Repository.patches`."""
     text = patches.decode(errors="surrogateescape")
-    if any(True for _ in secrets.find(text)):  # nearly always none, and then no line need be looked at
+    if any(True for _ in secrets.find(text)):  # usually there is none, and no line is looked at
         for path, numbers, lines in _added(text):
             joined = "\n".join(lines)
             for start, what, found in secrets.find(joined):
@@ -34,9 +34,9 @@ def find_leaks(patches: bytes, secrets: Secrets) -> Iterator[Leak]:
 
 
 def _added(text: str) -> Iterator[tuple[str, list[int], list[str]]]:
-    """Yield path, line numbers and lines of what each hunk adds; the path of a commit's message is ''.
+    """Yield path, line numbers and lines that each hunk adds; the path of a commit message is ''.
 
-    A merge has a column for each parent, and a line of its own is new in all of them (git-diff, combined).
+    A merge has a column for each parent; only a line that is new in all of them counts (git-diff, combined).
     """
     path, columns, number, left = "", 1, 0, 0
     numbers: list[int] = []

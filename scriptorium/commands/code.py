@@ -10,7 +10,7 @@ from scriptorium.errors import ExitCode
 from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit, tickets
 from scriptorium.system import signals
-from scriptorium.worktrees import tickets as worktrees
+from scriptorium.worktrees.tickets import WorktreeError
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Code(Command):
                 signals.raise_if_stopped()  # a signal that came as the last agent ended
                 try:
                     coded = run_attempt(workspace, name)
-                except worktrees.WorktreeError as error:
+                except WorktreeError as error:
                     log.error("%s", error.message)
                     failed = True
                     continue  # the others need not wait for it

@@ -14,7 +14,7 @@ from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
 from scriptorium.merge_queue.queue import clean_up_after_crash
 from scriptorium.project.workspace import Workspace
 from scriptorium.scheduler.driver import Driver
-from scriptorium.system import locks, log, signals
+from scriptorium.system import log, signals
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +36,7 @@ class Run(Command):
         workspace.master_commit()
         for role in ("architect", "manager", "coding"):
             choose(workspace.config, role, workspace.repository.root)[0].check()
-        lock = workspace.paths.ensure(workspace.paths.lock("run").parent) / "run.lock"
-        with locks.hold(lock, "run"):
+        with workspace.hold("run"):
             sockets = workspace.paths.ensure(workspace.paths.sockets)
             remove_stale_sockets(sockets)
             workspace.paths.remove_stale_drafts()

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 from dataclasses import dataclass
 
 from scriptorium.gate.command import HEALTH, run_gate
 from scriptorium.gate.results import Colour, recall_log, recall_verdict, record_verdict
-from scriptorium.git import worktree_list
 from scriptorium.project.workspace import Workspace
-from scriptorium.system import locks, process
-from scriptorium.worktrees import rescue
-from scriptorium.worktrees import tickets as worktrees
+from scriptorium.worktrees.temporary import Purpose, temporary_checkout
 
-log = logging.getLogger(__name__)
+PURPOSE = Purpose("")
+"""Only the gate writes into the checkout, so nothing in it is work."""
 
 
 @dataclass(frozen=True)
 class MasterHealth:
-    """The colour of a commit of master, and why it is red, where that is known."""
+    """The verdict on a commit of master, and why it is red if that is known."""
 
     colour: Colour
     commit: str
@@ -32,7 +28,7 @@ class MasterHealth:
 
 
 def known_health(workspace: Workspace) -> MasterHealth:
-    """Return what is known of master, without running anything."""
+    """Return the known verdict on master; runs nothing."""
     commit = workspace.master_commit()
     tree = workspace.repository.tree_of(commit)
     colour = recall_verdict(workspace, tree)
@@ -41,40 +37,18 @@ def known_health(workspace: Workspace) -> MasterHealth:
 
 
 def master_health(workspace: Workspace) -> MasterHealth:
-    """Return whether master is green, by running the gate on a clean checkout if that is not known."""
+    """Return whether master is green; runs the gate on a clean checkout if that is not known."""
     found = known_health(workspace)
     if found.colour is not Colour.UNKNOWN:
         return found
-    lock = workspace.paths.ensure(workspace.paths.lock("health").parent) / "health.lock"
-    with locks.hold(lock, "health", wait=workspace.config.gate_timeout or math.inf):
-        found = known_health(workspace)  # a neighbour may have found out meanwhile
+    with workspace.hold("health", wait=workspace.config.gate_timeout or math.inf):
+        found = known_health(workspace)  # another process may have run the gate in the meantime
         return found if found.colour is not Colour.UNKNOWN else _run(workspace, found.commit)
 
 
 def _run(workspace: Workspace, commit: str) -> MasterHealth:
-    repository, path = workspace.repository, workspace.paths.health_worktree
-    workspace.paths.ensure(path.parent)
-    process.terminate_leftovers(f"SCRIPTORIUM_WORKTREE={path}")
-    if os.path.lexists(path):
-        _discard(workspace)
-    with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=600):
-        worktree_list.add(repository, path, start=commit)
-    try:
+    with temporary_checkout(workspace, workspace.paths.health_worktree, commit, PURPOSE) as path:
         result = run_gate(workspace, path, HEALTH)
-    finally:
-        _discard(workspace)
-    record_verdict(workspace, repository.tree_of(commit), green=result.green, log=result.log)
+    record_verdict(workspace, workspace.repository.tree_of(commit), green=result.green, log=result.log)
     reason = f"{result.reason}; see '{result.log}'" if result.reason else ""
     return MasterHealth(Colour.GREEN if result.green else Colour.RED, commit, reason)
-
-
-def _discard(workspace: Workspace) -> None:
-    """Remove the checkout; nobody but the gate ever writes there. What cannot be deleted is moved aside."""
-    import shutil
-
-    path = workspace.paths.health_worktree
-    shutil.rmtree(path, ignore_errors=True)
-    if os.path.lexists(path):
-        left = rescue.rename_aside(path, "left")
-        log.warning("the gate left files that cannot be deleted: they are in '%s'", left)
-    worktrees.prune_worktrees(workspace)

@@ -1,4 +1,8 @@
-"""Verdicts of the gate, kept by tree."""
+"""Verdicts of the gate, kept by tree.
+
+The tree that a merge was tested with is the tree that becomes master, so it is not tested twice (as git-test does).
+A green verdict holds forever. A red verdict expires, because a flaky test must not close the gate forever.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from scriptorium.project.workspace import Workspace
 from scriptorium.system.files import replace_file
 
 RED_FOR = 300
-"""Seconds for which a red answer stands."""
+"""Seconds after which a red verdict expires."""
 
 
 class Colour(StrEnum):
@@ -26,7 +30,7 @@ def _file(workspace: Workspace, tree: str) -> Path:
 
 
 def recall_verdict(workspace: Workspace, tree: str) -> Colour:
-    """Return what is known of a tree."""
+    """Return the verdict on a tree, if it is known and has not expired."""
     file = _file(workspace, tree)
     try:
         colour = file.read_text(errors="replace").partition("\n")[0]
@@ -35,12 +39,12 @@ def recall_verdict(workspace: Workspace, tree: str) -> Colour:
         return Colour.UNKNOWN
     if colour == Colour.GREEN:
         return Colour.GREEN
-    # an age below zero is a clock that jumped: ask again
+    # a negative age means that the clock was set back
     return Colour.RED if colour == Colour.RED and 0 <= age < RED_FOR else Colour.UNKNOWN
 
 
 def recall_log(workspace: Workspace, tree: str) -> str:
-    """Return where the output of the run is that gave the answer for a tree, or ''."""
+    """Return the path of the log that explains the verdict on a tree, or ''."""
     try:
         return _file(workspace, tree).read_text(errors="surrogateescape").partition("\n")[2]
     except OSError:
@@ -48,6 +52,6 @@ def recall_log(workspace: Workspace, tree: str) -> str:
 
 
 def record_verdict(workspace: Workspace, tree: str, *, green: bool, log: Path | None = None) -> None:
-    """Keep an answer, and where the output is that explains it."""
+    """Record the verdict on a tree, and the log that explains it."""
     file = workspace.paths.ensure(workspace.paths.gates) / _file(workspace, tree).name
     replace_file(file, f"{Colour.GREEN if green else Colour.RED}\n{log or ''}")

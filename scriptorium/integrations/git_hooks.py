@@ -16,7 +16,6 @@ from pathlib import Path
 
 from scriptorium.errors import ScriptoriumError
 from scriptorium.project.workspace import Workspace
-from scriptorium.system import locks
 from scriptorium.system.resources import share
 
 log = logging.getLogger(__name__)
@@ -202,8 +201,7 @@ def directory(workspace: Workspace) -> Path:
 @contextmanager
 def _hooks(workspace: Workspace) -> Iterator[list[Hook]]:
     """Give the hooks to whoever changes them, one at a time."""
-    lock = workspace.paths.ensure(workspace.paths.lock("hooks").parent) / "hooks.lock"
-    with locks.hold(lock, "hooks"):
+    with workspace.hold("hooks"):
         yield [Hook(directory(workspace) / name) for name in NAMES]
 
 

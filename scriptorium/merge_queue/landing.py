@@ -21,42 +21,42 @@ from scriptorium.plan.snapshot import REF, Plan
 from scriptorium.plan.store import MAX_TRIES, wait_before_retry
 from scriptorium.plan.ticket import State, Ticket
 from scriptorium.plan.transitions import complete
+from scriptorium.project.held import MergeLock
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import signals
 
 MARK = "scriptorium-landing"
-"""A file in the git directory while a fast-forward is under way: the checkout, the commit it was at, and the next."""
+"""A file in the git directory during a fast-forward: the checkout, its old commit, and its new commit."""
 
 
 class LandingOutcome(StrEnum):
-    """How an attempt to land came out."""
+    """How an attempt to land ended."""
 
     LANDED = "landed"
-    MOVED = "moved"  # master is not what was tested any more
-    BLOCKED = "blocked"  # something in the user's checkout is in the way
-    UNWANTED = "unwanted"  # the ticket was taken out of the queue, or is not in progress any more
+    MOVED = "moved"  # master is not at the tested base any more
+    BLOCKED = "blocked"  # something in the user's checkout blocks it
+    UNWANTED = "unwanted"  # the ticket has left the queue, or is not in progress any more
 
 
 @dataclass(frozen=True)
 class Landing:
-    """The outcome; ``blocking`` says what of the user's stands in the way, and ``hint`` how it goes away."""
+    """The outcome; ``blocking`` says what blocks a landing, and ``hint`` how to unblock it."""
 
     outcome: LandingOutcome
     blocking: str = ""
     hint: str = ""
 
 
-def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Landing:
-    """Move master from ``master`` to ``tested`` and the ticket to done.
+def land(workspace: Workspace, ticket: Ticket, master: str, tested: str, _lock: MergeLock) -> Landing:
+    """Fast-forward master from ``master`` to ``tested`` and move the ticket to done.
 
-    Where master is checked out, git's own fast-forward takes index and files along, and the plan
-    follows; a crash in between is finished at the next start, as the queue item is still there.
-    Elsewhere both refs move in one transaction.
+    If master is checked out, index and files move with it, and the plan follows; after a crash in between, the next
+    start finishes the landing, because the queue item is still there. Otherwise both refs move in one transaction.
     """
     workspace.note_master()
-    if tested == master:  # a crash, or a person, landed it before
+    if tested == master:  # it landed before a crash, or the user has merged it
         return _complete(workspace, ticket, tested)
-    if not workspace.plan.snapshot().is_queued(ticket.name):  # a gate takes long, and master moves before the plan
+    if not workspace.plan.snapshot().is_queued(ticket.name):  # the queue may have changed while the gate ran
         return Landing(LandingOutcome.UNWANTED)
     found = worktrees_on(workspace.repository, workspace.master)
     if waits := _obstacle(workspace, found, master, tested):
@@ -76,13 +76,13 @@ def land(workspace: Workspace, ticket: Ticket, master: str, tested: str) -> Land
         return Landing(LandingOutcome.BLOCKED, why, "commit or stash them")
     if workspace.master_commit() != tested:
         _mark(workspace).unlink()
-        return Landing(LandingOutcome.MOVED)  # the checkout changed its branch at this very moment
+        return Landing(LandingOutcome.MOVED)  # the checkout has just changed its branch
     _follow(workspace, first, master, tested, was_killed=False)
     return _complete(workspace, ticket, tested)
 
 
 def _obstacle(workspace: Workspace, found: list[BranchWorktree], master: str, tested: str) -> Landing | None:
-    """Tell what has to be over before master can move: a rebase, a disk that is away, edits in a second checkout."""
+    """Return what blocks the landing, or None: a rebase, a checkout on a missing disk, edits in a second checkout."""
     rebase = rebase_in_progress(workspace.repository, workspace.master)
     if rebase:
         return Landing(
@@ -90,8 +90,10 @@ def _obstacle(workspace: Workspace, found: list[BranchWorktree], master: str, te
         )
     if away := [holder.path for holder in found if holder.is_missing_but_locked]:
         hint = f"bring it back, or 'git worktree unlock {shlex.quote(str(away[0]))}' if it is gone for good"
-        return Landing(LandingOutcome.BLOCKED, f"'{away[0]}', where '{workspace.master}' is checked out, is away", hint)
-    for holder in found[1:]:  # more than one takes `git worktree add --force`
+        return Landing(
+            LandingOutcome.BLOCKED, f"'{away[0]}', where '{workspace.master}' is checked out, is missing", hint
+        )
+    for holder in found[1:]:  # only `git worktree add --force` makes a second checkout
         try:
             if not UserCheckout(workspace.repository, holder.path).can_follow(master, tested):
                 why = f"local changes in '{holder.path}' are in the way"
@@ -102,24 +104,24 @@ def _obstacle(workspace: Workspace, found: list[BranchWorktree], master: str, te
 
 
 def _cannot_follow(place: Path, error: GitError) -> Landing:
-    """Tell what is theirs to end first, such as a merge or a lock, and never the ticket's failure."""
+    """Return what the user must finish first, such as a merge; it is never the ticket's failure."""
     hint = error.hint or "see 'git status' there"
     return Landing(LandingOutcome.BLOCKED, f"'{place}' cannot follow: {error.message}", hint)
 
 
 def _fast_forward(workspace: Workspace, path: Path, master: str, tested: str) -> list[str]:
-    """Move a checkout to the tested commit and return what stands in the way.
+    """Move a checkout to the tested commit, or return the files that block it.
 
-    It is noted down as it begins: one that was killed leaves a lock, and files that look like a person's edits.
+    A mark is written first: an interrupted fast-forward leaves a lock, and files that look like the user's edits.
     """
     checkout, mark = UserCheckout(workspace.repository, path), _mark(workspace)
     begin = partial(_write_mark, mark, f"{path}\n{master}\n{tested}\n")
     try:
         blocking = checkout.fast_forward(workspace.master, master, tested, begin)
     except GitError as error:
-        if mark.exists() and error.status >= 0:  # it has come to its end
-            with suppress(GitError):  # else it is taken back the next time
-                if not INDEX_LOCKED.search(error.stderr):  # then no file was written
+        if mark.exists() and error.status >= 0:  # git was not killed
+            with suppress(GitError):  # otherwise the next start reverts it
+                if not INDEX_LOCKED.search(error.stderr):  # with a locked index, no file was written
                     checkout.undo(master, tested, mark.stat().st_ctime_ns)
                 mark.unlink()
         raise
@@ -129,7 +131,7 @@ def _fast_forward(workspace: Workspace, path: Path, master: str, tested: str) ->
 
 
 def _follow(workspace: Workspace, first: Path, old: str, tested: str, *, was_killed: bool) -> None:
-    """Take along the checkouts of master beside the one that it was moved in, which ends the landing's note."""
+    """Move the other checkouts of master along, then remove the mark."""
     mark = _mark(workspace)
     since = mark.stat().st_ctime_ns
     for other in present_worktrees_on(workspace.repository, workspace.master):
@@ -139,10 +141,10 @@ def _follow(workspace: Workspace, first: Path, old: str, tested: str, *, was_kil
     mark.unlink()
 
 
-def recover_landing(workspace: Workspace) -> None:
-    """Take back what a fast-forward that was killed has left in the user's checkout; the merge lane must be held.
+def recover_landing(workspace: Workspace, _lock: MergeLock) -> None:
+    """Revert what an interrupted fast-forward has written into the user's checkout.
 
-    Before anything else, as the item that was landing then may have another end now.
+    Call it before anything else: the item that was landing may have a different outcome now.
     """
     mark, repository = _mark(workspace), workspace.repository
     try:
@@ -153,16 +155,15 @@ def recover_landing(workspace: Workspace) -> None:
     except ValueError:
         where = old = commit = ""
     master, path = workspace.master_commit(), Path(where)
-    for holder in worktrees_on(
-        repository, workspace.master
-    ):  # a git that had moved it may hold these, and no other asks
+    # an interrupted git may have left these locks, and no other git would remove them
+    for holder in worktrees_on(repository, workspace.master):
         stale_locks.wait_until_gone(holder.git_dir / "HEAD.lock")
     stale_locks.wait_until_gone(repository.common_dir / f"{workspace.master_ref}.lock")
     if not (repository.resolve(old) and repository.resolve(commit)):
-        mark.unlink()  # nobody's
+        mark.unlink()  # it names commits that are not there
     elif repository.is_ancestor(commit, master):
         _follow(workspace, path, old, commit, was_killed=True)
-    elif path in present_worktrees_on(repository, workspace.master):  # else when it is back on its branch
+    elif path in present_worktrees_on(repository, workspace.master):  # otherwise wait until it is back on master
         _undo(UserCheckout(repository, path), master, commit, since)
         mark.unlink()
 
@@ -181,8 +182,8 @@ def _mark(workspace: Workspace) -> Path:
 
 
 def _write_mark(mark: Path, text: str) -> None:
-    """Write down a landing so that it outlasts a loss of power, as the index does that it is about."""
-    draft = mark.with_suffix(".new")  # always the same, as only one lands at a time
+    """Write the mark durably, so that it outlasts a loss of power, as the index does."""
+    draft = mark.with_suffix(".new")  # a fixed name, because only one process lands at a time
     with draft.open("w", errors="surrogateescape") as file:
         file.write(text)
         file.flush()
@@ -208,9 +209,7 @@ def _move_both_refs(workspace: Workspace, ticket: Ticket, master: str, tested: s
             of_plan = workspace.plan.prepare(plan, _change(workspace, ticket, plan, tested))
             if workspace.repository.update_refs(RefUpdate(workspace.master_ref, tested, master), of_plan):
                 workspace.plan.checkouts.follow(plan.commit, of_plan.new)
-                for path in present_worktrees_on(
-                    workspace.repository, workspace.master
-                ):  # made since that was looked at
+                for path in present_worktrees_on(workspace.repository, workspace.master):  # checked out in the meantime
                     if not UserCheckout(workspace.repository, path).follow(master, tested):
                         warn_behind(path, workspace.master)
                 return Landing(LandingOutcome.LANDED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NoReturn
 
@@ -14,28 +14,28 @@ from scriptorium.gate.health import MasterHealth, master_health
 from scriptorium.gate.results import Colour, recall_verdict, record_verdict
 from scriptorium.git.environment import IDENTITY
 from scriptorium.git.errors import GitError
-from scriptorium.git.worktree import Worktree
 from scriptorium.merge_queue.landing import LandingOutcome, land
 from scriptorium.plan import transitions
 from scriptorium.plan.cause import Cause
 from scriptorium.plan.change import PlanChange
 from scriptorium.plan.queue_item import QueueItem
-from scriptorium.plan.record_failure import tell_if_stuck
+from scriptorium.plan.record_failure import Failure, record_failure
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import State, Ticket
+from scriptorium.project.held import MergeLock, TicketLock
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import process
 from scriptorium.worktrees import rescue
-from scriptorium.worktrees import tickets as worktrees
+from scriptorium.worktrees.tickets import TicketWorktree
 
 log = logging.getLogger(__name__)
 
 MAX_MASTER_MOVES = 20
-"""How often an item is merged and tested anew because master moved meanwhile, before it waits."""
+"""How often an item is merged and tested again because master has moved, before it waits."""
 
 
 class ItemOutcome(StrEnum):
-    """How an item came out of the queue; a waiting one is still in it."""
+    """How the processing of an item ended; a waiting item is still in the queue."""
 
     LANDED = "landed"
     REOPENED = "reopened"
@@ -45,7 +45,7 @@ class ItemOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class ItemResult:
-    """An item that was dealt with; ``waits_for`` tells a person why it is still in the queue."""
+    """The result of an item; ``blocked_by`` says why a waiting item is still in the queue."""
 
     ticket: str
     outcome: ItemOutcome
@@ -54,6 +54,7 @@ class ItemResult:
 
 
 def refuse_while_red(found: MasterHealth) -> NoReturn:
+    """Raise, with exit code 3, because master is red."""
     raise ScriptoriumError(
         f"master is red at '{found.commit[:12]}', so nothing lands",
         f"repair it on master, or by a ticket marked 'repair: true'{'; ' + found.reason if found.reason else ''}",
@@ -62,24 +63,27 @@ def refuse_while_red(found: MasterHealth) -> NoReturn:
 
 
 class Lane:
-    """The merge lane with one item in hand, its ticket's lock held."""
+    """The merge lane with one item."""
 
-    def __init__(self, workspace: Workspace, item: QueueItem) -> None:
+    def __init__(self, workspace: Workspace, item: QueueItem, lock: TicketLock, merge_lock: MergeLock) -> None:
         self.workspace = workspace
         self.item = item
+        self.worktree = TicketWorktree(workspace, lock)
+        self._merge_lock = merge_lock
 
     def may_run_while_red(self) -> bool:
-        """Tell whether the item may be merged while master is red: a repair, or one that leaves the queue anyway."""
+        """Return whether the item may be merged while master is red: it repairs master, or leaves the queue anyway."""
         plan = self.workspace.plan.snapshot()
         name = self.item.ticket
         return name not in plan.tickets(State.IN_PROGRESS) or plan.ticket(name, State.IN_PROGRESS).repair
 
     def process(self) -> ItemResult:
+        """Merge, test and land the item, again each time that master has moved, and return the result."""
         plan = self.workspace.plan.snapshot()
         name = self.item.ticket
         if name not in plan.tickets(State.IN_PROGRESS):
             self.workspace.plan.transact(lambda plan: self._drop(plan, name))
-            log.warning("ticket '%s' is queued but not in progress: its queue item is dropped", name)
+            log.warning("dropped the queue item of ticket '%s', which is not in progress", name)
             return ItemResult(name, ItemOutcome.DROPPED)
         ticket = plan.ticket(name, State.IN_PROGRESS)
         for _ in range(MAX_MASTER_MOVES):
@@ -96,56 +100,55 @@ class Lane:
         return transitions.forget_item(plan, name) if still else None
 
     def _attempt(self, ticket: Ticket) -> ItemResult | None:
-        """Merge, test and land once; None when master moved meanwhile."""
-        workspace = self.workspace
-        found = master_health(workspace)  # a person may have moved master since
+        """Merge, test and land once; None if master has moved in the meantime."""
+        workspace, worktree = self.workspace, self.worktree
+        found = master_health(workspace)  # the user may have moved master
         if not found.green and not ticket.repair:
             refuse_while_red(found)
         master = workspace.master_commit()
         submitted = self.item.head
-        if not (submitted or self._has_work(ticket)):  # else it would pass for one that has landed
-            return self._reopen(ticket, Cause.LOST, f"There is no branch `{ticket.branch}`", "")
-        worktree = worktrees.ensure(workspace, ticket.name)
-        process.terminate_leftovers(f"SCRIPTORIUM_WORKTREE={worktree}")
+        if not (submitted or self._has_work()):  # a new branch at master would look like a landed one
+            return self._reopen(ticket, Failure(Cause.LOST, f"There is no branch `{ticket.branch}`"))
+        worktree.ensure()
+        process.terminate_leftovers(f"SCRIPTORIUM_WORKTREE={worktree.path}")
         if submitted and not workspace.repository.resolve(submitted):
-            return self._reopen(ticket, Cause.LOST, f"`{ticket.branch}` no longer holds what was submitted", submitted)
+            reason = f"`{ticket.branch}` no longer holds what was submitted"
+            return self._reopen(ticket, Failure(Cause.LOST, reason, submitted))
         try:
             if submitted:
-                self._hold_to(ticket, submitted, master)
-            worktrees.discard_unsubmitted(workspace, ticket.name)
-            conflicts = Worktree(workspace.repository, worktree).merge(master, self._message(ticket))
+                self._hold_to_submitted(ticket, submitted, master)
+            worktree.discard_unsubmitted()
+            conflicts = worktree.tree.merge(master, self._message(ticket))
         except GitError as error:
             if error.system:
-                raise  # a full disk is not the ticket's failure
-            return self._reopen(ticket, Cause.CONFLICT, f"Merging `{workspace.master}` failed: {error.message}", "")
+                raise  # a full disk is not the ticket's fault
+            return self._reopen(
+                ticket, Failure(Cause.CONFLICT, f"Merging `{workspace.master}` failed: {error.message}")
+            )
         if conflicts:
             names = ", ".join(f"`{name}`" for name in conflicts)
-            return self._reopen(ticket, Cause.CONFLICT, f"Merging `{workspace.master}` conflicts in {names}", "")
-        tested = workspace.repository.resolve(f"refs/heads/{ticket.branch}")
-        failed = self._test(ticket, tested)
-        return failed or self._land(ticket, master, tested)
+            return self._reopen(ticket, Failure(Cause.CONFLICT, f"Merging `{workspace.master}` conflicts in {names}"))
+        tested = worktree.tip
+        return self._test(ticket, tested) or self._land(ticket, master, tested)
 
-    def _has_work(self, ticket: Ticket) -> bool:
-        """Tell whether there is a branch to be merged, or a worktree that remembers one."""
-        known = self.workspace.repository.resolve(f"refs/heads/{ticket.branch}")
-        return bool(known) or self.workspace.working_tree(ticket.name).is_on_branch(ticket.branch)
+    def _has_work(self) -> bool:
+        """Return whether there is a branch to merge, or a worktree whose reflog has it."""
+        return bool(self.worktree.tip) or self.worktree.tree.is_on_branch(self.worktree.branch)
 
-    def _hold_to(self, ticket: Ticket, submitted: str, master: str) -> None:
-        """Take the branch back to what was handed in, as nobody has looked at what else is there.
+    def _hold_to_submitted(self, ticket: Ticket, submitted: str, master: str) -> None:
+        """Reset the branch to the submitted commit; a rescue ref keeps later commits, which nobody has looked at.
 
-        A run of the agent that comes to its end does so itself; this one was killed, or a person was at it since.
+        An attempt does so itself at its end. This one was killed, or the user has committed since.
         """
-        repository = self.workspace.repository
-        tip = repository.resolve(f"refs/heads/{ticket.branch}")
-        if tip == submitted or self._is_merged_again(ticket, tip, submitted, master):
+        repository, tip = self.workspace.repository, self.worktree.tip
+        if tip == submitted or self._is_merge_of(ticket, tip, submitted, master):
             return
         if repository.is_ancestor(submitted, tip) and repository.is_ancestor(tip, master):
-            return  # it has landed, and this was killed before it could say so
-        why = f"'{ticket.branch}' has moved since ticket '{ticket.name}' was handed in"
-        worktrees.reset_branch(self.workspace, ticket.name, why, submitted)
+            return  # it has landed, and the process was killed before it moved the ticket
+        self.worktree.reset_to(submitted, f"'{ticket.branch}' has moved since ticket '{ticket.name}' was submitted")
 
-    def _is_merged_again(self, ticket: Ticket, tip: str, submitted: str, master: str) -> bool:
-        """Tell whether a tip is what was handed in with nothing on top but our merges of master."""
+    def _is_merge_of(self, ticket: Ticket, tip: str, submitted: str, master: str) -> bool:
+        """Return whether a tip is the submitted commit with nothing on top but our own merges of master."""
         committer, is_ancestor = "{} <{}> ".format(*IDENTITY), self.workspace.repository.is_ancestor
         for commit in self.workspace.repository.history(tip):
             if commit.oid == submitted:
@@ -159,38 +162,36 @@ class Lane:
         return f"Merge branch '{self.workspace.master}' into {ticket.branch}"
 
     def _test(self, ticket: Ticket, tested: str) -> ItemResult | None:
-        workspace = self.workspace
-        tree = workspace.repository.tree_of(tested)
+        """Run the gate unless its verdict is known; return the result of a red gate, None for a green one."""
+        workspace, tree = self.workspace, self.workspace.repository.tree_of(tested)
         if recall_verdict(workspace, tree) is Colour.GREEN:
             return None
-        worktree = workspace.paths.ticket_worktree(ticket.name)
         try:
-            result = run_gate(workspace, worktree, ticket.name)
+            result = run_gate(workspace, self.worktree.path, ticket.name)
         except Stopped:
-            self._sweep_up(ticket, tested)
+            self._discard_gate_files(ticket, tested)
             raise
         record_verdict(workspace, tree, green=result.green, log=result.log)
-        if result.green:  # commits made meanwhile stay on the branch, which then outlives its worktree
-            self._sweep_up(ticket, workspace.repository.resolve(f"refs/heads/{ticket.branch}") or tested)
+        if result.green:  # commits made in the meantime stay on the branch, which then outlives its worktree
+            self._discard_gate_files(ticket, self.worktree.tip or tested)
             return None
-        self._sweep_up(ticket, tested)
-        return self._reopen(ticket, Cause.GATE, result.reason, result.tail)
+        self._discard_gate_files(ticket, tested)
+        return self._reopen(ticket, Failure(Cause.GATE, result.reason, result.tail))
 
-    def _sweep_up(self, ticket: Ticket, tested: str) -> None:
-        """Remove what the gate wrote, which is not the agent's work: the tree was clean before."""
-        workspace = self.workspace
-        worktree = workspace.working_tree(ticket.name)
-        if not worktree.is_on_branch(ticket.branch):
-            return  # a reset would move the branch that the gate has checked out; `ensure` makes it anew
-        tip = workspace.repository.resolve(f"refs/heads/{ticket.branch}")
-        if tip and not workspace.repository.is_ancestor(tip, tested):
-            why = f"'{ticket.branch}' got commits while the gate ran"
-            rescue.keep_commit(workspace, tip, ticket.name, why)
-        if tip != tested or worktree.changes():
-            worktrees.hard_reset(workspace, ticket.name, tested)
+    def _discard_gate_files(self, ticket: Ticket, tested: str) -> None:
+        """Discard what the gate wrote: the worktree was clean before, so it is not the agent's work."""
+        worktree = self.worktree
+        if not worktree.tree.is_on_branch(worktree.branch):
+            return  # a reset would move the branch that the gate has checked out; `ensure` creates the worktree anew
+        tip = worktree.tip
+        if tip and not self.workspace.repository.is_ancestor(tip, tested):
+            why = f"'{worktree.branch}' got commits while the gate ran"
+            rescue.keep_commit(self.workspace, tip, ticket.name, why)
+        if tip != tested or worktree.tree.changes():
+            worktree.hard_reset(tested)
 
     def _land(self, ticket: Ticket, master: str, tested: str) -> ItemResult | None:
-        landing = land(self.workspace, ticket, master, tested)
+        landing = land(self.workspace, ticket, master, tested, self._merge_lock)
         match landing.outcome:
             case LandingOutcome.MOVED:
                 return None
@@ -198,24 +199,16 @@ class Lane:
                 return ItemResult(ticket.name, ItemOutcome.WAITING, landing.blocking, landing.hint)
             case LandingOutcome.UNWANTED:
                 self.workspace.plan.transact(lambda plan: self._drop(plan, ticket.name))
-                log.warning("ticket '%s' was taken back while it was tested: it does not land", ticket.name)
+                log.warning("ticket '%s' does not land: it left the queue while it was tested", ticket.name)
                 return ItemResult(ticket.name, ItemOutcome.DROPPED)
             case LandingOutcome.LANDED:
-                worktrees.remove(self.workspace, ticket.name, tested)
+                self.worktree.remove(tested)
                 log.info("merge queue: ticket '%s' landed", ticket.name)
                 return ItemResult(ticket.name, ItemOutcome.LANDED)
 
-    def _reopen(self, ticket: Ticket, cause: Cause, reason: str, words: str) -> ItemResult:
+    def _reopen(self, ticket: Ticket, failure: Failure) -> ItemResult:
         workspace = self.workspace
-        facts = last_trailers(workspace.paths.attempts / ticket.name)
-
-        def decide(plan: Plan) -> PlanChange | None:
-            if ticket.name not in plan.tickets(State.IN_PROGRESS):
-                return None
-            fresh = plan.ticket(ticket.name, State.IN_PROGRESS)
-            return transitions.reopen(plan, fresh, cause, reason, words, workspace.config.max_attempts, facts)
-
-        after = workspace.plan.transact(decide)
-        log.info("merge queue: ticket '%s' reopened: %s", ticket.name, reason)
-        tell_if_stuck(log, after, ticket.name)
+        failure = replace(failure, trailers=last_trailers(workspace.paths.attempts / ticket.name))
+        record_failure(workspace.plan, ticket.name, failure, workspace.config.max_attempts, workspace.secrets)
+        log.info("merge queue: ticket '%s' reopened: %s", ticket.name, failure.reason)
         return ItemResult(ticket.name, ItemOutcome.REOPENED)

@@ -1,4 +1,4 @@
-"""Whose turn it is in the merge queue."""
+"""The merge queue: which item is processed next."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from scriptorium.merge_queue.landing import recover_landing
 from scriptorium.merge_queue.lane import ItemResult, Lane, refuse_while_red
 from scriptorium.plan.ticket import TicketError
 from scriptorium.project.workspace import Workspace
-from scriptorium.system import locks
 from scriptorium.worktrees.sweep import sweep_branches, sweep_worktrees
 from scriptorium.worktrees.tickets import WorktreeError
 
@@ -18,35 +17,33 @@ log = logging.getLogger(__name__)
 
 
 def process_next(workspace: Workspace) -> ItemResult | None:
-    """Bring the first item of the queue to an end; None when there is none to be had.
+    """Process the first item of the queue that can be processed; None if there is none.
 
-    While master is red only tickets marked ``repair: true`` have a turn; raises with exit code 3
-    when there are others only, and with 75 when another merge is under way.
+    While master is red, only tickets marked ``repair: true`` are processed. Raises with exit code 3 if only other
+    tickets are queued, and with exit code 75 if another process merges.
     """
     if not workspace.plan.snapshot().queue():
         return None
-    directory = workspace.paths.ensure(workspace.paths.lock("merge").parent)
-    with locks.hold(directory / "merge.lock", "merge"):
-        recover_landing(workspace)
-        sweep_worktrees(workspace, workspace.plan.snapshot())
+    with workspace.hold_merge() as merge_lock:
+        recover_landing(workspace, merge_lock)
+        sweep_worktrees(workspace, workspace.plan.snapshot(), merge_lock)
         found = master_health(workspace)
         waiting = False
         failed: WorktreeError | None = None
         for item in workspace.plan.snapshot().queue():
-            lock = workspace.paths.ensure(workspace.paths.ticket_lock(item.ticket).parent) / f"{item.ticket}.lock"
-            if locks.is_held(lock):
+            if workspace.is_ticket_held(item.ticket):
                 continue  # its agent is still at work
-            with locks.hold(lock, item.ticket):
-                lane = Lane(workspace, item)
+            with workspace.hold_ticket(item.ticket) as lock:
+                lane = Lane(workspace, item, lock, merge_lock)
                 try:
                     if found.green or lane.may_run_while_red():
                         return lane.process()
-                except TicketError as error:
-                    log.warning("%s: it is passed over", error.message)
-                    continue  # edited by hand since it was handed in
+                except TicketError as error:  # the user has edited it since it was submitted
+                    log.warning("%s: skipped", error.message)
+                    continue
                 except WorktreeError as error:
                     failed = error
-                    continue  # the others need not wait for it
+                    continue
                 waiting = True
         if failed:
             raise failed
@@ -56,13 +53,12 @@ def process_next(workspace: Workspace) -> ItemResult | None:
 
 
 def clean_up_after_crash(workspace: Workspace) -> None:
-    """Clear away what a crash between a landing and its clean-up left, unless another merge is under way."""
-    directory = workspace.paths.ensure(workspace.paths.lock("merge").parent)
+    """Remove what a crash between a landing and its clean-up has left, unless another process merges."""
     try:
         workspace.plan.catch_up()
-        with locks.hold(directory / "merge.lock", "merge"):
-            recover_landing(workspace)
-            sweep_worktrees(workspace, workspace.plan.snapshot())
-            sweep_branches(workspace, workspace.plan.snapshot())
+        with workspace.hold_merge() as lock:
+            recover_landing(workspace, lock)
+            sweep_worktrees(workspace, workspace.plan.snapshot(), lock)
+            sweep_branches(workspace, workspace.plan.snapshot(), lock)
     except ScriptoriumError as error:
-        log.debug("%s", error.message)  # a merge that is under way sweeps as well
+        log.debug("%s", error.message)  # a process that merges sweeps as well

@@ -30,7 +30,7 @@ def update_areas(workspace: Workspace, endpoint: Endpoint | None = None) -> list
     if not areas_are_stale(workspace.plan.snapshot()):
         return []
     changed: list[str] = []
-    with hold_planning_lock(workspace):
+    with hold_planning_lock(workspace) as lock:
         # asked anew each time: whoever changed the spec meanwhile found the lock held, and left
         while areas_are_stale(plan := workspace.plan.snapshot()):
             if not plan.blob("format") and not plan.blob(PLANNED) and plan.areas:
@@ -38,7 +38,7 @@ def update_areas(workspace: Workspace, endpoint: Endpoint | None = None) -> list
                 continue
             text = prompt("architect", repo=workspace.repository.root, spec=plan.spec.decode(errors="replace"))
             edits = run_planner(
-                workspace, "architect", "architect", text, may_write, tools=area_tools, endpoint=endpoint
+                workspace, lock, "architect", "architect", text, may_write, tools=area_tools, endpoint=endpoint
             )
             changed += _commit_areas(workspace, edits)
     return list(dict.fromkeys(changed))

@@ -15,6 +15,7 @@ from scriptorium.plan.snapshot import LAST_ID, PLANNED, Plan
 from scriptorium.plan.ticket import State, TicketError, name_problem, ticket_id, ticket_path
 from scriptorium.planning import drafts
 from scriptorium.planning.run import PlanEdits, hold_planning_lock, release_edits, run_planner
+from scriptorium.project.held import PlanningLock
 from scriptorium.project.workspace import Workspace
 from scriptorium.worktrees import rescue
 
@@ -41,11 +42,11 @@ def write_tickets(
         return []
     created: list[str] = []
     failures: dict[str, ScriptoriumError] = {}
-    with hold_planning_lock(workspace):
+    with hold_planning_lock(workspace) as lock:
         # read anew each time: each area's tickets are in the plan before the next one's are written
         while areas := [area for area in areas_due(workspace.plan.snapshot()) if area not in failures]:
             try:
-                names = _plan_area(workspace, areas[0], endpoint)
+                names = _plan_area(workspace, lock, areas[0], endpoint)
             except ScriptoriumError as error:
                 if error.code is ExitCode.LOCKED and failures:
                     break  # as a backend that rests since the last failure, which tells more
@@ -68,7 +69,7 @@ def _combined(failures: list[ScriptoriumError]) -> ScriptoriumError:
     return first if message == first.message else ScriptoriumError(message, first.hint, first.code)
 
 
-def _plan_area(workspace: Workspace, area: str, endpoint: Endpoint | None) -> list[str]:
+def _plan_area(workspace: Workspace, lock: PlanningLock, area: str, endpoint: Endpoint | None) -> list[str]:
     plan = workspace.plan.snapshot()
     text = prompt(
         "manager",
@@ -87,7 +88,7 @@ def _plan_area(workspace: Workspace, area: str, endpoint: Endpoint | None) -> li
         return {"submit_tickets": lambda given: drafts.submit_tickets(base, worktree, area, given.get("tickets"))}
 
     edits = run_planner(
-        workspace, "manager", f"manager-{area}", text, may_write, area=area, tools=tools, endpoint=endpoint
+        workspace, lock, "manager", f"manager-{area}", text, may_write, area=area, tools=tools, endpoint=endpoint
     )
     try:
         created = _commit_tickets(workspace, area, edits)

@@ -18,14 +18,14 @@ from scriptorium.agents.harness.base import Event, Outcome, Session
 from scriptorium.agents.run import make_task, run_agent, serve_tools
 from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.agents.tools.server import Tools
-from scriptorium.git import worktree_list
-from scriptorium.git.errors import GitError
 from scriptorium.git.repository import RefUpdate
 from scriptorium.git.worktree import Worktree
 from scriptorium.plan.snapshot import Plan
+from scriptorium.project.held import PlanningLock
 from scriptorium.project.workspace import Workspace
-from scriptorium.system import locks, process, signals
-from scriptorium.worktrees import repair, rescue
+from scriptorium.system import signals
+from scriptorium.worktrees import rescue
+from scriptorium.worktrees.temporary import Purpose, temporary_checkout
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,19 @@ class PlanEdits:
     """Whether the plan is to have all of it; not where there were strays, commits of its own, or it failed."""
 
 
+PURPOSE = Purpose("plan", "Files found in the planning worktree", "the planning worktree held changes that no plan has")
+
+
 @contextmanager
-def hold_planning_lock(workspace: Workspace) -> Iterator[None]:
-    """Hold the lock of planners and managers; raises with exit code 75 when another has it."""
-    directory = workspace.paths.ensure(workspace.paths.lock("repo").parent)
-    with locks.hold(directory / "repo.lock", "the plan"), signals.stoppable():
-        yield
+def hold_planning_lock(workspace: Workspace) -> Iterator[PlanningLock]:
+    """Hold the lock of the planning roles for a block; raises with exit code 75 if another process has it."""
+    with workspace.hold_planning() as lock, signals.stoppable():
+        yield lock
 
 
 def run_planner(
     workspace: Workspace,
+    _lock: PlanningLock,
     role: str,
     subject: str,
     prompt: str,
@@ -65,28 +68,25 @@ def run_planner(
     session: Callable[[str], Session | None] = lambda _: None,
     on_event: Callable[[Event], None] | None = None,
 ) -> PlanEdits:
-    """Run a planning agent on the newest plan and return what it edited; the lock must be held.
+    """Run a planning agent on a checkout of the newest plan and return its edits.
 
-    A rescue ref keeps the edits until `release`, once the plan has them.
-
-    ``tools`` makes the tools that the agent may call, for a checkout of a plan; what they are given
-    they write there, so that it is taken as if the agent had written it. ``endpoint`` is the MCP
-    server of a surrounding `scriptorium run`. ``session`` returns the session to go on with for an
-    agent, by how it is called in commits. ``on_event`` is told what the agent does. Raises when it
-    fails; whatever it had written is kept by a rescue ref then, too.
+    ``may_write`` says which paths the role may write. ``tools`` makes the tools that the agent may call; they write
+    into the checkout, as the agent does. ``endpoint`` is the MCP server of a surrounding `scriptorium run`.
+    ``session`` returns the session to resume, by the agent's label in commits. ``on_event`` receives what the agent
+    does. A rescue ref keeps the edits until `release_edits`. Raises if the agent fails; the rescue ref stays then.
     """
     plan = workspace.plan.snapshot()
-    worktree = _checkout_plan(workspace, plan)
-    harness, task = make_task(workspace, role, prompt, worktree, subject)
-    process.terminate_leftovers(f"SCRIPTORIUM_WORKTREE={worktree}")
-    known = session(harness.label(task.model))
-    task = replace(task, env={**task.env, "SCRIPTORIUM_AREA": area}, session=known)
     with ExitStack() as stack:
+        checkout = temporary_checkout(workspace, workspace.paths.plan_worktree, plan.commit, PURPOSE)
+        worktree = stack.enter_context(checkout)
+        harness, task = make_task(workspace, role, prompt, worktree, subject)
+        known = session(harness.label(task.model))
+        task = replace(task, env={**task.env, "SCRIPTORIUM_AREA": area}, session=known)
         if tools:
             given = tools(plan, worktree)
             task = stack.enter_context(serve_tools(workspace, harness, task, given, endpoint, role=role))
         outcome = run_agent(workspace, harness, task, on_event)
-    edits = _collect_edits(workspace, plan, worktree, outcome, may_write, subject)
+        edits = _collect_edits(workspace, plan, worktree, outcome, may_write, subject)
     raise_if_failed(workspace, outcome, task, subject, empty=not edits.allowed)
     return edits
 
@@ -95,36 +95,6 @@ def release_edits(workspace: Workspace, edits: PlanEdits) -> None:
     """Forget the rescue ref of what an agent wrote, as the plan has all of it."""
     if edits.kept and edits.is_whole:
         workspace.repository.update_refs(RefUpdate(edits.kept, "", edits.commit))
-
-
-def _checkout_plan(workspace: Workspace, plan: Plan) -> Path:
-    """Return the planning worktree at a snapshot; what somebody left in there is kept first."""
-    path, repository = workspace.paths.plan_worktree, workspace.repository
-    tree = Worktree(repository, path)
-    repair.remove_half_made(workspace, path)
-    if path.is_symlink():
-        rescue.rename_aside(path)  # what it leads to is not ours, if it leads anywhere
-    if path.exists():
-        repair.remove_stale_locks(workspace, path)
-        try:
-            branch, head = tree.head()
-            loose = not branch and not repository.is_ancestor(head, plan.commit)
-            changes = rescue.preserve_untracked_repos(tree)
-            if loose or changes:
-                commit = tree.snapshot(changes, head, "Files found in the planning worktree")
-                rescue.keep_commit(workspace, commit, "plan", f"'{path}' held changes that nobody had taken")
-                rescue.preserve_nested_repos(workspace, path, commit, plan.commit)
-            tree.reset_detached(plan.commit)
-            return path
-        except (GitError, NotADirectoryError) as error:
-            if isinstance(error, GitError) and error.system:
-                raise  # it is sound, and waits for room
-            rescue.rename_aside(path)
-    workspace.paths.ensure(path.parent)
-    with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=600):
-        rescue.keep_detached_heads(workspace)  # git forgets the one that was here before
-        worktree_list.add(repository, path, start=plan.commit)
-    return path
 
 
 def _collect_edits(

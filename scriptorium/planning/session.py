@@ -15,8 +15,8 @@ from scriptorium.plan.snapshot import Plan
 from scriptorium.planning.conversation import Conversation, Turn, render_turns
 from scriptorium.planning.run import PlanEdits, hold_planning_lock, release_edits, run_planner
 from scriptorium.planning.transcript import Transcript, say
+from scriptorium.project.held import PlanningLock
 from scriptorium.project.workspace import Workspace
-from scriptorium.system import locks
 from scriptorium.system.text import printable
 from scriptorium.worktrees import rescue
 
@@ -42,7 +42,7 @@ class PlanningSession:
     def introduce(self) -> None:
         """Say which conversation this goes on with, if there is one and nobody is at it."""
         talk = Conversation.read(self._file)
-        if not talk.turns or locks.is_held(self.workspace.paths.lock("repo")):
+        if not talk.turns or self.workspace.is_held("repo"):
             return
         log.info("turn %d of the conversation of %s; --new begins another", len(talk.turns) + 1, talk.began)
         last = talk.turns[-1]
@@ -51,12 +51,12 @@ class PlanningSession:
 
     def turn(self, request: str) -> None:
         """Put a request to the Architect and show the answer and the change; raises when it oversteps or fails."""
-        with hold_planning_lock(self.workspace):
+        with hold_planning_lock(self.workspace) as lock:
             talk = Conversation.read(self._file)
             before = talk.turns
             talk.ask(request)
             try:
-                edits = self._run(talk, before, request)
+                edits = self._run(lock, talk, before, request)
                 answer = printable(edits.outcome.report.message).strip()
                 self._take(edits, sum(bool(turn.answer) for turn in before) + 1)
             except (ScriptoriumError, Stopped) as error:
@@ -66,7 +66,7 @@ class PlanningSession:
             talk.end(answer=answer or "(no answer)", outcome=edits.outcome)
         self._show(edits, answer or "(no answer)")
 
-    def _run(self, talk: Conversation, before: Sequence[Turn], request: str) -> PlanEdits:
+    def _run(self, lock: PlanningLock, talk: Conversation, before: Sequence[Turn], request: str) -> PlanEdits:
         """Run the Architect, in its own session of this conversation or else with all that was said."""
         facts = {
             "spec": self.workspace.plan.snapshot().spec.decode(errors="replace"),
@@ -77,6 +77,7 @@ class PlanningSession:
         more = prompt("plan-resume", history=render_turns("since your last answer", talk.since_session()[:-1]), **facts)
         return run_planner(
             self.workspace,
+            lock,
             "architect",
             "plan",
             whole,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,11 @@ from scriptorium.plan.snapshot import BRANCH, REF
 from scriptorium.plan.store import PlanStore
 from scriptorium.project import config, config_reader
 from scriptorium.project.config import Config
+from scriptorium.project.held import MergeLock, PlanningLock, TicketLock
 from scriptorium.project.paths import Paths
+from scriptorium.system import locks
 from scriptorium.system.files import replace_file
+from scriptorium.system.redact import Secrets
 
 BRANCH_FILE = "scriptorium-branch"
 """A file in the git directory: the branch that work landed on the last time."""
@@ -61,6 +65,44 @@ class Workspace:
         """Return where the work on a ticket is done."""
         return Worktree(self.repository, self.paths.ticket_worktree(ticket))
 
+    @contextmanager
+    def hold(self, name: str, subject: str = "", *, wait: float = locks.PROBE_GRACE) -> Iterator[None]:
+        """Hold a lock of the repository for a block, after waiting at most ``wait`` seconds.
+
+        Raises with exit code 75 if another process has it; the message names ``subject``, by default the lock.
+        """
+        path = self.paths.ensure(self.paths.lock(name).parent) / self.paths.lock(name).name
+        with locks.hold(path, subject or name, wait=wait):
+            yield
+
+    def is_held(self, name: str) -> bool:
+        """Return whether any process holds a lock of the repository."""
+        return locks.is_held(self.paths.lock(name))
+
+    @contextmanager
+    def hold_ticket(self, ticket: str) -> Iterator[TicketLock]:
+        """Hold the lock of a ticket for a block; raises with exit code 75 if another process has it."""
+        path = self.paths.ticket_lock(ticket)
+        self.paths.ensure(path.parent)
+        with locks.hold(path, ticket):
+            yield TicketLock(ticket)
+
+    def is_ticket_held(self, ticket: str) -> bool:
+        """Return whether any process holds the lock of a ticket."""
+        return locks.is_held(self.paths.ticket_lock(ticket))
+
+    @contextmanager
+    def hold_merge(self) -> Iterator[MergeLock]:
+        """Hold the lock of the merge queue for a block; raises with exit code 75 if another process has it."""
+        with self.hold("merge"):
+            yield MergeLock()
+
+    @contextmanager
+    def hold_planning(self) -> Iterator[PlanningLock]:
+        """Hold the lock of the planning roles for a block; raises with exit code 75 if another process has it."""
+        with self.hold("repo", "the plan"):
+            yield PlanningLock()
+
     @cached_property
     def config(self) -> Config:
         return config.load(self.repository.root)
@@ -104,6 +146,11 @@ class Workspace:
     def has_author(self) -> bool:
         """Whether the user has told git who they are, so that agents can commit as them."""
         return bool(self.repository.git("config", "--get", "user.email", accept=(0, 1))[1].strip())
+
+    @property
+    def secrets(self) -> Secrets:
+        """The credentials of the environment and of the configured agents, to be redacted."""
+        return Secrets(*self.config.environments)
 
     @property
     def master_ref(self) -> str:

@@ -207,7 +207,7 @@ def _numbers(files: Iterable[Path]) -> dict[Path, int]:
 
 def check_endpoint(workspace: Workspace) -> Iterator[CheckResult]:
     host, port = workspace.config.endpoint
-    if locks.is_held(workspace.paths.lock("run")):
+    if workspace.is_held("run"):
         yield CheckResult("endpoint", CheckState.OK, f"'{host}:{port}' is served by the run")
         return
     with Endpoint(host, port, workspace.paths.sockets) as free:

@@ -10,7 +10,6 @@ from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import State, branch_of
 from scriptorium.project.config import ACTIVE_ROLES
 from scriptorium.project.workspace import Workspace
-from scriptorium.system import locks
 
 if TYPE_CHECKING:
     pass
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 def gather(workspace: Workspace, plan: Plan) -> dict[str, object]:
     """Return all that status knows; everything is derived from the plan, the locks and the gate's memory."""
     paths = workspace.paths
-    active = [name for name in plan.tickets(State.IN_PROGRESS) if locks.is_held(paths.ticket_lock(name))]
+    active = [name for name in plan.tickets(State.IN_PROGRESS) if workspace.is_ticket_held(name)]
     queue = [item.ticket for item in plan.queue()]
     return {
         "counts": {str(state): len(plan.tickets(state)) for state in State},
@@ -33,7 +32,7 @@ def gather(workspace: Workspace, plan: Plan) -> dict[str, object]:
         "master": _master(workspace),
         "sandbox": _sandboxes(workspace),
         "spec": plan.has_spec,
-        "running": locks.is_held(paths.lock("run")),
+        "running": workspace.is_held("run"),
         "plan": plan.commit,
     }
 

@@ -1,4 +1,4 @@
-"""Which worktrees, branches and rescue refs are not needed any more, and removing them."""
+"""Removing worktrees, branches and rescue refs that are not needed any more."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from scriptorium.git.repository import RefUpdate
 from scriptorium.git.worktree import Worktree
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import BRANCH_PREFIX, State, branch_of, is_ticket_branch, ticket_id
+from scriptorium.project.held import TicketLock
 from scriptorium.project.workspace import Workspace
-from scriptorium.system import locks
 from scriptorium.worktrees import rescue
-from scriptorium.worktrees import tickets as worktrees
+from scriptorium.worktrees.tickets import is_locked
 
 
 class Action(StrEnum):
     REMOVE = "remove"
-    RESCUE = "rescue"  # keep what it holds by a rescue ref, then remove it
+    RESCUE = "rescue"  # keep its work by a rescue ref, then remove it
     KEEP = "keep"
 
 
@@ -34,7 +34,7 @@ class LeftoverKind(StrEnum):
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something that lies about, what is to become of it, and why."""
+    """Something left in the repository, what to do with it, and why."""
 
     action: Action
     kind: LeftoverKind
@@ -43,19 +43,19 @@ class Leftover:
 
 
 def decide(kind: LeftoverKind, name: str, state: State | None, *, busy: bool, landed: bool) -> Leftover:
-    """Return what is to become of the worktree or branch of a ticket; its state is None when it is in no plan. Pure."""
+    """Return what to do with the worktree or branch of a ticket; ``state`` is None if no plan has it. Pure."""
     if busy:
-        return Leftover(Action.KEEP, kind, name, "somebody is at work on it")
+        return Leftover(Action.KEEP, kind, name, "a process is at work on it")
     if state not in (None, State.DONE):
         return Leftover(Action.KEEP, kind, name, f"its ticket is '{state}'")
-    ticket = "its ticket is 'done'" if state else "its ticket is in the plan no more"
+    ticket = "its ticket is 'done'" if state else "its ticket is not in the plan"
     if landed:
-        return Leftover(Action.REMOVE, kind, name, f"{ticket}, and all it holds is in master")
-    return Leftover(Action.RESCUE, kind, name, f"{ticket}, and it holds what is not in master")
+        return Leftover(Action.REMOVE, kind, name, f"{ticket}, and master has all of it")
+    return Leftover(Action.RESCUE, kind, name, f"{ticket}, and master does not have all of it")
 
 
 def find_leftovers(workspace: Workspace, plan: Plan) -> Iterator[Leftover]:
-    """Find everything of ours that lies about in a repository."""
+    """Yield every worktree, branch, rescue ref and renamed directory of the project, and what to do with it."""
     for path in sorted(workspace.paths.ticket_worktree("x").parent.glob("*")):
         if not rescue.RENAMED_ASIDE.search(path.name):
             yield _ticket_leftover(workspace, plan, LeftoverKind.WORKTREE, path.name)
@@ -68,39 +68,44 @@ def find_leftovers(workspace: Workspace, plan: Plan) -> Iterator[Leftover]:
             why = f"look into it, then 'scriptorium rescue drop {kept.name}'"
             yield Leftover(Action.KEEP, LeftoverKind.DIRECTORY, kept.name, why)
         elif _is_landed(workspace, kept.commit):
-            yield Leftover(Action.REMOVE, LeftoverKind.KEPT, kept.name, "all it holds is in master")
+            yield Leftover(Action.REMOVE, LeftoverKind.KEPT, kept.name, "master has all of it")
         else:
-            yield Leftover(Action.KEEP, LeftoverKind.KEPT, kept.name, "it holds what is not in master")
+            yield Leftover(Action.KEEP, LeftoverKind.KEPT, kept.name, "master does not have all of it")
 
 
 def _ticket_leftover(
-    workspace: Workspace, plan: Plan, kind: LeftoverKind, name: str, ours: Path | None = None
+    workspace: Workspace, plan: Plan, kind: LeftoverKind, name: str, held: TicketLock | None = None
 ) -> Leftover:
-    """Find out what is to become of the worktree or branch of a ticket; ``ours`` is a lock that we hold."""
+    """Return what to do with the worktree or branch of a ticket; ``held`` is its lock if the caller holds it."""
     id = ticket_id(name.removeprefix(BRANCH_PREFIX))
     found = plan.find(id or name)
-    known = [lock for lock in workspace.paths.ticket_lock("x").parent.glob("*.lock") if lock != ours]
-    busy = any(locks.is_held(lock) for lock in known if ticket_id(lock.stem) == id)
     branch = name if kind is LeftoverKind.BRANCH else branch_of(name)
-    elsewhere = [
-        at for _, at, _ in worktree_list.worktrees_on(workspace.repository, branch) if _is_kept_by_user(workspace, at)
-    ]
+    others = worktree_list.worktrees_on(workspace.repository, branch)
+    elsewhere = [other.path for other in others if _is_kept_by_user(workspace, other.path)]
     if kind is LeftoverKind.BRANCH and elsewhere:
         return Leftover(Action.KEEP, kind, name, f"it is checked out in '{elsewhere[0]}'")
-    if kind is LeftoverKind.WORKTREE and worktrees.is_locked(workspace.working_tree(name)):
+    if kind is LeftoverKind.WORKTREE and is_locked(workspace.working_tree(name)):
         return Leftover(Action.KEEP, kind, name, "it is locked (git worktree lock)")
-    tip = workspace.repository.resolve(f"refs/heads/{branch}")
     tree = workspace.working_tree(name)
     whole = kind is LeftoverKind.BRANCH or (
         tree.is_on_branch(branch) and not tree.may_hide_edits() and not tree.changes()
     )
-    return decide(kind, name, found[1] if found else None, busy=busy, landed=whole and _is_landed(workspace, tip))
+    landed = whole and _is_landed(workspace, workspace.repository.resolve(f"refs/heads/{branch}"))
+    busy = _is_busy(workspace, id, held)
+    return decide(kind, name, found[1] if found else None, busy=busy, landed=landed)
+
+
+def _is_busy(workspace: Workspace, id: str, held: TicketLock | None) -> bool:
+    """Return whether another process holds the lock of a ticket, under any name that the ticket has had."""
+    locks = [path.stem for path in workspace.paths.ticket_lock("x").parent.glob("*.lock")]
+    others = [name for name in locks if ticket_id(name) == id and (held is None or name != held.ticket)]
+    return any(workspace.is_ticket_held(name) for name in others)
 
 
 def _is_kept_by_user(workspace: Workspace, path: Path) -> bool:
-    """Tell whether a worktree is a person's, or one of ours that they have locked."""
+    """Return whether a worktree is the user's, or is ours but the user has locked it."""
     ours = path.parent.resolve() == workspace.paths.ticket_worktree("x").parent.resolve()
-    return not ours or worktrees.is_locked(Worktree(workspace.repository, path))
+    return not ours or is_locked(Worktree(workspace.repository, path))
 
 
 def _is_landed(workspace: Workspace, commit: str) -> bool:
@@ -108,23 +113,20 @@ def _is_landed(workspace: Workspace, commit: str) -> bool:
 
 
 def remove_leftovers(workspace: Workspace) -> list[Leftover]:
-    """Remove what is not needed any more, and return what was found."""
-    return [
-        _remove_leftover(workspace, leftover) for leftover in list(find_leftovers(workspace, workspace.plan.snapshot()))
-    ]
+    """Remove what is not needed any more, and return everything that was found."""
+    found = list(find_leftovers(workspace, workspace.plan.snapshot()))
+    return [_remove_leftover(workspace, leftover) for leftover in found]
 
 
 def _remove_leftover(workspace: Workspace, found: Leftover) -> Leftover:
-    """Do what was decided, if it still holds, and return what was."""
+    """Do what was decided, if it still holds under the lock, and return what was done."""
     if found.action is Action.KEEP:
         return found
     if found.kind is LeftoverKind.KEPT:
         commit = workspace.repository.resolve(rescue.PREFIX + found.name)
         workspace.repository.update_refs(RefUpdate(rescue.PREFIX + found.name, "", commit))
         return found
-    ticket = found.name.removeprefix(BRANCH_PREFIX)
-    lock = workspace.paths.ensure(workspace.paths.ticket_lock(ticket).parent) / f"{ticket}.lock"
-    with locks.hold(lock, ticket):
+    with workspace.hold_ticket(found.name.removeprefix(BRANCH_PREFIX)) as lock:
         now = _ticket_leftover(workspace, workspace.plan.snapshot(), found.kind, found.name, lock)
         if now.action is Action.KEEP:
             return now
@@ -138,11 +140,12 @@ def _remove_leftover(workspace: Workspace, found: Leftover) -> Leftover:
 def _remove_worktree(workspace: Workspace, found: Leftover) -> None:
     path = workspace.paths.ticket_worktree(found.name)
     if found.action is Action.RESCUE:
-        rescue.rescue_and_remove(workspace, path, found.name, f"the worktree '{found.name}' was cleaned away")
-    elif path.exists():
-        rescue.preserve_hidden_repos(
-            workspace, path, workspace.repository.resolve(f"refs/heads/{branch_of(found.name)}")
+        rescue.rescue_and_remove(
+            workspace, path, found.name, f"'scriptorium clean' removed the worktree '{found.name}'"
         )
+    elif path.exists():
+        tip = workspace.repository.resolve(f"refs/heads/{branch_of(found.name)}")
+        rescue.preserve_hidden_repos(workspace, path, tip)
         worktree_list.remove(workspace.repository, path)
 
 
@@ -150,7 +153,7 @@ def _remove_branch(workspace: Workspace, found: Leftover) -> None:
     ref = f"refs/heads/{found.name}"
     tip = workspace.repository.resolve(ref)
     if found.action is Action.RESCUE:
-        rescue.keep_commit(workspace, tip, found.name, f"branch '{found.name}' was cleaned away")
-    # only if it is still that commit: whatever came on top was not looked at
+        rescue.keep_commit(workspace, tip, found.name, f"'scriptorium clean' removed the branch '{found.name}'")
+    # only if it is still that commit: nobody has looked at later commits
     if tip and not workspace.repository.update_refs(RefUpdate(ref, "", tip)):
         raise ScriptoriumError(f"branch '{found.name}' has just moved", "try again")

@@ -1,4 +1,4 @@
-"""Worktree registrations whose directories are gone: which are ours, and forgetting them."""
+"""Pruning registrations of our worktrees whose directories are gone."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from scriptorium.plan.ticket import BRANCH_PREFIX
 _OF_TICKET = os.fsencode(f"ref: refs/heads/{BRANCH_PREFIX}")
 
 _OURS = re.compile(r"(plan|health|source)\d*")
-"""What git calls the worktrees of ours that have no branch."""
+"""The names that git gives to our worktrees without a branch."""
 
 CREATION_TIME = 60.0
-"""Seconds after which a worktree that still has no place was left so by a git that was killed."""
+"""Seconds within which git writes the path of a new worktree, unless it was killed."""
 
 
 def prunable(repository: Repository, home: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield the worktrees below a directory that are gone, and remnants: where they were, and what git keeps of them.
+    """Yield path and git directory of missing worktrees below ``home``, and of incomplete registrations.
 
-    A remnant names no place, and stands for it itself.
+    An incomplete registration has no path; its git directory stands for it.
     """
     for directory, link in _links(repository):
         place = worktree_path(directory, link) if link else directory
@@ -36,12 +36,12 @@ def prunable(repository: Repository, home: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def without_gitdir(repository: Repository) -> Iterator[Path]:
-    """Yield what git keeps of worktrees that have lost their place by a crash; a person may be able to mend it."""
+    """Yield complete registrations that have lost their path in a crash; the user may be able to repair them."""
     return (directory for directory, link in _links(repository) if not link and _is_whole(directory))
 
 
 def _links(repository: Repository) -> Iterator[tuple[Path, bytes]]:
-    """Yield the git directories of linked worktrees, and what they name as their place; nothing while being made."""
+    """Yield the git directories of linked worktrees, and their ``gitdir`` link; skip worktrees that git is creating."""
     for directory in (repository.common_dir / "worktrees").glob("*"):
         try:
             link = (directory / "gitdir").read_bytes().strip()
@@ -50,13 +50,13 @@ def _links(repository: Repository) -> Iterator[tuple[Path, bytes]]:
         except OSError as error:
             if is_resource_error(error):
                 raise
-            continue  # it is there, and cannot be read for now
+            continue  # it is there, but cannot be read now
         if link or not _is_being_made(directory):
             yield directory, link
 
 
 def unreferenced_head(repository: Repository, git_dir: Path) -> str:
-    """Return the commit at which a worktree's HEAD is detached, '' where a ref contains it or there is none."""
+    """Return the commit of a detached HEAD that no ref contains, or ''."""
     try:
         head = (git_dir / "HEAD").read_text(errors="replace").strip()
     except OSError:
@@ -66,20 +66,20 @@ def unreferenced_head(repository: Repository, git_dir: Path) -> str:
 
 
 def prune(repository: Repository, home: Path) -> None:
-    """Forget the worktrees below a directory that are gone.
+    """Remove the registrations of missing worktrees below ``home``.
 
-    `git worktree prune` would forget a person's as well, whose disk may be away for a while.
+    `git worktree prune` would also remove those of the user, whose disk may be missing for a while.
     """
     for place, directory in list(prunable(repository, home)):
         if _is_being_made(directory):
             continue
         remnant = place == directory
         if remnant or repository.git("worktree", "remove", "--force", "--force", str(place), accept=(0, 128))[0]:
-            rmtree(directory, ignore_errors=True)  # half made, or half forgotten; git's own clean-up does so
+            rmtree(directory, ignore_errors=True)  # incomplete; git's own clean-up does the same
 
 
 def _is_whole(directory: Path) -> bool:
-    """Tell whether a git directory that names no place has all else; of ours it is what a killed removal has left."""
+    """Return whether a registration without a path is complete otherwise; an interrupted removal leaves ours so."""
     head = read_git_file(directory / "HEAD")
     is_ours = head.startswith(_OF_TICKET) or (not head.startswith(b"ref: ") and _OURS.fullmatch(directory.name))
     whole = head and read_git_file(directory / "index") and read_git_file(directory / "commondir")
@@ -87,7 +87,7 @@ def _is_whole(directory: Path) -> bool:
 
 
 def _is_being_made(directory: Path) -> bool:
-    """Tell whether a worktree's git directory that names no place yet is to get one: within moments, or never."""
+    """Return whether git is creating a worktree now and will write its path in a moment."""
     try:
         return time() - (directory / "locked").stat().st_mtime < CREATION_TIME
     except OSError:
@@ -95,7 +95,7 @@ def _is_being_made(directory: Path) -> bool:
 
 
 def _is_gone(place: Path, home: Path) -> bool:
-    """Tell whether a worktree below a directory is not there any more; git names places by what links lead to."""
-    with suppress(OSError):  # one that we may not look at counts as there
+    """Return whether a worktree below ``home`` is missing; git records paths with symbolic links resolved."""
+    with suppress(OSError):  # a path that we may not look at counts as present
         return not {home, home.resolve()}.isdisjoint(place.parents) and not place.exists()
     return False

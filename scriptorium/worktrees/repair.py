@@ -1,4 +1,4 @@
-"""What a killed git, or a crash of the machine, has left of a ticket's worktree and branch, is made whole again."""
+"""Repairing worktrees and refs that an interrupted git, or a crash of the machine, has left broken."""
 
 from __future__ import annotations
 
@@ -14,74 +14,54 @@ from scriptorium.git.repository import RefUpdate, Repository
 from scriptorium.git.worktree import Worktree
 from scriptorium.git.worktree_list import all_worktrees, is_half_made
 from scriptorium.plan.snapshot import ZERO
-from scriptorium.plan.ticket import branch_of
 from scriptorium.project.workspace import Workspace
-from scriptorium.worktrees import rescue
 
 log = logging.getLogger(__name__)
 
-MERGING = "scriptorium-merging"
-"""A file in the git directory of a ticket's worktree while a merge is begun for the agent."""
+
+def remove_half_made(workspace: Workspace, path: Path) -> None:
+    """Remove an unfinished worktree of an interrupted `git worktree add`; nobody has worked in it yet."""
+    with suppress(OSError, GitError):
+        if path.is_dir() and not path.is_symlink() and all(map(_is_empty_gitfile, path.iterdir())):
+            shutil.rmtree(path)
+            return
+        git_dir = Worktree(workspace.repository, path).directory()
+        if is_half_made(git_dir):
+            shutil.rmtree(path)
+            shutil.rmtree(git_dir)  # an empty file in it makes git fail
 
 
-def _is_empty_link(file: Path) -> bool:
-    """Tell whether a file is the first that git makes in a worktree, and that it came no further."""
+def _is_empty_gitfile(file: Path) -> bool:
+    """Return whether a file is the empty ``.git`` that git creates first in a new worktree."""
     return file.name == ".git" and file.is_file() and not file.stat().st_size
 
 
-def remove_half_made(workspace: Workspace, path: Path) -> None:
-    """Remove what a killed `git worktree add` left in a place; nobody can have worked in there."""
-    with suppress(OSError, GitError):
-        if path.is_dir() and not path.is_symlink() and all(map(_is_empty_link, path.iterdir())):
-            shutil.rmtree(path)
-            return
-        tree = Worktree(workspace.repository, path)
-        directory = tree.directory()
-        if is_half_made(directory):
-            shutil.rmtree(path)
-            shutil.rmtree(directory)  # an empty file in there can end any git
-
-
 def remove_stale_locks(workspace: Workspace, path: Path, branch: str = "") -> None:
-    """Remove the locks that a killed git left in a worktree, and on its branch.
+    """Remove stale ``*.lock`` files of a worktree and of its branch.
 
-    What the worktree is for must be locked and its leftovers ended, so that nobody holds them.
+    The caller must hold the lock of the worktree's purpose and have terminated leftover processes.
     """
-    left = [workspace.repository.common_dir / "refs" / "heads" / f"{branch}.lock"] if branch else []
-    with suppress(GitError):  # a worktree that is broken is found so by who works in it
-        left += Worktree(workspace.repository, path).directory().glob("*.lock")
-    for lock in left:
+    stale = [workspace.repository.common_dir / "refs" / "heads" / f"{branch}.lock"] if branch else []
+    with suppress(GitError):  # a broken worktree is detected by the next step
+        stale += Worktree(workspace.repository, path).directory().glob("*.lock")
+    for lock in stale:
         lock.unlink(missing_ok=True)
 
 
-def repair_worktree(workspace: Workspace, ticket: str) -> None:
-    """Make a ticket's worktree one that git can work in: without locks and half a merge, with its branch and index.
-
-    The ticket must be locked and its leftovers ended, so that nobody of ours is at it.
-    """
-    tree, branch = workspace.working_tree(ticket), branch_of(ticket)
-    remove_stale_locks(workspace, tree.path, branch)
-    if not tree.is_on_branch(branch):
-        return  # found so by who works in it
-    recreate_branch(workspace, ticket)
-    rescue.keep_autostash(workspace, tree.directory(), ticket)
+def rebuild_broken_index(tree: Worktree) -> bool:
+    """Write the index anew from HEAD if it is missing or torn; return whether that was needed."""
     index = tree.directory() / "index"
-    if not _is_whole_index(index):
-        log.warning("ticket '%s': the index of its worktree was broken, and is made anew", ticket)
-        index.unlink(missing_ok=True)
-        tree.read_index()
-    mark = tree.directory() / MERGING
-    if mark.exists():
-        rescue.rescue_and_reset(
-            workspace, ticket, f"merging '{workspace.master}' into ticket '{ticket}' was broken off"
-        )
-        mark.unlink()
+    if _is_whole(index):
+        return False
+    index.unlink(missing_ok=True)
+    tree.read_index()
+    return True
 
 
-def _is_whole_index(index: Path) -> bool:
-    """Tell whether an index is what git wrote, by the checksum at its end (gitformat-index).
+def _is_whole(index: Path) -> bool:
+    """Return whether an index has its checksum at the end (gitformat-index); a crash leaves it empty or torn.
 
-    A crash of the machine leaves it empty or torn. One without a checksum (index.skipHash) counts as whole.
+    An index without a checksum (index.skipHash) counts as whole.
     """
     try:
         data = index.read_bytes()
@@ -91,49 +71,43 @@ def _is_whole_index(index: Path) -> bool:
     return data.startswith(b"DIRC") and data.endswith(sums)
 
 
-def recreate_branch(workspace: Workspace, ticket: str) -> None:
-    """Make a branch anew that somebody deleted, where its worktree remembers the commit that it was at."""
-    repository, ref = workspace.repository, f"refs/heads/{branch_of(ticket)}"
-    if repository.resolve(ref) or repair_ref(workspace, ref):
-        return
-    known = _last_commit(workspace.working_tree(ticket).directory() / "logs" / "HEAD")
-    tip = repository.resolve(known) if known else ""
-    log.warning(
-        "ticket '%s': '%s' was gone, and is back at %s", ticket, branch_of(ticket), tip[:12] or workspace.master
-    )
-    repository.update_refs(RefUpdate(ref, tip or workspace.master_commit(), ZERO))
-
-
 def repair_ref(workspace: Workspace, ref: str) -> bool:
-    """Take a ref's file away that a crash of the machine has left empty, and tell whether the commit is known."""
+    """Remove a ref's file that a crash has left empty, and restore its value; return whether the ref has one."""
     repository = workspace.repository
     file = repository.common_dir / ref
     if not file.is_file() or file.read_bytes().strip(b"\0"):
         return False
     file.unlink()
     packed = repository.resolve(ref)
-    known = _last_commit(repository.common_dir / "logs" / ref)
-    tip = repository.resolve(known) if known else ""
-    log.warning("'%s' was empty, and is back at %s", ref, tip[:12] or packed[:12] or "nothing")
+    tip = _last_known(repository, repository.common_dir / "logs" / ref)
+    log.warning("'%s' was empty; restored %s", ref, tip[:12] or packed[:12] or "no value")
     if tip:
         repository.update_refs(RefUpdate(ref, tip, packed or ZERO))
     return bool(repository.resolve(ref))
 
 
-def _last_commit(reflog: Path) -> str:
-    """Return the newest commit in the log of a ref, or ''."""
+def recreate_ref(workspace: Workspace, ref: str, reflog: Path) -> str:
+    """Create a missing ref at the newest commit of a reflog, or else at master, and return the commit."""
+    tip = _last_known(workspace.repository, reflog) or workspace.master_commit()
+    workspace.repository.update_refs(RefUpdate(ref, tip, ZERO))
+    return tip
+
+
+def _last_known(repository: Repository, reflog: Path) -> str:
+    """Return the newest commit in a reflog, or '' if there is none or git does not have it."""
     try:
         lines = reflog.read_text(errors="replace").split("\n")
     except FileNotFoundError:
         return ""
     words = [word for line in reversed(lines) for word in line.split()[1::-1]]
-    return next((word for word in words if word.strip("0")), "")
+    newest = next((word for word in words if word.strip("0")), "")
+    return repository.resolve(newest) if newest else ""
 
 
 def restore_gitfile(repository: Repository, path: Path) -> None:
-    """Write the .git file of a worktree anew that has lost it.
+    """Write the ``.git`` file of a worktree that has lost it.
 
-    `git worktree repair` would do so in all places that the repository knows, which others may have by now.
+    `git worktree repair` would do so in every registered place, where something else may be by now.
     """
     if not path.is_dir() or path.is_symlink() or os.path.lexists(path / ".git"):
         return

@@ -1,73 +1,100 @@
-"""Detached checkouts for the length of a block, discarded afterwards."""
+"""Detached checkouts for the length of a block: a question, a planning run, the gate on master."""
 
 from __future__ import annotations
 
 import logging
-import secrets
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium.git import worktree_list
 from scriptorium.git.errors import GitError
 from scriptorium.git.worktree import Worktree
-from scriptorium.plan.snapshot import Plan
 from scriptorium.project.workspace import Workspace
-from scriptorium.system import locks, process
+from scriptorium.system import process
 from scriptorium.worktrees import repair, rescue
-from scriptorium.worktrees import tickets as worktrees
-from scriptorium.worktrees.tickets import MAX_SETUP_WAIT
+from scriptorium.worktrees.tickets import MAX_SETUP_WAIT, prune_worktrees
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Purpose:
+    """The purpose of a temporary checkout, and how work that is left in it is kept by a rescue ref."""
+
+    subject: str
+    """The subject of the rescue ref; '' if nothing in the checkout can be work."""
+    message: str = ""
+    """The message of the commit that keeps the work."""
+    why: str = ""
+    """The reason that is logged."""
+
+
 @contextmanager
-def temporary_checkout(workspace: Workspace, plan: Plan) -> Iterator[Path]:
-    """Check out master as ``source`` and a plan as ``plan``, detached, for the length of a block."""
-    others = workspace.paths.ensure(workspace.paths.ask_directory("x").parent)
-    workspace.paths.ensure(workspace.paths.ask_lock("x").parent)
-    for directory in others.iterdir():
-        if not locks.is_held(workspace.paths.ask_lock(directory.name)):
-            process.terminate_leftovers(f"SCRIPTORIUM_WORKTREE={directory / 'source'}")  # of a command that was killed
-            _clear(workspace, directory)
-    directory = workspace.paths.ask_directory(secrets.token_hex(4))
-    with locks.hold(workspace.paths.ask_lock(directory.name), directory.name):
+def temporary_checkout(workspace: Workspace, path: Path, commit: str, purpose: Purpose) -> Iterator[Path]:
+    """Check out a commit at a path, detached, for a block; the caller must hold a lock for the path.
+
+    A checkout that an interrupted command has left there is discarded first, its processes terminated. Work that
+    is left in either is kept as ``purpose`` says.
+    """
+    process.terminate_leftovers(f"SCRIPTORIUM_WORKTREE={path}")
+    discard_checkout(workspace, path, purpose)
+    workspace.paths.ensure(path.parent)
+    # `git worktree add` fails when several run at once
+    with workspace.hold("worktrees", wait=MAX_SETUP_WAIT):
+        rescue.keep_detached_heads(workspace)
+        worktree_list.add(workspace.repository, path, start=commit)
+    try:
+        yield path
+    finally:
         try:
-            with locks.hold(workspace.paths.lock("worktrees"), "worktrees", wait=MAX_SETUP_WAIT):
-                worktree_list.add(workspace.repository, directory / "source", start=workspace.master_commit())
-                worktree_list.add(workspace.repository, directory / "plan", start=plan.commit)
-            yield directory
-        finally:
-            _clear(workspace, directory)
+            discard_checkout(workspace, path, purpose)
+        except GitError as error:
+            log.warning("%s; '%s' stays until the next time", error.message, path)
 
 
-def _clear(workspace: Workspace, directory: Path) -> None:
-    """Remove what was checked out for a question."""
-    for path in (directory / "source", directory / "plan"):
-        if path.exists():
-            _remove(workspace, path)
-    with suppress(OSError):  # something was moved aside in there
-        directory.rmdir()
-    workspace.paths.ask_lock(directory.name).unlink(missing_ok=True)
+def discard_checkout(workspace: Workspace, path: Path, purpose: Purpose) -> None:
+    """Remove a temporary checkout, if there is one, and keep its work as ``purpose`` says.
 
-
-def _remove(workspace: Workspace, path: Path) -> None:
-    """Remove a worktree, and keep what was written there; one that git cannot read any more is moved aside."""
-    repository, tree = workspace.repository, Worktree(workspace.repository, path)
+    A directory that git cannot read is renamed. Raises GitError if the system lacks a resource, such as disk space;
+    then the checkout stays.
+    """
+    if not os.path.lexists(path):
+        return
+    repair.remove_half_made(workspace, path)
     repair.remove_stale_locks(workspace, path)
+    if not purpose.subject:
+        _delete(workspace, path)
+    elif _holds_work(workspace, path):
+        rescue.rescue_and_remove(workspace, path, purpose.subject, purpose.why, purpose.message)
+        prune_worktrees(workspace)
+    elif os.path.lexists(path):
+        with suppress(FileNotFoundError):  # another process may remove it at the same time
+            worktree_list.remove(workspace.repository, path)
+
+
+def _holds_work(workspace: Workspace, path: Path) -> bool:
+    """Return whether a checkout holds more than a commit of master or of the plan; True if git cannot read it."""
+    if path.is_symlink():
+        return True
+    repository, tree = workspace.repository, Worktree(workspace.repository, path)
     try:
         _, head = tree.head()
         tips = (workspace.master_commit(), workspace.plan.snapshot().commit)
-        changes = tree.changes()
-        if changes or not any(repository.is_ancestor(head, tip) for tip in tips):
-            commit = tree.snapshot(changes, head, "Files that an agent wrote when it was asked a question")
-            rescue.keep_commit(workspace, commit, "question", "the agent wrote files, and was only to answer")
-            rescue.preserve_nested_repos(workspace, path, commit)
-        worktree_list.remove(repository, path)
+        return bool(tree.changes()) or not any(repository.is_ancestor(head, tip) for tip in tips)
     except (GitError, NotADirectoryError, FileNotFoundError) as error:
         if isinstance(error, GitError) and error.system:
-            log.warning("%s; '%s' stays until the next question", error.message, path)
-            return
-        with suppress(FileNotFoundError):  # a neighbour may have removed it meanwhile
-            rescue.rename_aside(path)
-        worktrees.prune_worktrees(workspace)
+            raise
+        return os.path.lexists(path)
+
+
+def _delete(workspace: Workspace, path: Path) -> None:
+    """Delete a checkout in which nobody works; rename it if files cannot be deleted."""
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.lexists(path):
+        left = rescue.rename_aside(path, "left")
+        log.warning("the gate left files that cannot be deleted: they are in '%s'", left)
+    prune_worktrees(workspace)

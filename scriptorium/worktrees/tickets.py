@@ -1,4 +1,4 @@
-"""The worktrees of tickets: made on assignment, settled after each run, removed when landed."""
+"""The worktree of a ticket: created on assignment, committed after each run, removed after the landing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from scriptorium.errors import ScriptoriumError
@@ -14,6 +15,7 @@ from scriptorium.git.errors import GitError
 from scriptorium.git.repository import RefUpdate
 from scriptorium.git.worktree import Worktree
 from scriptorium.plan.ticket import branch_of, ticket_id
+from scriptorium.project.held import TicketLock
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import locks
 from scriptorium.worktrees import prune, repair, rescue
@@ -21,204 +23,280 @@ from scriptorium.worktrees import prune, repair, rescue
 log = logging.getLogger(__name__)
 
 MAX_SETUP_WAIT = 600.0
-"""Seconds to wait for neighbours that make a worktree; a big repository takes 20 s for one."""
+"""Seconds to wait for other processes that create a worktree; a large repository takes 20 s for one."""
 
-
-def ensure(workspace: Workspace, ticket: str) -> Path:
-    """Return a ticket's worktree with its branch checked out, made from master if there is none."""
-    restore(workspace, ticket)
-    return workspace.paths.ticket_worktree(ticket)
-
-
-def restore(workspace: Workspace, ticket: str) -> str:
-    """Make a ticket's worktree anew unless it is sound, and return where what it held is kept, or ''.
-
-    A directory that is in the way is moved aside, never deleted; commits made with HEAD detached
-    or on another branch are kept by a rescue ref.
-    """
-    tree, branch = workspace.working_tree(ticket), branch_of(ticket)
-    if tree.is_on_branch(branch):
-        repair.recreate_branch(workspace, ticket)
-        return ""
-    workspace.paths.ensure(tree.path.parent)
-    lock = workspace.paths.ensure(workspace.paths.lock("worktrees").parent) / "worktrees.lock"
-    # git worktree add fails when several run at once
-    with locks.hold(lock, "worktrees", wait=MAX_SETUP_WAIT):
-        if tree.is_on_branch(branch):
-            return ""  # made by a neighbour while this waited; an agent may be at work in it by now
-        try:
-            return _make(workspace, tree.path, ticket)
-        except GitError as error:
-            if error.system:
-                raise  # a full disk is no matter of this ticket
-            raise WorktreeError(ticket, error.message, error.hint) from error
-
-
-def _make(workspace: Workspace, path: Path, ticket: str) -> str:
-    """Make a ticket's worktree, with the lock held, and return where it is kept what was in its place."""
-    branch = branch_of(ticket)
-    repair.repair_ref(workspace, f"refs/heads/{branch}")
-    repair.remove_half_made(workspace, path)
-    kept = rescue.rescue_and_remove(workspace, path, ticket, f"the worktree of ticket '{ticket}' had left its branch")
-    known = workspace.repository.resolve(f"refs/heads/{branch}")
-    start = "" if known else workspace.master_commit()
-    for checkout in worktree_list.present_worktrees_on(workspace.repository, branch):
-        _remove_stale_worktree(workspace, checkout, ticket)
-    holders = worktree_list.worktrees_on(workspace.repository, branch)
-    elsewhere = [holder.path for holder in holders if holder.path != path]
-    if elsewhere:  # our commits would move it under them
-        raise WorktreeError(ticket, f"'{branch}' is checked out in '{elsewhere[0]}'", "check out another branch there")
-    if rebase := worktree_list.rebase_in_progress(
-        workspace.repository, branch
-    ):  # its end would move it under the agent
-        raise WorktreeError(ticket, f"'{branch}' is being rebased", f"finish the rebase in '{rebase}'")
-    rescue.keep_detached_heads(workspace)
-    worktree_list.add(workspace.repository, path, branch, start)
-    return kept
-
-
-def _remove_stale_worktree(workspace: Workspace, path: Path, ticket: str) -> None:
-    """Take a ticket's worktree away that is left from before something was moved or renamed.
-
-    That is the repository, SCRIPTORIUM_ROOT, or the ticket, which keeps its id.
-    """
-    lock = path.parent.parent.parent / "locks" / "tickets" / f"{path.name}.lock"
-    ours = path.parts[-3:-1] == ("worktrees", "tickets") and ticket_id(path.name) == ticket_id(ticket)
-    if ours and path.name != ticket:
-        ours = not workspace.plan.snapshot().find(path.name)  # else there are two with one id
-    if not ours or not lock.exists() or locks.is_held(lock):
-        return
-    with locks.hold(lock, path.name):
-        tree = Worktree(workspace.repository, path)
-        tree.repair_gitfile()
-        with suppress(GitError):
-            tree.clear_hiding_flags()
-            rescue.preserve_hidden_repos(workspace, path, tree.head()[1])
-            if not worktree_list.remove_if_clean(workspace.repository, path):
-                rescue.rescue_and_remove(workspace, path, ticket, f"'{path}' is left from before a move")
-
-
-def prune_worktrees(workspace: Workspace) -> None:
-    """Forget our worktrees whose directories are gone, and keep the commits that only they know."""
-    rescue.keep_detached_heads(workspace)
-    prune.prune(workspace.repository, workspace.paths.home)
+MERGE_MARK = "scriptorium-merging"
+"""A file in the worktree's git directory while a merge is begun for the agent."""
 
 
 class WorktreeError(ScriptoriumError):
-    """A ticket's worktree cannot be made; those of others may be."""
+    """The worktree of one ticket cannot be created; other tickets are not affected."""
 
     def __init__(self, ticket: str, why: str, hint: str) -> None:
-        super().__init__(f"ticket '{ticket}' gets no worktree: {why}", hint)
+        super().__init__(f"ticket '{ticket}': cannot create its worktree: {why}", hint)
         self.ticket = ticket
 
 
 class UnresolvedConflict(ScriptoriumError):
-    """A worktree holds a merge that nobody has finished."""
+    """A merge in the worktree still has conflicts."""
 
 
-def commit_leftovers(workspace: Workspace, ticket: str, message: str, *, resolved: bool = False) -> str:
-    """Commit whatever a run left uncommitted to the ticket's branch and return the branch's tip.
+@dataclass(frozen=True)
+class TicketWorktree:
+    """The worktree and the branch of a ticket; its lock must be held."""
 
-    An agent that hands in says by it that its conflicts are ``resolved``, where no markers tell otherwise. Raises
-    GitError when the worktree is broken, or its HEAD is not on the ticket's branch, and `Unresolved` while a merge
-    in it has conflicts.
-    """
-    tree, branch = workspace.working_tree(ticket), branch_of(ticket)
-    if not tree.is_on_branch(branch):
-        raise GitError(("status",), 1, f"error: the worktree '{tree.path}' is not on branch '{branch}'")
-    repair.recreate_branch(workspace, ticket)  # or the commit would begin a history of its own
-    # a merge that was resolved to our side changes no file, and is to be concluded all the same
-    rescue.keep_autostash(workspace, tree.directory(), ticket)
-    tree.clear_hiding_flags()
-    changes = tree.changes()
-    if changes or tree.is_merging():
-        unmerged = [change.path for change in changes if change.is_unmerged]
-        left = [name for name in unmerged if not resolved or _has_markers(tree.path / name)]
-        if left:
-            raise UnresolvedConflict(f"'{left[0]}' still holds conflict markers", "resolve it, then hand in again")
-        tree.commit(changes, message)
-    return workspace.repository.resolve(f"refs/heads/{branch}")
+    workspace: Workspace
+    lock: TicketLock
+
+    @property
+    def ticket(self) -> str:
+        return self.lock.ticket
+
+    @property
+    def tree(self) -> Worktree:
+        return self.workspace.working_tree(self.ticket)
+
+    @property
+    def path(self) -> Path:
+        return self.workspace.paths.ticket_worktree(self.ticket)
+
+    @property
+    def branch(self) -> str:
+        return branch_of(self.ticket)
+
+    @property
+    def ref(self) -> str:
+        return f"refs/heads/{self.branch}"
+
+    @property
+    def tip(self) -> str:
+        """The commit of the branch now, or '' without a branch."""
+        return self.workspace.repository.resolve(self.ref)
+
+    # -- creating and repairing ---------------------------------------------------------------------
+
+    def ensure(self) -> Path:
+        """Create the worktree from master unless it is there with its branch, and return its path."""
+        self.restore()
+        return self.path
+
+    def restore(self) -> str:
+        """Create the worktree anew unless it is sound; return where its former content is kept, or ''.
+
+        A directory in its place is renamed, never deleted. Commits on a detached HEAD or on another branch are
+        kept by a rescue ref. Raises `WorktreeError` if the branch is in use elsewhere.
+        """
+        if self.tree.is_on_branch(self.branch):
+            self.recreate_branch()
+            return ""
+        self.workspace.paths.ensure(self.path.parent)
+        # `git worktree add` fails when several run at once
+        with self.workspace.hold("worktrees", wait=MAX_SETUP_WAIT):
+            if self.tree.is_on_branch(self.branch):
+                return ""
+            try:
+                return self._create()
+            except GitError as error:
+                if error.system:
+                    raise  # a full disk is not the ticket's fault
+                raise WorktreeError(self.ticket, error.message, error.hint) from error
+
+    def _create(self) -> str:
+        """Create the worktree and return where the former content of its place is kept."""
+        workspace, repository = self.workspace, self.workspace.repository
+        repair.repair_ref(workspace, self.ref)
+        repair.remove_half_made(workspace, self.path)
+        why = f"the worktree of ticket '{self.ticket}' had left its branch"
+        kept = rescue.rescue_and_remove(workspace, self.path, self.ticket, why)
+        start = "" if self.tip else workspace.master_commit()
+        for checkout in worktree_list.present_worktrees_on(repository, self.branch):
+            self._remove_stale(checkout)
+        others = [other.path for other in worktree_list.worktrees_on(repository, self.branch)]
+        if elsewhere := [path for path in others if path != self.path]:  # our commits would move it under them
+            hint = "check out another branch there"
+            raise WorktreeError(self.ticket, f"'{self.branch}' is checked out in '{elsewhere[0]}'", hint)
+        if rebase := worktree_list.rebase_in_progress(repository, self.branch):
+            raise WorktreeError(self.ticket, f"'{self.branch}' is being rebased", f"finish the rebase in '{rebase}'")
+        rescue.keep_detached_heads(workspace)
+        worktree_list.add(repository, self.path, self.branch, start)
+        return kept
+
+    def _remove_stale(self, path: Path) -> None:
+        """Remove a worktree of this ticket at its former place: the repository, the state root or the ticket moved."""
+        lock = path.parent.parent.parent / "locks" / "tickets" / f"{path.name}.lock"
+        ours = path.parts[-3:-1] == ("worktrees", "tickets") and ticket_id(path.name) == ticket_id(self.ticket)
+        if ours and path.name != self.ticket:
+            ours = not self.workspace.plan.snapshot().find(path.name)  # otherwise two tickets share the id
+        if not ours or not lock.exists() or locks.is_held(lock):
+            return
+        with locks.hold(lock, path.name):
+            tree = Worktree(self.workspace.repository, path)
+            tree.repair_gitfile()
+            with suppress(GitError):
+                tree.clear_hiding_flags()
+                rescue.preserve_hidden_repos(self.workspace, path, tree.head()[1])
+                if not worktree_list.remove_if_clean(self.workspace.repository, path):
+                    why = f"'{path}' is the former worktree of ticket '{self.ticket}'"
+                    rescue.rescue_and_remove(self.workspace, path, self.ticket, why)
+
+    def repair(self) -> None:
+        """Make the worktree usable after an interrupted git: no stale lock, no half a merge, a branch and an index.
+
+        Leftover processes must have been terminated. A worktree that has left its branch stays as it is.
+        """
+        repair.remove_stale_locks(self.workspace, self.path, self.branch)
+        if not self.tree.is_on_branch(self.branch):
+            return
+        self.recreate_branch()
+        git_dir = self.tree.directory()
+        rescue.keep_autostash(self.workspace, git_dir, self.ticket)
+        if repair.rebuild_broken_index(self.tree):
+            log.warning("ticket '%s': rebuilt the broken index of its worktree", self.ticket)
+        mark = git_dir / MERGE_MARK
+        if mark.exists():
+            self.rescue_and_reset(f"merging '{self.workspace.master}' into ticket '{self.ticket}' was interrupted")
+            mark.unlink()
+
+    def recreate_branch(self) -> None:
+        """Create the branch again if somebody deleted it, at the newest commit in the worktree's reflog."""
+        if not self.tip and not repair.repair_ref(self.workspace, self.ref):
+            tip = repair.recreate_ref(self.workspace, self.ref, self.tree.directory() / "logs" / "HEAD")
+            log.warning("ticket '%s': '%s' was gone; created it again at %s", self.ticket, self.branch, tip[:12])
+
+    # -- committing ---------------------------------------------------------------------------------
+
+    def commit_leftovers(self, message: str, *, resolved: bool = False) -> str:
+        """Commit all uncommitted changes to the branch and return its tip.
+
+        ``resolved`` means that the agent has resolved all conflicts, so only conflict markers count as unresolved.
+        Raises GitError if the worktree is broken or not on its branch, `UnresolvedConflict` if a merge has conflicts.
+        """
+        tree = self.tree
+        if not tree.is_on_branch(self.branch):
+            raise GitError(("status",), 1, f"error: the worktree '{tree.path}' is not on branch '{self.branch}'")
+        self.recreate_branch()  # or the commit would have no parent
+        rescue.keep_autostash(self.workspace, tree.directory(), self.ticket)
+        tree.clear_hiding_flags()
+        changes = tree.changes()
+        # a merge that was resolved to one side changes no file, but must still be concluded
+        if changes or tree.is_merging():
+            unmerged = [change.path for change in changes if change.is_unmerged]
+            left = [name for name in unmerged if not resolved or _has_markers(tree.path / name)]
+            if left:
+                hint = "resolve the conflict, then submit again"
+                raise UnresolvedConflict(f"'{left[0]}' still has conflict markers", hint)
+            tree.commit(changes, message)
+        return self.tip
+
+    def begin_merge(self) -> list[str]:
+        """Merge master into the branch and return the conflicting paths, left in the worktree to be resolved.
+
+        All leftovers must be committed. A mark stands until git is done, so that half a merge is not taken for work.
+        """
+        mark = self.tree.directory() / MERGE_MARK
+        mark.touch()
+        message = f"Merge branch '{self.workspace.master}' into {self.branch}"
+        conflicts = self.tree.merge(self.workspace.master_commit(), message, undo=False)
+        mark.unlink()
+        return conflicts
+
+    # -- resetting ----------------------------------------------------------------------------------
+
+    def rescue_and_reset(self, why: str, commit: str = "") -> str:
+        """Reset worktree and branch to a commit, by default HEAD; return the rescue ref that keeps the rest."""
+        return rescue.rescue_and_reset(self.workspace, self.tree, self.ticket, why, commit)
+
+    def discard_unsubmitted(self) -> None:
+        """Reset the worktree to its branch; a rescue ref keeps uncommitted changes, which nobody submitted."""
+        self.repair()
+        rescue.preserve_hidden_repos(self.workspace, self.path, self.tip)
+        self.tree.clear_hiding_flags()
+        # an interrupted merge may have changed no file, but git starts no other beside it
+        if self.tree.changes() or self.tree.is_merging():
+            self.rescue_and_reset(f"the worktree of ticket '{self.ticket}' held changes that were not submitted")
+
+    def reset_to(self, commit: str, why: str) -> None:
+        """Reset branch and worktree to a commit; a rescue ref keeps later commits and changes."""
+        if self.tree.is_on_branch(self.branch):
+            self.repair()
+            self.rescue_and_reset(why, commit)
+            return
+        tip = self.tip
+        rescue.keep_commit(self.workspace, tip, self.ticket, why)
+        self.workspace.repository.update_refs(RefUpdate(self.ref, commit, tip))
+
+    def hard_reset(self, commit: str) -> None:
+        """Reset worktree and branch to a commit and discard the rest, which is nobody's work.
+
+        If files cannot be deleted, such as those of a container, the worktree is renamed and created anew.
+        """
+        try:
+            self.tree.reset(commit)
+        except GitError as error:
+            if error.system:
+                raise
+            left = rescue.rename_aside(self.path, "left")
+            log.warning("%s; the former worktree of ticket '%s' is in '%s'", error.message, self.ticket, left)
+            prune_worktrees(self.workspace)
+            if self.tip != commit:
+                self.workspace.repository.update_refs(RefUpdate(self.ref, commit, self.tip))
+            self.ensure()
+
+    # -- removing -----------------------------------------------------------------------------------
+
+    def has_other_changes(self) -> bool:
+        """Return whether the worktree has changes beside deleted files."""
+        self.tree.clear_hiding_flags()
+        changes = self.tree.changes()
+        return any(change.code[0] not in " D?" or os.path.lexists(self.path / change.path) for change in changes)
+
+    def remove(self, landed: str) -> None:
+        """Remove worktree and branch after ``landed``, the tip of the branch, has become part of master."""
+        if is_locked(self.tree):
+            log.warning("the worktree of ticket '%s' stays: it is locked", self.ticket)
+            return
+        if self.path.exists():
+            try:
+                self._remove_directory()
+            except GitError as error:
+                # files that we may not delete, such as those of a container; the work is in master
+                left = rescue.rename_aside(self.path, "left")
+                prune_worktrees(self.workspace)
+                text = "%s; the rest of the worktree of ticket '%s' is in '%s'"
+                log.warning(text, error.message, self.ticket, left)
+        # a branch that the user has checked out stays, or their checkout would have no commit
+        if self.tip and not worktree_list.worktrees_on(self.workspace.repository, self.branch):
+            try:
+                # only if it is still that commit: later commits are not in master
+                self.workspace.repository.update_refs(RefUpdate(self.ref, "", landed))
+            except GitError as error:
+                log.warning("the branch '%s' stays: %s", self.branch, error.message)
+
+    def _remove_directory(self) -> None:
+        """Remove the directory, and keep changes that came after the test by a rescue ref."""
+        tree, repository = self.tree, self.workspace.repository
+        tree.clear_hiding_flags()
+        if not tree.is_on_branch(self.branch):
+            why = f"the worktree of ticket '{self.ticket}' had left its branch"
+            if tree.changes():
+                rescue.rescue_and_remove(self.workspace, self.path, self.ticket, why)
+                return
+            # git removes a worktree without asking whether any ref has its HEAD
+            rescue.keep_detached_head(self.workspace, tree.directory(), self.ticket, why)
+        if not worktree_list.remove_if_clean(repository, self.path):
+            if self.has_other_changes():
+                self.discard_unsubmitted()
+            worktree_list.remove(repository, self.path)
 
 
-def begin_merge(workspace: Workspace, ticket: str) -> list[str]:
-    """Merge master into a ticket's branch and return the conflicting paths, left in the worktree to be resolved.
-
-    The worktree must be settled. Until git is done a mark says so: half of a merge would pass for the agent's work.
-    """
-    tree = workspace.working_tree(ticket)
-    mark = tree.directory() / repair.MERGING
-    mark.touch()
-    message = f"Merge branch '{workspace.master}' into {branch_of(ticket)}"
-    conflicts = tree.merge(workspace.master_commit(), message, undo=False)
-    mark.unlink()
-    return conflicts
-
-
-def _has_markers(file: Path) -> bool:
-    if file.is_symlink() or not file.is_file():
-        return False  # removed, which resolves it, or nothing that could hold any
-    # seven of them, or as many as the attribute conflict-marker-size says
-    return bool(re.search(rb"^(<{7,}|>{7,}) ", file.read_bytes(), re.MULTILINE))
-
-
-def discard_unsubmitted(workspace: Workspace, ticket: str) -> None:
-    """Take a ticket's worktree back to its branch.
-
-    What it held beyond that was not handed in: a gate that was killed left it, or a person. It is
-    kept by a rescue ref.
-    """
-    tree = workspace.working_tree(ticket)
-    repair.repair_worktree(workspace, ticket)
-    rescue.preserve_hidden_repos(workspace, tree.path, workspace.repository.resolve(f"refs/heads/{branch_of(ticket)}"))
-    tree.clear_hiding_flags()
-    # a merge that was killed may have changed no file, and git begins none beside it
-    if tree.changes() or tree.is_merging():
-        rescue.rescue_and_reset(
-            workspace, ticket, f"the worktree of ticket '{ticket}' held changes that were not handed in"
-        )
-
-
-def reset_branch(workspace: Workspace, ticket: str, why: str, commit: str) -> None:
-    """Take a ticket's branch back to a commit, its worktree as well; the rest is kept by a rescue ref."""
-    branch = branch_of(ticket)
-    if workspace.working_tree(ticket).is_on_branch(branch):
-        repair.repair_worktree(workspace, ticket)
-        rescue.rescue_and_reset(workspace, ticket, why, commit)
-        return
-    ref = f"refs/heads/{branch}"
-    tip = workspace.repository.resolve(ref)
-    rescue.keep_commit(workspace, tip, ticket, why)
-    workspace.repository.update_refs(RefUpdate(ref, commit, tip))
-
-
-def hard_reset(workspace: Workspace, ticket: str, commit: str) -> None:
-    """Take a ticket's worktree and branch to a commit; what is there beyond that is nobody's work.
-
-    Where files may not be deleted, as a container leaves them, the worktree is set aside and made anew.
-    """
-    tree, ref = workspace.working_tree(ticket), f"refs/heads/{branch_of(ticket)}"
-    try:
-        tree.reset(commit)
-    except GitError as error:
-        if error.system:
-            raise
-        left = rescue.rename_aside(tree.path, "left")
-        log.warning("%s; what the worktree of ticket '%s' held is in '%s'", error.message, ticket, left)
-        prune_worktrees(workspace)
-        tip = workspace.repository.resolve(ref)
-        if tip != commit:
-            workspace.repository.update_refs(RefUpdate(ref, commit, tip))
-        ensure(workspace, ticket)
-
-
-def has_other_changes(tree: Worktree) -> bool:
-    """Tell whether a worktree has anything that its branch has not; what is missing was removed from it."""
-    tree.clear_hiding_flags()
-    return any(change.code[0] not in " D?" or os.path.lexists(tree.path / change.path) for change in tree.changes())
+def prune_worktrees(workspace: Workspace) -> None:
+    """Prune registrations of our worktrees whose directories are gone; rescue refs keep their detached commits."""
+    rescue.keep_detached_heads(workspace)
+    prune.prune(workspace.repository, workspace.paths.home)
 
 
 def is_locked(tree: Worktree) -> bool:
-    """Tell whether a person has locked a worktree, so that it stays; git locks one that it is making."""
+    """Return whether the user has locked a worktree; git locks a worktree while it creates it, which does not count."""
     try:
         git_dir = tree.directory()
         return worktree_list.lock_reason(git_dir) is not None and not worktree_list.is_half_made(git_dir)
@@ -226,41 +304,8 @@ def is_locked(tree: Worktree) -> bool:
         return False
 
 
-def _remove_directory(workspace: Workspace, ticket: str, path: Path) -> None:
-    """Remove the worktree of a ticket that has landed, and keep what has come into it since it was tested."""
-    tree = workspace.working_tree(ticket)
-    tree.clear_hiding_flags()
-    if not tree.is_on_branch(branch_of(ticket)):
-        why = f"the worktree of ticket '{ticket}' had left its branch"
-        if tree.changes():
-            rescue.rescue_and_remove(workspace, path, ticket, why)
-            return
-        rescue.keep_detached_head(workspace, tree.directory(), ticket, why)  # git does not ask whether a branch has it
-    if not worktree_list.remove_if_clean(workspace.repository, path):
-        if has_other_changes(tree):
-            discard_unsubmitted(workspace, ticket)
-        worktree_list.remove(workspace.repository, path)
-
-
-def remove(workspace: Workspace, ticket: str, landed: str) -> None:
-    """Remove the worktree and the branch of a ticket whose tip ``landed`` is in master."""
-    path = workspace.paths.ticket_worktree(ticket)
-    if is_locked(workspace.working_tree(ticket)):
-        log.warning("the worktree of ticket '%s' is locked, and stays", ticket)
-        return
-    if path.exists():
-        try:
-            _remove_directory(workspace, ticket, path)
-        except GitError as error:
-            # files of the gate's that we may not delete, as a container leaves them; the work is in master
-            left = rescue.rename_aside(path, "left")
-            prune_worktrees(workspace)
-            log.warning("%s; what is left of the worktree of ticket '%s' is in '%s'", error.message, ticket, left)
-    branch = f"refs/heads/{branch_of(ticket)}"
-    # one that a person looks at in a checkout of theirs stays, or they would be on a branch without commits
-    if workspace.repository.resolve(branch) and not worktree_list.worktrees_on(workspace.repository, branch_of(ticket)):
-        try:
-            # only if it is still that commit: whatever came on top is not in master
-            workspace.repository.update_refs(RefUpdate(branch, "", landed))
-        except GitError as error:
-            log.warning("the branch '%s' stays, as %s", branch_of(ticket), error.message)
+def _has_markers(file: Path) -> bool:
+    """Return whether a file has conflict markers: seven characters, or more by the attribute conflict-marker-size."""
+    if file.is_symlink() or not file.is_file():
+        return False
+    return bool(re.search(rb"^(<{7,}|>{7,}) ", file.read_bytes(), re.MULTILINE))

@@ -12,7 +12,8 @@ import pytest
 
 from scriptorium.agents import unexpected_changes
 from scriptorium.gate.results import record_verdict
-from scriptorium.worktrees import tickets as worktrees
+from scriptorium.project.held import TicketLock
+from scriptorium.worktrees.tickets import TicketWorktree
 from tests.support import PLAN, Project, until
 
 NAME = "0001-thing"
@@ -31,7 +32,7 @@ def watched(project: Project) -> Project:
         (project.root / "file").write_text(f"{text}\n")
         project.git("stash", "--quiet")
     project.ticket("0001", state="in-progress")
-    worktrees.ensure(project.workspace, NAME)
+    TicketWorktree(project.workspace, TicketLock(NAME)).ensure()
     return project
 
 

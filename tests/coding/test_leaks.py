@@ -104,10 +104,10 @@ def test_a_submit_with_a_secret_is_refused_and_what_lands_in_its_place_has_no_tr
 
     assert (coded.code, coded.out) == (0, f"{name}\n"), coded.err
     told = "'conf', line 1, holds the value of 'SHOP_API_KEY'"
-    hint = "take it out and hand in again; the commits are taken back, their changes lie in the worktree"
+    hint = "remove it and submit again; your commits were reset, their changes are in the worktree"
     queued = f"ticket {name} is queued to be merged; there is nothing left to do"
     assert (facts / "replies").read_text() == f"scriptorium: {told}\nhint: {hint}\n{queued}\n"
-    assert f"ticket '{name}': not handed in: {told}\n" in coded.err
+    assert f"ticket '{name}': submission refused: {told}\n" in coded.err
     assert (facts / "status").read_text() == "A  conf\nA  file\n"
     assert project.run("merge").out == f"{name}\tlanded\n"
     assert project.git("show", "master:conf") == "key=hidden"

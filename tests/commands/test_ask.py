@@ -102,7 +102,7 @@ def test_files_and_commits_of_the_agent_are_kept_and_told(project: Project) -> N
     result = project.run("ask", "Do it")
 
     assert (result.code, result.out) == (0, "Done.\n")
-    assert result.err.endswith(f"the agent wrote files, and was only to answer: kept as '{kept(project)}'\n")
+    assert result.err.endswith(f"the agent wrote files while it answered: kept as '{kept(project)}'\n")
     assert project.git("show", f"{kept(project)}:other") == "y"
     assert project.git("show", f"{kept(project)}:file") == "x"
     assert state(project)[1:] == before[1:]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from scriptorium.project.held import TicketLock
 from scriptorium.system import locks
-from scriptorium.worktrees import tickets as worktrees
+from scriptorium.worktrees.tickets import TicketWorktree
 from tests.support import PLAN, Project, until
 
 OK = "---\narea: core\n---\n# Do it\n"
@@ -248,7 +249,7 @@ def test_two_who_want_the_same_worktree_share_it(project: Project, monkeypatch: 
     workspaces[0].paths.ensure(lock.parent)
     with ThreadPoolExecutor() as pool:
         with hold(lock, "worktrees"):
-            paths = [pool.submit(worktrees.ensure, workspace, "0001-x") for workspace in workspaces]
+            paths = [pool.submit(TicketWorktree(workspace, TicketLock("0001-x")).ensure) for workspace in workspaces]
             until(lambda: waiting == ["worktrees"] * 2)
         assert {path.result() for path in paths} == {project.worktree("0001-x")}
 

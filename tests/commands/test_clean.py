@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scriptorium.plan.ticket import State
+from scriptorium.project.held import MergeLock
 from scriptorium.system import locks
 from scriptorium.worktrees.clean import Action, LeftoverKind, decide
 from scriptorium.worktrees.rescue import PREFIX
@@ -56,8 +57,8 @@ def test_what_is_in_master_goes_when_it_is_said_and_not_before(project: Project)
     shown = project.run("clean")
     assert (shown.code, shown.err) == (0, "")
     assert shown.out.splitlines() == [
-        "remove\tworktree\t0001-x\tits ticket is 'done', and all it holds is in master",
-        "remove\tbranch\tscriptorium/ticket-0001\tits ticket is 'done', and all it holds is in master",
+        "remove\tworktree\t0001-x\tits ticket is 'done', and master has all of it",
+        "remove\tbranch\tscriptorium/ticket-0001\tits ticket is 'done', and master has all of it",
     ]
     assert path.exists()
     assert project.refs() == before
@@ -185,7 +186,7 @@ def test_a_branch_that_a_person_looks_at_stays(project: Project) -> None:
 def test_a_branch_of_a_person_that_is_called_like_a_done_ticket_stays(project: Project, name: str) -> None:
     project.ticket("0001", state="done")
     project.git("branch", name)
-    sweep_branches(project.workspace, project.workspace.plan.snapshot())
+    sweep_branches(project.workspace, project.workspace.plan.snapshot(), MergeLock())
     assert project.run("clean", "--force") == (0, "", "")
     assert f"refs/heads/{name}" in project.refs()
 

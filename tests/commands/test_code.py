@@ -14,7 +14,7 @@ import pytest
 from scriptorium.coding.attempt import run_attempt
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.plan import store
-from scriptorium.worktrees import repair
+from scriptorium.worktrees.tickets import MERGE_MARK
 from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until, write_script
 
 NAME = "0001-thing"
@@ -124,7 +124,7 @@ def test_submitting_twice_queues_once(project: Project, facts: Path) -> None:
 
     assert project.run("code", name)[:2] == (0, f"{name}\n")
 
-    assert (facts / "reply").read_text() == f"ticket {name} is handed in already; there is nothing left to do\n"
+    assert (facts / "reply").read_text() == f"ticket {name} is submitted already; there is nothing left to do\n"
     assert project.plan_log()[-1:] == [f"scriptorium: enqueue ticket {name}"]
     assert sorted(files(project)) == [f"queue/merge/pending/0001-{name}.md", f"tickets/in-progress/{name}.md"]
 
@@ -137,7 +137,7 @@ def test_commits_made_after_the_submit_do_not_land_and_are_kept(project: Project
 
     assert result[:2] == (0, f"{name}\n")
     [rescue] = project.refs("refs/scriptorium/rescue/")
-    assert f"scriptorium: ticket '{name}' got commits after it was handed in: kept as '{rescue}'\n" in result.err
+    assert f"scriptorium: ticket '{name}' got commits after it was submitted: kept as '{rescue}'\n" in result.err
     assert project.git("ls-tree", "--name-only", rescue).split() == ["Makefile", "file", "late", "loose"]
     assert project.git("ls-tree", "--name-only", "scriptorium/ticket-0001").split() == ["Makefile", "file"]
     assert project.run("merge").out == f"{name}\tlanded\n"
@@ -234,7 +234,7 @@ def test_an_empty_change_is_refused(project: Project, facts: Path) -> None:
     assert project.run("code", name)[:2] == (1, "")
 
     assert (facts / "reply").read_text() == (
-        "scriptorium: there is no change to hand in\nhint: make the change first, then hand in again\n"
+        "scriptorium: there is no change to submit\nhint: make the change first, then submit again\n"
     )
     assert_reopened(project, "agent", "The agent ended with exit code 1")
 
@@ -258,7 +258,7 @@ def test_a_failing_agent_leaves_the_tail_of_its_errors_without_secrets(
 @pytest.mark.parametrize(
     ("limit", "cause", "note"),
     [
-        ("hard", "timeout", "The agent was ended at its limit of 2.5 seconds"),
+        ("hard", "timeout", "The agent was terminated at its limit of 2.5 seconds"),
         ("no_output", "silence", "The agent was ended after 2.5 seconds without output"),
         ("no_progress", "timeout", "The agent was ended after 2.5 seconds without progress"),
     ],
@@ -311,7 +311,7 @@ def test_commits_on_a_detached_head_are_kept_and_the_next_attempt_is_on_the_bran
     where = f"the worktree '{project.worktree(name)}' is not on branch 'scriptorium/ticket-0001'"
     assert f"scriptorium: ticket '{name}': 'git status' failed: error: {where}\n" in result.err
     (rescue,) = project.refs("refs/scriptorium/rescue/")
-    note = f"The agent ended without handing in; what it left is kept as '{rescue}'"
+    note = f"The agent ended without handing in; its work is kept as '{rescue}'"
     assert_reopened(project, "no-submit", note, name)
 
     project.agent("echo found >file" + SUBMIT)
@@ -390,7 +390,7 @@ def test_a_submit_from_a_detached_head_is_refused_with_a_hint(project: Project, 
     )
     (rescue,) = project.refs("refs/scriptorium/rescue/")
     assert project.git("show", f"{rescue}:file") == "x"
-    assert_reopened(project, "agent", f"The agent ended with exit code 1; what it left is kept as '{rescue}'")
+    assert_reopened(project, "agent", f"The agent ended with exit code 1; its work is kept as '{rescue}'")
 
 
 @pytest.mark.parametrize("how", ['rm -rf "$SCRIPTORIUM_WORKTREE"', "rm .git"])
@@ -426,7 +426,7 @@ def test_after_a_conflict_the_merge_is_begun_for_the_agent_who_need_only_resolve
     assert "These files hold conflict markers: `file`." in (facts / "prompt").read_text()
     assert "<<<<<<< HEAD\nagent\n=======\nperson\n>>>>>>> " in (facts / "file").read_text()
     assert (facts / "refused").read_text() == (
-        "scriptorium: 'file' still holds conflict markers\nhint: resolve it, then hand in again\n"
+        "scriptorium: 'file' still has conflict markers\nhint: resolve the conflict, then submit again\n"
     )
     assert project.git("show", "scriptorium/ticket-0001:file") == "person\nagent"
     assert project.git("merge-base", "--is-ancestor", "master", "scriptorium/ticket-0001") == ""
@@ -440,7 +440,7 @@ def test_a_merge_that_was_killed_as_it_began_does_not_pass_for_the_agents_work(p
     assert project.run("merge").out == f"{name}\treopened\n"
     assert project.run("assign").code == 0
     (project.worktree(name) / "theirs").write_text("te")  # git was at the first file of master's
-    (project.root / ".git" / "worktrees" / name / repair.MERGING).touch()
+    (project.root / ".git" / "worktrees" / name / MERGE_MARK).touch()
     project.agent("echo both >file" + SUBMIT)
 
     assert project.run("code", name)[:2] == (0, f"{name}\n")
@@ -507,7 +507,7 @@ def test_conflict_markers_of_any_size_are_not_handed_in(project: Project, facts:
 
     assert project.run("code", name).out == ""
 
-    assert (facts / "refused").read_text().startswith("scriptorium: 'doc' still holds conflict markers\n")
+    assert (facts / "refused").read_text().startswith("scriptorium: 'doc' still has conflict markers\n")
 
 
 # -- signals and crashes ------------------------------------------------------------------------------
@@ -753,8 +753,8 @@ def test_a_change_of_the_configuration_is_not_handed_in(project: Project, facts:
     assert project.run("code", ticket)[:2] == (0, f"{ticket}\n")
 
     assert (facts / "said").read_text() == (
-        f"scriptorium: '{name}' says what runs outside of the sandbox, and is a person's\n"
-        "hint: take the change out, say in the summary what it should be, then hand in again\n"
+        f"scriptorium: refusing to change '{name}': it names programs that run outside the sandbox\n"
+        "hint: remove the change, describe it in the summary, then submit again\n"
     )
     assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "file"
 
@@ -768,8 +768,10 @@ def test_the_note_tells_why_what_was_handed_in_was_refused(project: Project) -> 
 
     assert project.run("code", ticket)[:2] == (1, "")
 
-    why = "what it tried to hand in was refused: 'scriptorium.json' says what runs outside of the sandbox"
-    note = f"The agent ended without handing in; {why}, and is a person's\n\n  ```\n  I handed it in\n  ```"
+    refusal = "refusing to change 'scriptorium.json': it names programs that run outside the sandbox"
+    note = (
+        f"The agent ended without handing in; its submission was refused: {refusal}\n\n  ```\n  I handed it in\n  ```"
+    )
     assert_reopened(project, "no-submit", note)
 
 
@@ -793,7 +795,7 @@ def test_a_change_of_a_program_that_runs_as_agent_is_not_handed_in(
 
     assert project.run("code", name)[:2] == (0, f"{name}\n")
 
-    assert (facts / "said").read_text().startswith("scriptorium: 'tools/agent' says what runs outside of the sandbox")
+    assert (facts / "said").read_text().startswith("scriptorium: refusing to change 'tools/agent': ")
     assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "file"
 
 
@@ -833,7 +835,9 @@ def test_a_ticket_without_a_worktree_holds_up_no_other(project: Project) -> None
     project.git("branch", "scriptorium/ticket-0001/in-the-way")
     result = project.run("code")
     assert (result.code, result.out) == (ExitCode.FAILED, "0002-thing\n")
-    assert result.err.startswith("scriptorium: ticket '0001-thing' gets no worktree: 'git worktree' failed: fatal: ")
+    assert result.err.startswith(
+        "scriptorium: ticket '0001-thing': cannot create its worktree: 'git worktree' failed: fatal: "
+    )
 
 
 def test_work_that_the_system_keeps_from_being_handed_in_is_no_failed_attempt(project: Project) -> None:
@@ -845,7 +849,7 @@ def test_work_that_the_system_keeps_from_being_handed_in_is_no_failed_attempt(pr
     done = subprocess.run(["/bin/sh", "-c", limited], cwd=project.root, capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert "The work could not be handed in: 'git " in done.stderr
+    assert "The work could not be submitted: 'git " in done.stderr
     assert "\nCause: infrastructure\n" in project.git("log", "-1", "--format=%B", PLAN)
     assert "attempts" not in project.plan_files()[f"tickets/open/{name}.md"]
     assert (project.worktree(name) / "work").stat().st_size == 51200

@@ -145,7 +145,7 @@ def test_what_was_not_handed_in_is_neither_tested_nor_landed_but_kept(project: P
 
     assert result[:2] == (0, f"{name}\tlanded\n")
     (rescue,) = project.refs("refs/scriptorium/rescue/")
-    held = f"the worktree of ticket '{name}' held changes that were not handed in: kept as '{rescue}'"
+    held = f"the worktree of ticket '{name}' held changes that were not submitted: kept as '{rescue}'"
     assert f"scriptorium: {held}\n" in result.err
     assert project.git("show", f"{rescue}:stray") == "precious"
     assert project.git("ls-tree", "--name-only", "master") == "Makefile\nfile"
@@ -292,7 +292,7 @@ def test_a_gate_that_hangs_is_ended_with_its_children_at_its_limit(project: Proj
 
     assert [pid for pid in busy_pids(facts) if is_alive(pid)] == []
     assert note(project, name).startswith(
-        "## Attempt 1 failed: gate\n\n`make test` was ended at its limit of 2.5 seconds\n"
+        "## Attempt 1 failed: gate\n\n`make test` was terminated at its limit of 2.5 seconds\n"
     )
 
 
@@ -372,7 +372,7 @@ def test_a_queue_item_of_a_ticket_that_is_not_in_progress_is_dropped(project: Pr
     assert result == (
         0,
         "",
-        f"scriptorium: ticket '{name}' is queued but not in progress: its queue item is dropped\n",
+        f"scriptorium: dropped the queue item of ticket '{name}', which is not in progress\n",
     )
     assert not [path for path in project.plan_files() if path.startswith("queue/merge/pending/0")]
     assert project.git("rev-parse", "master", BRANCH).splitlines()[0] == master
@@ -402,7 +402,7 @@ def test_a_ticket_that_a_person_takes_back_while_it_is_tested_does_not_land(
 
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.DROPPED)
 
-    assert f"ticket '{name}' was taken back while it was tested: it does not land" in caplog.text
+    assert f"ticket '{name}' does not land: it left the queue while it was tested" in caplog.text
     assert project.git("rev-parse", "master") == master
     assert [path for path in project.plan_files() if name in path] == [path for path, text in taken.items() if text]
     assert BRANCH in project.refs()
@@ -426,7 +426,7 @@ def test_commits_made_after_the_submit_do_not_land_though_the_run_was_killed(pro
 
     assert result[:2] == (0, f"{name}\tlanded\n")
     (rescue,) = project.refs("refs/scriptorium/rescue/")
-    why = f"'scriptorium/ticket-0001' has moved since ticket '{name}' was handed in"
+    why = f"'scriptorium/ticket-0001' has moved since ticket '{name}' was submitted"
     assert f"scriptorium: {why}: kept as '{rescue}'\n" in result.err
     assert project.git("show", f"{rescue}:late") == "2"
     assert project.git("ls-tree", "--name-only", "master") == "Makefile\nfile"
@@ -673,7 +673,7 @@ def test_an_item_without_a_worktree_holds_up_no_other(project: Project) -> None:
     assert project.run("merge")[:2] == (0, f"{second}\tlanded\n")
     result = project.run("merge")
     assert (result.code, result.out) == (ExitCode.FAILED, "")
-    assert result.err.startswith(f"scriptorium: ticket '{first}' gets no worktree: ")
+    assert result.err.startswith(f"scriptorium: ticket '{first}': cannot create its worktree: ")
     project.git("branch", "-D", "scriptorium/ticket-0001/in-the-way")
     project.git("branch", "scriptorium/ticket-0001", tip)
     assert project.run("merge")[:2] == (0, f"{first}\tlanded\n")

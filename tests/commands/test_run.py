@@ -26,7 +26,7 @@ from scriptorium.project.workspace import Workspace
 from scriptorium.scheduler import backoff, driver, watch
 from scriptorium.scheduler.driver import Driver
 from scriptorium.system import watchdog
-from scriptorium.worktrees import tickets as worktrees
+from scriptorium.worktrees.tickets import TicketWorktree
 from tests.support import Project, Started, until, write_script
 
 LINE = re.compile(r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\] \[(DEBUG|INFO|WARN|ERROR)\] .")
@@ -891,7 +891,7 @@ def test_ticket_without_a_worktree_holds_up_no_other(project: Project) -> None:
     result = project.run("run", "--until-idle")
 
     assert result.code == ExitCode.FAILED
-    assert result.out.count("ticket '0001-thing' gets no worktree: 'git worktree' failed: fatal: ") == 1
+    assert result.out.count("ticket '0001-thing': cannot create its worktree: 'git worktree' failed: fatal: ") == 1
     done = {path for path in project.plan_files() if path.startswith("tickets/done/0")}
     assert done == {"tickets/done/0002-thing.md", "tickets/done/0003-thing.md"}
     project.git("branch", "-D", "scriptorium/ticket-0001/in-the-way")
@@ -932,7 +932,7 @@ def test_what_a_crash_left_of_the_last_landing_is_cleared_away_at_the_start(
 ) -> None:
     name = project.queued()
     with monkeypatch.context() as patched:
-        patched.setattr(worktrees, "remove", lambda *_: None)
+        patched.setattr(TicketWorktree, "remove", lambda *_: None)
         assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     match left:
         case "half a worktree":

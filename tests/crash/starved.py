@@ -91,7 +91,7 @@ WANTS: dict[str, Callable[[Path, int], AbstractContextManager[str]]] = {
 
 ERRORS = {"full": "ENOSPC", "read-only": "EROFS", "few-files": "EMFILE", "short-files": "EFBIG"}
 
-TELLING = re.compile(r"(?m)^.*\[(?:ERROR|WARN)\].*|^(?:scriptorium|hint): .*|^.*could not be handed in.*")
+TELLING = re.compile(r"(?m)^.*\[(?:ERROR|WARN)\].*|^(?:scriptorium|hint): .*|^.*could not be submitted.*")
 TOLD_MOST = 6
 
 

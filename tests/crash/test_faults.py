@@ -87,7 +87,7 @@ def reached(bench: Bench, point: str) -> bool:
 
 def _judge(bench: Bench, point: str, out: str) -> list[str]:
     wrong = bench.judge()
-    if re.search("could not be handed in|gets no worktree", out) or not point.startswith("run#"):
+    if re.search("could not be submitted|cannot create its worktree", out) or not point.startswith("run#"):
         # an agent was kept from its work, or failed itself: its ticket is tried again, in another order
         wrong = [what for what in wrong if not what.startswith(OF_THE_ORDER)]
     return [*wrong, out[-3000:]] if wrong else []

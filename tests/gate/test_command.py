@@ -93,7 +93,7 @@ def test_a_gate_that_hangs_is_ended_with_its_children(project: Project, facts: P
 
     assert not result.green
     assert result.tail.splitlines()[0] == "begun"
-    assert result.reason == f"`{script}` was ended at its limit of 2 seconds"
+    assert result.reason == f"`{script}` was terminated at its limit of 2 seconds"
     assert [pid for pid in busy_pids(facts) if is_alive(pid)] == []
 
 

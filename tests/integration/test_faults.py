@@ -225,7 +225,7 @@ def test_a_submit_without_a_change_is_refused_to_the_agent_itself(backend: Backe
     with backend.answering(lambda asked: steps(asked, submit("Nothing"), Text("Oh."))) as requests:
         coded = backend.project.run("code", TICKET)
     [answer] = requests[-1].tool_outputs.values()
-    assert "there is no change to hand in" in answer
+    assert "there is no change to submit" in answer
     ticket.failed(coded, Cause.NO_SUBMIT)
 
 
@@ -239,7 +239,7 @@ def test_a_second_submit_changes_nothing_and_says_so(backend: Backend, ticket: T
     assert (coded.code, coded.out) == (0, f"{TICKET}\n"), coded.err
     first, second = list(requests[-1].tool_outputs.values())[1:]
     assert f"ticket {TICKET} is queued to be merged" in first
-    assert f"ticket {TICKET} is handed in already" in second
+    assert f"ticket {TICKET} is submitted already" in second
     assert len(project.git("rev-list", f"{ticket.plan}..{PLAN}").splitlines()) == 1
     assert ticket.surroundings() == ticket.others
     assert project.run("merge").out == f"{TICKET}\tlanded\n"

@@ -149,7 +149,7 @@ def test_content_that_git_lfs_cannot_get_is_no_fault_of_the_ticket(lfs: Project)
     result = lfs.run("assign")
 
     assert (result.code, result.out) == (1, "")
-    assert result.err.startswith(f"scriptorium: ticket '{name}' gets no worktree: ")
+    assert result.err.startswith(f"scriptorium: ticket '{name}': cannot create its worktree: ")
     shutil.copytree(elsewhere, objects, dirs_exist_ok=True)
     assert lfs.run("code", name)[:2] == (0, f"{name}\n")
     assert process_next(lfs.workspace) == ItemResult(name, ItemOutcome.LANDED)

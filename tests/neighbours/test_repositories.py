@@ -84,7 +84,9 @@ def test_a_partial_clone_whose_remote_is_away_is_told_and_the_ticket_lands_later
 
     result = other.run("assign")
     assert (result.code, result.out) == (1, "")
-    assert result.err.startswith(f"scriptorium: ticket '{name}' gets no worktree: 'git worktree' failed: fatal: ")
+    assert result.err.startswith(
+        f"scriptorium: ticket '{name}': cannot create its worktree: 'git worktree' failed: fatal: "
+    )
 
     (tmp_path / "away").rename(project.root)
     assert other.run("code", name)[:2] == (0, f"{name}\n")

@@ -243,7 +243,7 @@ def test_a_filter_whose_program_is_missing_is_told_and_the_ticket_lands_when_it_
 
     assert (result.code, result.out) == (1, "")
     assert result.err.splitlines() == [
-        f"scriptorium: ticket '{name}' gets no worktree: 'git worktree' failed: error: "
+        f"scriptorium: ticket '{name}': cannot create its worktree: 'git worktree' failed: error: "
         "external filter 'fake-lfs smudge' failed 127",
         "hint: see that the filters that '.gitattributes' names are installed",
     ]

@@ -140,7 +140,7 @@ def test_a_gate_that_never_ends_reopens_the_ticket_which_lands_with_a_better_one
     name = handed_in(project, "printf 'test:\\n\\t@sleep 600\\n' >Makefile; echo 1 >file")
     project.configure(timeouts={"gate": 0.5})
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.REOPENED)
-    assert "was ended at its limit of 0.5 seconds" in project.plan_files()[f"tickets/open/{name}.md"]
+    assert "was terminated at its limit of 0.5 seconds" in project.plan_files()[f"tickets/open/{name}.md"]
 
     project.configure(timeouts={"gate": 60})
     assert lands(project, "printf 'test:\\n\\t@true\\n' >Makefile") == name

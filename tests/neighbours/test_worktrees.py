@@ -18,7 +18,7 @@ from scriptorium.errors import ScriptoriumError
 from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import clean_up_after_crash, process_next
 from scriptorium.system import locks
-from scriptorium.worktrees import tickets as worktrees
+from scriptorium.worktrees.tickets import TicketWorktree
 from tests.neighbours.cases import BRANCH, git_dir, handed_in, in_order, kept, lands, shell, show, waits, worked_on
 from tests.support import Project
 
@@ -58,11 +58,11 @@ HARMS = {
 
 DELETED = ("the directory is gone", "pruned", "an empty branch without a worktree")
 TOLD = {
-    "an index of garbage": "ticket '0001-thing': the index of its worktree was broken, and is made anew",
-    "an empty index": "ticket '0001-thing': the index of its worktree was broken, and is made anew",
-    "a torn index": "ticket '0001-thing': the index of its worktree was broken, and is made anew",
-    "an empty branch": f"'{BRANCH}' was empty, and is back at ",
-    "no branch": "ticket '0001-thing': 'scriptorium/ticket-0001' was gone, and is back at ",
+    "an index of garbage": "ticket '0001-thing': rebuilt the broken index of its worktree",
+    "an empty index": "ticket '0001-thing': rebuilt the broken index of its worktree",
+    "a torn index": "ticket '0001-thing': rebuilt the broken index of its worktree",
+    "an empty branch": f"'{BRANCH}' was empty; restored ",
+    "no branch": "ticket '0001-thing': 'scriptorium/ticket-0001' was gone; created it again at ",
 }
 
 
@@ -99,7 +99,7 @@ def test_a_branch_that_is_deleted_while_the_agent_works_is_back_before_its_work_
     name = handed_in(project, f"git commit -q --allow-empty -m One; echo 1 >file; git update-ref -d {BRANCH}")
 
     assert project.git("log", "--format=%s", "master..scriptorium/ticket-0001") == f"{name}\nOne"
-    assert "'scriptorium/ticket-0001' was gone, and is back at " in caplog.text
+    assert "'scriptorium/ticket-0001' was gone; created it again at " in caplog.text
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
 
@@ -124,7 +124,7 @@ def test_a_worktree_that_a_person_has_locked_stays_when_its_ticket_has_landed(
     project.git("worktree", "lock", str(worktree))
 
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
-    assert f"the worktree of ticket '{name}' is locked, and stays" in caplog.text
+    assert f"the worktree of ticket '{name}' stays: it is locked" in caplog.text
     assert (worktree / "file").read_text() == f"{name}\n"
     caplog.clear()
     lands(project, "echo 2 >second", "0002")
@@ -281,7 +281,7 @@ def test_what_is_staged_in_the_worktree_of_a_landed_ticket_stays_though_its_file
 ) -> None:
     name = handed_in(project)
     with monkeypatch.context() as patch:
-        patch.setattr(worktrees, "remove", lambda *_: None)  # as if it were killed there
+        patch.setattr(TicketWorktree, "remove", lambda *_: None)  # as if it were killed there
         assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     (project.worktree(name) / "mine").write_text("precious\n")
     project.git("add", "mine", cwd=project.worktree(name))
@@ -298,7 +298,7 @@ def test_an_edit_that_git_is_told_to_overlook_in_the_worktree_of_a_landed_ticket
 ) -> None:
     name = handed_in(project)
     with monkeypatch.context() as patch:
-        patch.setattr(worktrees, "remove", lambda *_: None)  # as if it were killed there
+        patch.setattr(TicketWorktree, "remove", lambda *_: None)  # as if it were killed there
         assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     (project.worktree(name) / "file").write_text("precious\n")
     project.git("update-index", flag, "file", cwd=project.worktree(name))
@@ -312,14 +312,14 @@ def test_an_edit_that_git_is_told_to_overlook_after_the_gate_is_kept(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = handed_in(project)
-    remove = worktrees.remove
+    remove = TicketWorktree.remove
 
     def late(*args: Any) -> None:
         (project.worktree(name) / "file").write_text("precious\n")
         project.git("update-index", "--skip-worktree", "file", cwd=project.worktree(name))
         remove(*args)
 
-    monkeypatch.setattr(worktrees, "remove", late)
+    monkeypatch.setattr(TicketWorktree, "remove", late)
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
 
     in_order(project, name)
@@ -420,7 +420,7 @@ def test_what_is_left_of_a_removal_goes_and_the_places_of_a_persons_worktrees_ar
     link = (tmp_path / "linked" / ".git").read_text()
     name = handed_in(project)
     with monkeypatch.context() as patch:
-        patch.setattr(worktrees, "remove", lambda *_: None)  # as if it were killed there
+        patch.setattr(TicketWorktree, "remove", lambda *_: None)  # as if it were killed there
         assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     (project.worktree(name) / ".git").unlink()
 
@@ -461,7 +461,7 @@ def test_a_landing_waits_for_a_locked_checkout_of_master_that_is_away(project: P
     disk.rename(away)
 
     told = waits(project, name)
-    assert told.blocked_by == f"'{disk}', where 'master' is checked out, is away"
+    assert told.blocked_by == f"'{disk}', where 'master' is checked out, is missing"
     assert told.hint == f"bring it back, or 'git worktree unlock {disk}' if it is gone for good"
 
     away.rename(disk)

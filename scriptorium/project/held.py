@@ -1,0 +1,25 @@
+"""Proof that a lock is held, passed to whoever acts: without the lock, the call does not type-check.
+
+Only the context managers of `Workspace` make these values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TicketLock:
+    """The lock of a ticket: its worktree and branch are the holder's."""
+
+    ticket: str
+
+
+@dataclass(frozen=True)
+class MergeLock:
+    """The lock of the merge queue: at most one item is in the lane."""
+
+
+@dataclass(frozen=True)
+class PlanningLock:
+    """The lock of the planning roles: at most one agent writes the plan."""
