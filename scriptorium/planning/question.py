@@ -71,7 +71,7 @@ def _discard_interrupted(workspace: Workspace) -> None:
             try:
                 discard_checkout(workspace, path, PURPOSE)
             except GitError as error:
-                log.warning("%s; '%s' stays until the next question", error.message, path)
+                log.warning("%s; '%s' stays until the next run", error.message, path)
         _forget(workspace, directory)
 
 

@@ -53,7 +53,7 @@ def temporary_checkout(workspace: Workspace, path: Path, commit: str, purpose: P
         try:
             discard_checkout(workspace, path, purpose)
         except GitError as error:
-            log.warning("%s; '%s' stays until the next time", error.message, path)
+            log.warning("%s; '%s' stays until the next run", error.message, path)
 
 
 def discard_checkout(workspace: Workspace, path: Path, purpose: Purpose) -> None:

@@ -142,7 +142,7 @@ def test_checkout_that_cannot_be_read_for_now_stays_and_is_cleared_by_the_next(p
     limited = f"ulimit -f 100; exec {sys.executable} -m scriptorium ask Why?"  # git makes of notes what is longer
     done = subprocess.run(["/bin/sh", "-c", limited], cwd=project.root, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "Done.\n"), done.stderr
-    assert "stays until the next question" in done.stderr
+    assert "stays until the next run" in done.stderr
     (left,) = project.paths.ask_directory("x").parent.iterdir()
     assert [path.name for path in left.iterdir()] == ["source"]
 

@@ -258,7 +258,7 @@ def test_a_failing_agent_leaves_the_tail_of_its_errors_without_secrets(
 @pytest.mark.parametrize(
     ("limit", "cause", "note"),
     [
-        ("hard", "timeout", "The agent was terminated at its limit of 2.5 seconds"),
+        ("hard", "timeout", "The agent was ended at its limit of 2.5 seconds"),
         ("no_output", "silence", "The agent was ended after 2.5 seconds without output"),
         ("no_progress", "timeout", "The agent was ended after 2.5 seconds without progress"),
     ],
@@ -624,7 +624,7 @@ def test_an_agent_that_cannot_be_started_leaves_the_ticket_open_with_the_reason(
     assert (result.code, result.out) == (78, "")
     assert result.err.endswith(f"scriptorium: {why}\nhint: begin a script with a line such as '#!/bin/sh'\n")
     assert list(files(project)) == [f"tickets/open/{name}.md"]
-    assert trailers(project)["Reason"] == f"The agent could not be set to work: {why}"
+    assert trailers(project)["Reason"] == f"The agent could not be started: {why}"
 
 
 def test_two_on_one_ticket_run_one_agent(project: Project, facts: Path) -> None:
@@ -721,8 +721,8 @@ def test_a_repository_inside_the_worktree_is_not_handed_in_as_an_empty_link(
     assert project.run("code", name)[:2] == (0, f"{name}\n")
 
     assert (facts / "said").read_text() == (
-        "scriptorium: 'part' is a git repository of its own, and its files would be lost\n"
-        "hint: 'git rm --cached' it and remove its '.git', or make it a submodule\n"
+        "scriptorium: 'part' is a git repository of its own, so its files would be lost\n"
+        "hint: run 'git rm --cached part' and remove its '.git', or make it a submodule\n"
     )
     assert project.git("show", "scriptorium/ticket-0001:part/one") == "1"
 
@@ -738,7 +738,7 @@ def test_a_configuration_in_a_commit_without_a_parent_is_not_handed_in(project: 
 
     assert project.run("code", name).out == ""
 
-    assert (facts / "said").read_text().startswith("scriptorium: 'scriptorium.json' says what runs outside")
+    assert (facts / "said").read_text().startswith("scriptorium: refusing to change 'scriptorium.json': ")
 
 
 @pytest.mark.parametrize("name", ["scriptorium.json", "Scriptorium.json"])
@@ -825,7 +825,7 @@ def test_a_submodule_with_commits_that_are_nowhere_else_is_not_handed_in(
 
     assert project.run("code", name)[:2] == (0, f"{name}\n")
 
-    assert (facts / "said").read_text().startswith("scriptorium: submodule 'part' has commits that are nowhere else")
+    assert (facts / "said").read_text().startswith("scriptorium: submodule 'part' has commits that no remote has")
 
 
 def test_a_ticket_without_a_worktree_holds_up_no_other(project: Project) -> None:
