@@ -219,8 +219,8 @@ def test_a_ticket_added_by_hand_lands_though_master_is_red(project: Project, hom
     ok(project, block_with("git worktree add"))
     assert not (project.root.parent / "plan").exists()
     assert project.run("run", "--once").code == ExitCode.REFUSED
-    assert project.git("log", "--format=%s", f"{red}..master") == "Mend the build"
-    assert project.plan_files().keys() >= {"tickets/done/0001-mend-the-build.md"}
+    assert project.git("log", "--format=%s", f"{red}..master") == "Repair the build"
+    assert project.plan_files().keys() >= {"tickets/done/0001-repair-the-build.md"}
     assert project.run("health").code == ExitCode.OK
 
 
