@@ -21,7 +21,7 @@ def tokens(project: Project, verb: str) -> list[str]:
     return [line for line in lines if line.startswith("Tokens-")]
 
 
-@pytest.mark.behaviour("a second attempt goes on with the session")
+@pytest.mark.behaviour("a second attempt resumes the session")
 def test_a_second_attempt_goes_on_with_the_session_of_the_first(backend: Backend) -> None:
     project = backend.project
     project.ticket(TICKET, body=REQUEST)
