@@ -37,7 +37,7 @@ def test_a_second_attempt_goes_on_with_the_session_and_is_billed_for_itself(open
     project = opencode.project
 
     def forgetful(request: Request) -> Reply:
-        if "you go on with it now" in request.prompt:
+        if "Continue your work now" in request.prompt:
             return Answer(
                 [steps(request, submit("What the first attempt wrote"), Text("Done."))], Usage(200, 150, 30, 20)
             )

@@ -66,7 +66,7 @@ def test_a_planning_session_goes_on_with_the_agents_own(backend: Backend) -> Non
     project = backend.project
 
     def architect(request: Request) -> Reply:
-        if "The engineer goes on" in request.prompt:
+        if "The engineer continues" in request.prompt:
             done = "the second" in " ".join(request.tool_outputs.values())
             return Text("Both are in.") if done else Shell("echo 'And the second.' >> spec.md; echo the second")
         return steps(request, Shell("echo 'The first.' > spec.md"), Text("It is in."))
