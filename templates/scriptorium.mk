@@ -1,13 +1,13 @@
-# The steps of scriptorium as targets of GNU make. Use it as it is, or include it:
+# The steps of scriptorium as targets of GNU make. Use this file directly, or include it:
 #
 #     include scriptorium.mk
 #
-# 'make scriptorium-help' lists the targets. In a pipe, the last step's exit status counts, as
-# in any shell; the others tell their failures on stderr.
+# 'make scriptorium-help' lists the targets. A pipe has the exit status of its last step, as in any
+# shell; the other steps report their failures on stderr.
 
 SCRIPTORIUM ?= scriptorium
 
-# put back at the end, so that an including Makefile keeps its own
+# restored at the end, so that an including Makefile keeps its default goal
 scriptorium-goal := $(.DEFAULT_GOAL)
 
 define scriptorium-usage
@@ -18,10 +18,10 @@ scriptorium-assign     the oldest ready ticket -> branch and worktree
 scriptorium-code       assign | code
 scriptorium-merge      the queue's next item -> master, if the gate passes
 scriptorium-pipeline   assign | code | merge
-scriptorium-run        chain all the steps until stopped
-scriptorium-run-once   one pass of them
+scriptorium-run        run all steps in a loop until stopped
+scriptorium-run-once   run each step once
 scriptorium-plan       write spec.md in a session with the Architect
-scriptorium-status     show ticket counts and who is at work
+scriptorium-status     show ticket counts and active agents
 scriptorium-worktrees  list the worktrees of tickets
 scriptorium-fsck       check the plan branch
 endef
@@ -40,7 +40,7 @@ $(scriptorium-verbs:%=scriptorium-%): scriptorium-%:
 scriptorium-code:
 	@$(SCRIPTORIUM) assign | $(SCRIPTORIUM) code
 
-# without a pipe before it, it is not to wait for records from make's stdin
+# without a pipe before it, merge must not wait for records from make's stdin
 scriptorium-merge:
 	@$(SCRIPTORIUM) merge </dev/null
 

@@ -14,9 +14,9 @@ log = logging.getLogger(__name__)
 
 
 class Architect(Command):
-    """Let the Architect divide spec.md into areas, when it has changed since that was last done.
+    """Let the Architect divide spec.md into areas if the spec has changed since the last time.
 
-    Prints a line for each area changed, and nothing when the areas are current.
+    Prints the name of each changed area, one per line, and nothing when the areas are current.
     """
 
     def main(self) -> None:

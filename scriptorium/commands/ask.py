@@ -15,10 +15,9 @@ log = logging.getLogger(__name__)
 
 
 class Ask(Command):
-    """Let the Architect answer a question from spec, plan and source, without changing anything.
+    """Let the Architect answer a question from the spec, the plan and the source without changing anything.
 
-    It reads a checkout of master that is thrown away afterwards, so that it can be asked beside
-    everything else. Prints the answer.
+    The agent reads a temporary checkout of master, so the command can run beside all others. Prints the answer.
     """
 
     USAGE = "    {progname} [options] QUESTION...\n"

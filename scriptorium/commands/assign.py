@@ -13,11 +13,11 @@ from scriptorium.records import emit
 
 
 class Assign(Command):
-    """Move the oldest ready ticket from open to in-progress, with a branch and a worktree of its own.
+    """Move the oldest ready ticket from open to in-progress, with its own branch and worktree.
 
-    Ready is a ticket whose dependencies are done. A higher 'priority' goes first, then the lower
+    A ticket is ready when its dependencies are done. A higher 'priority' goes first, then the lower
     number. Prints the ticket and its worktree, or nothing when no ticket is ready. While master is
-    known to be red only tickets marked 'repair: true' have a turn, and the exit code is 3 without one.
+    known to be red, only tickets marked 'repair: true' are assigned; the exit code is 3 without one.
     """
 
     def main(self) -> int:

@@ -12,14 +12,14 @@ from scriptorium.worktrees.clean import find_leftovers, remove_leftovers
 
 
 class Clean(Command):
-    """Show which worktrees, branches and rescue refs are not needed any more; with --force, remove them.
+    """List worktrees, branches and rescue refs that are no longer needed; with --force, remove them.
 
-    What is in master goes. What belongs to a ticket that is done or gone, and is not in master, goes
-    only after a rescue ref keeps it. What belongs to an unfinished ticket stays. Prints a line for
-    each: 'remove', 'rescue' or 'keep', what it is, its name, and why.
+    Content that is in master is removed. Content of a finished or removed ticket that is not in master
+    is removed only after a rescue ref keeps it. Content of an unfinished ticket stays. Prints one line
+    per item: 'remove', 'rescue' or 'keep', the kind, the name and the reason.
     """
 
-    force = Flag(["-f", "--force"], help="do it, instead of only showing it")
+    force = Flag(["-f", "--force"], help="remove the items instead of only listing them")
     as_json = Flag("--json", help="print one JSON array")
 
     def main(self) -> int:

@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 
 
 class Code(Command):
-    """Let the coding agent work on tickets in progress, one after the other.
+    """Run the coding agent on tickets in progress, one after the other.
 
-    TICKET is a name or a number; without any they are the first fields of the lines on stdin. With
-    neither, the tickets are taken up that are in progress and at which nobody is at work, such as a
-    crash leaves behind. Prints a line for each ticket handed in. One that was not is open again
-    with a note, or stuck after its last attempt, and the exit code is 1.
+    TICKET is a name or a number; without any, they are the first fields of the lines on stdin. With
+    neither, the command takes the abandoned tickets: those in progress that no process works on, for
+    example after a crash. Prints each submitted ticket, one per line. A ticket that was not submitted
+    is open again with a note, or stuck after its last attempt, and the exit code is 1.
     """
 
     USAGE = "    {progname} [options] [TICKET...]\n"

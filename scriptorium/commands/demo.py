@@ -20,8 +20,8 @@ REQUEST = "A tool that counts the words of a text, with a command line"
 class Demo(Command):
     """Build a small project in a temporary directory, from a spec to commits on master.
 
-    The agent is a script and no model; everything else is real: git, the plan branch, the gate,
-    the merge queue. One ticket fails the gate at first, is reopened, and lands.
+    The agent is a script, not a model; git, the plan branch, the gate and the merge queue are real. One
+    ticket first fails the gate, is reopened, and lands.
     """
 
     def main(self) -> int:

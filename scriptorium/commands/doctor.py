@@ -14,11 +14,11 @@ from scriptorium.system import signals
 
 
 class Doctor(Command):
-    """Check what the steps need: git, the repository, the gate, the agents' programs, the submit tool.
+    """Check the requirements of all steps: git, repository, gate, agent programs and submit tool.
 
-    Prints a line for each thing that it looks at, and a hint where one fails; what is only good to
-    know is a 'note'. Exits with 1 when something that is needed is missing. It starts the agents'
-    programs for their version, sign-in and sandbox, but no agent.
+    Prints one line per check, with a hint where it fails; useful but optional facts are a 'note'. Exits
+    with 1 when a requirement is missing. It starts the agent programs to check their version, sign-in
+    and sandbox, but runs no agent.
     """
 
     as_json = Flag("--json", help="print one JSON object")

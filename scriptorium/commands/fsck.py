@@ -13,10 +13,10 @@ from scriptorium.project.workspace import Workspace
 
 
 class Fsck(Command):
-    """Check the plan branch as it is now, and all of its history.
+    """Check the present state of the plan branch and its whole history.
 
-    Prints a line for each finding: 'error' or 'warning', the ticket, file, branch or commit, and what does
-    not hold. Exits 1 when there is an error; repairing is left to you.
+    Prints one line per finding: 'error' or 'warning', the ticket, file, branch or commit, and the
+    problem. Exits with 1 when there is an error; it repairs nothing.
     """
 
     as_json = Flag("--json", help="print one JSON object")

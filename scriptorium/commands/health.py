@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 
 class Health(Command):
-    """Run the gate on a clean checkout of master, unless the answer for its tree is known.
+    """Run the gate on a clean checkout of master, unless the result for its tree is cached.
 
-    Green is known for good, red for five minutes. Prints 'green <commit>' or 'red <commit>'; the
+    Green is cached without limit, red for five minutes. Prints 'green <commit>' or 'red <commit>'; the
     exit code is 3 when master is red.
     """
 

@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 class Hooks(Command):
     """Install, uninstall or show the git hooks that start steps in the background.
 
-    After a commit or merge on the plan branch that changed spec.md they start 'scriptorium
-    architect', after one on master 'scriptorium health'. Prints a line for each hook that changed,
-    with 'status' a line for each hook.
+    After a commit or merge on the plan branch that changed spec.md, they start 'scriptorium architect';
+    after a commit or merge on master, 'scriptorium health'. Prints one line per changed hook, with
+    'status' one line per hook.
     """
 
     USAGE = "    {progname} [options] install|uninstall|status\n"

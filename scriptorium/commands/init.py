@@ -12,8 +12,8 @@ from scriptorium.project.workspace import Workspace
 class Init(Command):
     """Create the orphan branch 'scriptorium/plan' in a repository; nothing else in it changes.
 
-    PATH is any directory of the repository, the current one by default. 'scriptorium --init' is the
-    same.
+    PATH is any directory of the repository; the default is the current one. 'scriptorium --init' is the
+    same command.
     """
 
     USAGE = "    {progname} [options] [PATH]\n"

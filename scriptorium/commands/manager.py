@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 
 class Manager(Command):
-    """Let the Manager write tickets for each area that has changed since that was last done.
+    """Let the Manager write tickets for each area that has changed since the last time.
 
-    Ids are given out here, and dependencies resolved. Prints a line for each ticket created, and
+    The command assigns the ids and resolves dependencies. Prints each created ticket, one per line, and
     nothing when all areas are planned.
     """
 

@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 
 
 class Merge(Command):
-    """Bring the merge queue's next ticket to an end: merge master into it, run the gate, land or reopen it.
+    """Process the merge queue's next ticket: merge master into it, run the gate, land or reopen it.
 
-    The queue decides whose turn it is. With TICKETs, names or numbers as arguments or as the first
-    fields of the lines on stdin, items are taken until those are through; without, one is. Prints
-    each ticket and 'landed' or 'reopened'. While master is red nothing lands and the exit code is 3,
-    except for tickets marked 'repair: true'.
+    The queue decides the order. With TICKETs, names or numbers as arguments or as the first fields of
+    the lines on stdin, items are processed until these tickets are through; without, one item is.
+    Prints each ticket and 'landed' or 'reopened'. While master is red nothing lands and the exit code
+    is 3, except for tickets marked 'repair: true'.
     """
 
     USAGE = "    {progname} [options] [TICKET...]\n"

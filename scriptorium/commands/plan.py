@@ -25,12 +25,12 @@ anything else is a request to the Architect"""
 
 
 class PlanCommand(Command):
-    """Let the Architect write spec.md: from one request, or in a session when there is none.
+    """Let the Architect write spec.md: from one request, or in a session without a request.
 
-    Goes on with the last conversation in this repository. In a session each line is a request;
-    /show prints the spec, /new begins another conversation, /help lists the commands, /quit
-    leaves. The Architect may edit spec.md and nothing else: a turn with any other edit fails, and
-    what it wrote is kept under refs/scriptorium/rescue/. Prints the Architect's answer.
+    Continues the last conversation in this repository. In a session each line is a request; /show
+    prints the spec, /new begins another conversation, /help lists the commands, /quit exits. The
+    Architect may edit only spec.md: a turn with any other edit fails, and its edits are kept under
+    refs/scriptorium/rescue/. Prints the Architect's answer.
     """
 
     USAGE = "    {progname} [options] [REQUEST...]\n"

@@ -19,10 +19,10 @@ BRANCHES = "rescue/"
 
 
 class Rescue(Command):
-    """List, restore or drop work that was kept because nobody had taken it.
+    """List, restore or drop rescued work.
 
-    'list' prints a table of what is kept; 'restore' makes a branch 'rescue/NAME' of each NAME, and
-    prints both; 'drop' forgets each, and prints it with what it was.
+    'list' prints a table of the rescued items; 'restore' creates a branch 'rescue/NAME' for each NAME,
+    and prints both; 'drop' deletes each item, and prints its name and its commit or directory.
     """
 
     USAGE = "    {progname} [options] list|restore|drop [NAME...]\n"

@@ -20,15 +20,16 @@ logger = logging.getLogger(__name__)
 
 
 class Run(Command):
-    """Chain the steps: health, architect, manager, assign, code, merge, again and again.
+    """Run the steps health, architect, manager, assign, code and merge in a loop.
 
-    Logs to stdout and to a file of the session. SIGINT and SIGTERM end it cleanly: a ticket at work
-    is open again, and that attempt does not count. Only one runs in a repository at a time. With an
-    option the exit code tells how things stand: 1 if something is stuck, 3 if master is red, else 0.
+    Logs to stdout and to a session file. SIGINT and SIGTERM stop it cleanly: a ticket in work is open
+    again, and the attempt does not count. Only one run per repository is possible. With --once or
+    --until-idle the exit code describes the final state: 1 if something is stuck, 3 if master is red,
+    else 0.
     """
 
-    once = Flag("--once", help="take each step once, then end", excludes=["--until-idle"])
-    until_idle = Flag("--until-idle", help="end when nothing can move any more")
+    once = Flag("--once", help="run each step once, then exit", excludes=["--until-idle"])
+    until_idle = Flag("--until-idle", help="exit when no step can make progress")
 
     def main(self) -> int:
         workspace = Workspace.open()

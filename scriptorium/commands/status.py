@@ -34,9 +34,9 @@ def _command() -> type[Command]:
     from scriptorium.cli import Command, Flag
 
     class Status(Command):
-        """Show how many tickets are in each state, who is at work, the merge queue, and what is known of master.
+        """Show the ticket counts, the active agents, the merge queue and the known state of master.
 
-        Reads only: it runs no gate, so master is 'unknown' until 'scriptorium health' or a run has.
+        Only reads and runs no gate: master is 'unknown' until 'scriptorium health' or a run has tested it.
         """
 
         as_json = Flag("--json", help="print one JSON object")

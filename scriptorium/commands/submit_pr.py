@@ -11,9 +11,9 @@ USAGE = """\
 usage: scriptorium submit-pr SUMMARY
        scriptorium submit-pr -h, --help | -v, --version
 
-Hand in the ticket that this coding agent works on: uncommitted work is committed, and the ticket joins the
-merge queue. Returns at once; the gate runs later. Only for agents: the run is known by SCRIPTORIUM_TOKEN
-and SCRIPTORIUM_SOCKETS in the environment.
+Submit the ticket of the current agent run: uncommitted work is committed, and the ticket joins the merge
+queue. Returns at once; the gate runs later. Only for agents: SCRIPTORIUM_TOKEN and SCRIPTORIUM_SOCKETS
+in the environment identify the run.
 """
 
 

@@ -170,7 +170,7 @@ def preserve_untracked_repos(tree: Worktree) -> list[FileChange]:
 def rescue_and_remove(workspace: Workspace, path: Path, subject: str, why: str, message: str = "") -> str:
     """Remove a worktree and return where its content is kept: a rescue ref, or a renamed directory.
 
-    ``message`` is that of the commit that keeps it. Returns '' if nothing is there. Raises GitError if the system
+    ``message`` is the message of the rescue commit. Returns '' if nothing is there. Raises GitError if the system
     lacks a resource, such as disk space; then the worktree stays.
     """
     if not path.exists() and not path.is_symlink():

@@ -16,17 +16,17 @@ from tests.support import CHECKOUT, sealed
 PAGE = """\
 # Benchmarks
 
-Written by `make bench`. Times are medians, taken in turn with those of the bare commands that the work cannot do
-without: the ratios say something on any machine, the times little.
+`make bench` writes this page. Times are medians, measured alternately with the times of the bare commands that the work
+requires. The ratios are meaningful on any machine, the times are not.
 
-A ticket is timed from its agent's start to the next one's, so that start-up and planning do not count; the agent
-writes a file, commits it and hands in, and `make test` is `true`. Bare, that is three fast-imports, worktree add
-and remove, merge, fast-forward, branch -D, the agent's add and commit, and make. git processes are those in
-`GIT_TRACE2_EVENT`.
+The time of a ticket runs from the start of its agent to the start of the next agent, so start-up and planning do not
+count. The agent writes a file, commits it and submits, and `make test` is `true`. The baseline is three fast-imports,
+worktree add and remove, merge, fast-forward, branch -D, the agent's add and commit, and make. The git processes are
+those in `GIT_TRACE2_EVENT`.
 
 git {git}, Python {python}; {runs}.
 
-| what | measured | beside | ratio | wanted, at most |
+| figure | measured | baseline | ratio | limit |
 |---|---|---|---|---|
 {rows}
 """

@@ -68,7 +68,7 @@ def test_killed_at_any_point_and_started_again_it_ends_as_undisturbed(workers: C
             ("points of our own processes", len(points)),
             ("steps within git", len(steps)),
             ("kinds of them", len(kinds(steps))),
-            ("kills: at each moment of ours, and at every sixth kind", len(outcomes) - len(missed)),
+            ("kills: at each crash point, and at every sixth kind", len(outcomes) - len(missed)),
             ("points that no try reached", len(missed)),
             ("ended otherwise than undisturbed", len(wrong)),
         ],

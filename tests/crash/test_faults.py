@@ -121,7 +121,7 @@ def test_any_call_that_fails_is_told_and_the_flow_ends_as_undisturbed(workers: C
 
     wrong = [outcome for outcome in outcomes if outcome.wrong]
     missed = [outcome.point for outcome in outcomes if not outcome.reached]
-    counts = [("calls of ours that can fail", len(ours)), ("steps of git from which on all can fail", len(gits))]
+    counts = [("calls of scriptorium that can fail", len(ours)), ("steps of git from which on all can fail", len(gits))]
     tried = [("of these tried, by a seed", len(outcomes) - len(missed)), ("ended otherwise", len(wrong))]
     figures.publish("faults", [*counts, *tried])
     assert not wrong, "\n".join(map(str, wrong))

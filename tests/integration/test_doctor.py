@@ -34,7 +34,7 @@ def test_program_is_found_signed_in_and_with_a_sandbox_and_no_model_is_asked(
     assert found["submit tool"] == ("ok", "answers by MCP")
 
 
-@pytest.mark.behaviour("doctor says that it is not signed in")
+@pytest.mark.behaviour("doctor reports a missing sign-in")
 def test_program_that_is_not_signed_in_fails(backend: Backend, project: Project) -> None:
     code, found = look(project)
     assert code == 1

@@ -110,12 +110,12 @@ def fault(what: str, reply: Reply, cause: Cause, codex: str, claude: str) -> obj
             "rejected (429)",
         ),
         fault("500", Fault(500), Cause.PROVIDER, "high demand", "API Error: 500"),
-        fault("a page of a proxy instead", Fault(502, body="<html>"), Cause.PROVIDER, "", "API Error: 502"),
+        fault("HTML page of a proxy", Fault(502, body="<html>"), Cause.PROVIDER, "", "API Error: 502"),
         fault("overloaded", Overloaded(), Cause.PROVIDER, "at capacity", "529 Overloaded"),
-        fault("connection lost in mid-stream", Cut(), Cause.PROVIDER, "stream disconnected", "ECONNRESET"),
+        fault("connection lost mid-stream", Cut(), Cause.PROVIDER, "stream disconnected", "ECONNRESET"),
         fault("stream that ends early", EndsEarly(), Cause.PROVIDER, "stream disconnected", "API Error: "),
         fault("malformed events", Malformed(), Cause.PROVIDER, "stream disconnected", "API Error: "),
-        fault("error within a 200", ErrorEvent(), Cause.PROVIDER, "", "API Error: 500"),
+        fault("error in a 200 response", ErrorEvent(), Cause.PROVIDER, "", "API Error: 500"),
         fault("context overflow", ContextOverflow(), Cause.AGENT, "ran out of room", "Prompt is too long"),
     ],
 )
@@ -132,7 +132,7 @@ def test_a_fault_of_the_model_is_told_and_blamed_on_whom_it_concerns(
     "reply",
     [
         pytest.param(NoAnswer(), id="NoAnswer", marks=pytest.mark.behaviour("no answer at all")),
-        pytest.param(Stall(), id="Stall", marks=pytest.mark.behaviour("stall in mid-stream")),
+        pytest.param(Stall(), id="Stall", marks=pytest.mark.behaviour("stall mid-stream")),
     ],
 )
 def test_a_model_that_says_no_more_is_given_up_and_uses_up_no_attempt(backend: Backend, reply: Reply) -> None:
@@ -174,7 +174,7 @@ def test_a_model_that_stops_answering_amid_the_work_is_given_up(backend: Backend
     assert backend.project.git("show", f"{BRANCH}:greeting.txt") == "Hello, world"
 
 
-@pytest.mark.behaviour("a backend that refuses rests")
+@pytest.mark.behaviour("a rejecting backend cools down")
 def test_a_limit_reached_makes_the_backend_rest_for_the_next_ticket_too(backend: Backend, ticket: Ticket) -> None:
     project = backend.project
     with backend.answering(lambda _: Fault(429)) as requests:
@@ -261,7 +261,7 @@ def test_a_submit_that_names_another_ticket_counts_for_its_own_run_only(backend:
 
 
 @every
-@pytest.mark.behaviour("a tool call is refused")
+@pytest.mark.behaviour("a tool call is rejected")
 def test_a_tool_that_is_not_there_is_refused_to_the_model_and_the_run_goes_on(backend: Backend, ticket: Ticket) -> None:
     said: list[Item] = [Tool("", "launch_rockets", {}), WORK, submit("It greets"), Text("Done.")]
     with backend.answering(lambda asked: steps(asked, *said)) as requests:

@@ -69,7 +69,7 @@ def test_a_request_becomes_a_commit_on_master(backend: Backend) -> None:
         assert "ticket 0001-greeting is queued to be merged" in " ".join(requests[-1].tool_outputs.values())
 
 
-@pytest.mark.behaviour("the daemon serves submit_pr, and ends the agent on SIGTERM")
+@pytest.mark.behaviour("the daemon serves submit_pr, and terminates the agent on SIGTERM")
 def test_the_daemon_serves_the_agent_and_stops_on_sigterm(backend: Backend) -> None:
     project = backend.project
     project.gate(GATE)
@@ -101,7 +101,7 @@ def test_a_single_step_by_hand_serves_its_own_submit_tool(backend: Backend) -> N
     assert project.run("merge").out == f"{ticket}\tlanded\n"
 
 
-@pytest.mark.behaviour("a planner that edits more than the spec is refused")
+@pytest.mark.behaviour("edits of a planner outside the spec are rejected")
 def test_a_planner_that_edits_more_than_the_spec_is_refused_and_its_spec_kept(backend: Backend) -> None:
     project = backend.project
     before = project.plan_files()

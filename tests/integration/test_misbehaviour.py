@@ -224,7 +224,7 @@ def test_a_plan_that_the_agent_deletes_can_be_had_back(backend: Backend, ticket:
     submitted(again)
 
 
-@pytest.mark.behaviour("submits with a token that it made up")
+@pytest.mark.behaviour("submits with a made-up token")
 def test_a_submit_with_another_token_reaches_no_run(backend: Backend, ticket: Ticket) -> None:
     guess = (
         "import os; from scriptorium.agents.tools.client import submit;"

@@ -32,12 +32,12 @@ def ticket(opencode: OpenCode) -> str:
     return TICKET
 
 
-@pytest.mark.behaviour("a second attempt goes on with the session")
+@pytest.mark.behaviour("a second attempt resumes the session")
 def test_a_second_attempt_goes_on_with_the_session_and_is_billed_for_itself(opencode: OpenCode, ticket: str) -> None:
     project = opencode.project
 
     def forgetful(request: Request) -> Reply:
-        if "you go on with it now" in request.prompt:
+        if "Continue your work now" in request.prompt:
             return Answer(
                 [steps(request, submit("What the first attempt wrote"), Text("Done."))], Usage(200, 150, 30, 20)
             )
@@ -114,7 +114,7 @@ def test_what_opencode_waits_out_in_silence_is_the_providers_fault(
     assert "attempts" not in opencode.project.plan_files()[OPEN]
 
 
-@pytest.mark.behaviour("the daemon serves submit_pr, and ends the agent on SIGTERM")
+@pytest.mark.behaviour("the daemon serves submit_pr, and terminates the agent on SIGTERM")
 def test_a_stopped_run_leaves_nothing_behind(opencode: OpenCode, ticket: str) -> None:
     project = opencode.project
     marker = project.root.parent / "pid"

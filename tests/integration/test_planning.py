@@ -61,12 +61,12 @@ def trailers(project: Project) -> list[str]:
     return [line for line in lines if line.startswith("Tokens-")]
 
 
-@pytest.mark.behaviour("a planning session goes on with the agent's own")
+@pytest.mark.behaviour("a planning session resumes the agent's session")
 def test_a_planning_session_goes_on_with_the_agents_own(backend: Backend) -> None:
     project = backend.project
 
     def architect(request: Request) -> Reply:
-        if "The engineer goes on" in request.prompt:
+        if "The engineer continues" in request.prompt:
             done = "the second" in " ".join(request.tool_outputs.values())
             return Text("Both are in.") if done else Shell("echo 'And the second.' >> spec.md; echo the second")
         return steps(request, Shell("echo 'The first.' > spec.md"), Text("It is in."))
@@ -88,7 +88,7 @@ def test_a_planning_session_goes_on_with_the_agents_own(backend: Backend) -> Non
     assert trailers(project) == ["Tokens-In: 200", "Tokens-Out: 20"]  # of its own turn alone
 
 
-@pytest.mark.behaviour("a planning session that the agent has lost is told anew")
+@pytest.mark.behaviour("a lost planning session is repeated in the prompt")
 def test_a_planning_session_that_the_agent_has_lost_is_told_in_the_prompt(backend: Backend) -> None:
     project = backend.project
     with backend.answering(lambda _: Text("What do you mean?")) as requests:

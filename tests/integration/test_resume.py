@@ -21,14 +21,14 @@ def tokens(project: Project, verb: str) -> list[str]:
     return [line for line in lines if line.startswith("Tokens-")]
 
 
-@pytest.mark.behaviour("a second attempt goes on with the session")
+@pytest.mark.behaviour("a second attempt resumes the session")
 def test_a_second_attempt_goes_on_with_the_session_of_the_first(backend: Backend) -> None:
     project = backend.project
     project.ticket(TICKET, body=REQUEST)
     project.configure(prices={"gpt-5.5": {"input": 1.0, "output": 10.0}})  # Claude Code tells its own
 
     def forgetful(request: Request) -> Reply:
-        if "you go on with it now" in request.prompt:
+        if "Continue your work now" in request.prompt:
             return steps(request, submit("What the first attempt wrote"), Text("Done."))
         return steps(request, Shell("echo 'Hello, world' > greeting.txt"), Text("I wrote it."))
 

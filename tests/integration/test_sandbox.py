@@ -52,7 +52,7 @@ def everything(project: Project) -> dict[str, bytes]:
     return files
 
 
-@pytest.mark.behaviour("its sandbox holds 18 ways out of the worktree")
+@pytest.mark.behaviour("its sandbox blocks 18 ways out of the worktree")
 def test_nothing_outside_the_worktree_can_be_written(backend: Backend, project: Project) -> None:
     project.commit({"precious": "kept\n"})
     other = project.ticket("0002")
@@ -134,7 +134,7 @@ def test_without_the_sandbox_an_agent_works_all_the_same_and_it_is_said(backend:
     assert f"Sandbox: {backend.name}: none (switched off in 'scriptorium.json')\n" in project.run("status").out
 
 
-@pytest.mark.behaviour("works where no sandbox is to be had")
+@pytest.mark.behaviour("works on a host without a sandbox")
 def test_without_user_namespaces_an_agent_works_all_the_same_and_it_is_said(backend: Backend, project: Project) -> None:
     name = project.ticket("0001")
     assert project.run("assign").code == 0

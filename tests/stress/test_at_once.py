@@ -126,7 +126,7 @@ def test_two_daemons_ten_steps_in_loops_hooks_and_a_person_land_a_hundred_ticket
         {
             "daemons, steps in loops": f"2, {len(STEPS)}",
             "steps that ran meanwhile": sum(ended.values()),
-            "commits of a person meanwhile, each with its hook": HUMANS,
+            "commits of a user meanwhile, each with its hook": HUMANS,
             "tickets, each landed once": TICKETS,
             "seconds for all of them": f"{seconds:.0f}",
         }
