@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# the dependency group that is installed to develop with
+GROUP ?= dev
 AGENTS := $(VENV)/agents
 WITH_AGENTS = PATH="$(CURDIR)/$(AGENTS)/node_modules/.bin:$$PATH"
 
@@ -27,7 +29,7 @@ $(VENV)/installed: pyproject.toml
 # --group needs pip 25.1
 $(VENV)/developing: $(VENV)/installed pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet --disable-pip-version-check --group dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --group $(GROUP)
 	@touch $@
 
 demo: $(VENV)/installed
