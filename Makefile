@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# the dependency group that is installed to develop with
+GROUP ?= dev
 AGENTS := $(VENV)/agents
 WITH_AGENTS = PATH="$(CURDIR)/$(AGENTS)/node_modules/.bin:$$PATH"
 
@@ -13,10 +15,10 @@ help:
 	@echo "make test              the tests: no network, no keys"
 	@echo "make check             lint, types and tests"
 	@echo "make integration-test  with the real codex, claude and opencode, against a scripted model"
-	@echo "make crash-test        kill it at every point, and fail every call, and see that nothing is lost"
-	@echo "make stress-test       a model of the whole against random interleavings, and everything at once"
+	@echo "make crash-test        kill it and fail its calls at points that SEED chooses, or CRASH=all for every point"
+	@echo "make stress-test       a model against random interleavings, and everything at once, or STRESS=<minutes> of it"
 	@echo "make soak              a thousand tickets with random faults, or TICKETS=100"
-	@echo "make figures           all three and the fuzz tests; writes the tables of docs/reliability.md"
+	@echo "make figures           all three without sampling, and the fuzz tests; writes the tables of docs/reliability.md"
 	@echo "make bench             measure against bare git; writes docs/benchmarks.md"
 
 $(VENV)/installed: pyproject.toml
@@ -27,7 +29,7 @@ $(VENV)/installed: pyproject.toml
 # --group needs pip 25.1
 $(VENV)/developing: $(VENV)/installed pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet --disable-pip-version-check --group dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --group $(GROUP)
 	@touch $@
 
 demo: $(VENV)/installed
@@ -49,11 +51,13 @@ format: $(VENV)/developing
 
 check: lint types test
 
-# one test after the other, as each keeps all cores busy by itself; its figures are printed. Those of real wants wait.
+# CRASH=all for everything. One test after the other, as each keeps all cores busy by itself; its figures are printed.
+# Those of real wants wait.
 crash-test: $(VENV)/developing
 	$(BIN)/pytest -s tests/crash --ignore=tests/crash/test_starved.py
 	$(BIN)/pytest -n auto tests/crash/test_starved.py
 
+# STRESS=<minutes> for everything
 stress-test: $(VENV)/developing
 	$(BIN)/pytest -s tests/stress
 
@@ -63,6 +67,8 @@ soak: $(VENV)/developing
 
 # docs/reliability.md: what all of these have counted
 figures: export FIGURES = write
+figures: export CRASH = all
+figures: export STRESS = 5
 figures: crash-test stress-test soak
 	$(BIN)/pytest -n 0 tests/fuzz/test_fuzz.py tests/agents/tools/test_fuzz_endpoint.py tests/neighbours/test_figures.py
 

@@ -16,11 +16,15 @@ from tests.support import CHECKOUT
 PAGE = CHECKOUT / "docs" / "reliability.md"
 
 
-def publish(section: str, figures: Iterable[tuple[str, object]]) -> None:
-    """Print the figures of a section, and put them on the page when that is asked for."""
+def publish(section: str, figures: Iterable[tuple[str, object]], *, whole: bool = True) -> None:
+    """Print the figures of a section, and put them on the page when that is asked for.
+
+    Those of a sample, not ``whole``, are printed only, and asking for them to be put on the page is an error.
+    """
     rows = [(name, str(value)) for name, value in figures]
     print(f"\n{section}: " + ", ".join(f"{name} {value}" for name, value in rows), flush=True)
     if os.environ.get("FIGURES") == "write":
+        assert whole, f"the figures of '{section}' are of a sample\nhint: make figures"
         with PAGE.open("r+") as page:
             fcntl.flock(page, fcntl.LOCK_EX)  # tests of one run end side by side
             text = replace(page.read(), section, rows)

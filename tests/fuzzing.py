@@ -19,7 +19,7 @@ from tests import figures
 PHASES = (Phase.explicit, Phase.generate)
 """Without looking for the smallest example: each is small, and many take the same way through YAML's reader."""
 
-FACTOR = 50 if os.environ.get("FUZZ") == "long" else 1
+FACTOR = 50 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1
 LIMIT = 60.0
 """Seconds until an example counts as one that hangs, on a machine that is busy with others."""
 

@@ -7,10 +7,12 @@ depends on is lent by the environment that the tests run in.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import site
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -114,3 +116,11 @@ def test_the_wheel_holds_the_package_and_its_files_and_nothing_else(tmp_path: Pa
         ),
     }
     assert names == expected
+
+
+def test_every_dependency_has_a_floor_and_a_ceiling() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    groups = [project["project"]["dependencies"], *project["dependency-groups"].values()]
+    named = [one for group in groups for one in group if isinstance(one, str)]
+    assert len(named) > len(project["project"]["dependencies"])
+    assert [one for one in named if not re.fullmatch(r"[\w.-]+>=[\d.]+,<[\d.]+", one)] == []

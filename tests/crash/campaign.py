@@ -5,13 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pkgutil
+import random
 import re
 import shutil
 import subprocess
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ TRIES = 3
 """How often a flow is begun to come to a point: its threads may take turns otherwise for once."""
 
 ALL = os.environ.get("CRASH") == "all"
-"""Whether all is tried everywhere, which takes hours."""
+"""Whether all is tried everywhere, which takes hours, and not a sample that a seed chooses."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,11 @@ def campaign(*, checked_out: bool = True, workers: int = WORKERS) -> Iterator[Ca
             pool.shutdown(cancel_futures=True)
     finally:
         shutil.rmtree(directory)
+
+
+def sample(known: Sequence[str], size: int, chances: random.Random) -> list[str]:
+    """Return so many of what is known, or all of it with CRASH=all."""
+    return list(known) if ALL else chances.sample(known, min(size, len(known)))
 
 
 def moments(points: list[str], steps: Iterable[str]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.chance import repeat
 from tests.crash.campaign import Campaign, campaign
 
 
@@ -13,3 +14,9 @@ from tests.crash.campaign import Campaign, campaign
 def workers() -> Iterator[Campaign]:
     with campaign() as workers:
         yield workers
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how to try the same sample again, when a test has failed."""
+    if terminalreporter.stats.keys() & {"failed", "error"}:
+        terminalreporter.write_line(f"to repeat: {repeat('make crash-test')}")

@@ -1,7 +1,7 @@
 """After a loss of power no ref names what is gone, and the flow ends as undisturbed.
 
 At a point everything is killed, and what was written since the start and not synced is taken away. With CRASH=all
-in the environment that is done at each point, and not at one of twenty-four that a seed chooses.
+in the environment that is done at each point, and not at some that a seed chooses.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests import figures
-from tests.chance import chance
+from tests.chance import chance, share
 from tests.crash import compare, power
-from tests.crash.campaign import ALL, TRIES, Bench, Campaign, Outcome, moments
+from tests.crash.campaign import ALL, TRIES, Bench, Campaign, Outcome, moments, sample
 
-TAKEN = 1 if ALL else 24
+MOMENTS = 5
+"""How many a sample has."""
 
 OF_CACHES = ("moves_of_master:", "called again:", "state_directory:", "git_directory: more [], ")
 """What differs when a reflog is gone, and worktrees that have lost their place are made anew or kept beside it."""
@@ -74,12 +75,13 @@ def unsound(root: Path) -> list[str]:
 def test_after_a_loss_of_power_no_ref_names_what_is_gone_and_the_flow_ends_as_undisturbed(workers: Campaign) -> None:
     chances = chance()
     points = moments(workers.points, workers.steps)
-    chosen = chances.sample(points, len(points) // TAKEN)
+    chosen = sample(points, MOMENTS, chances)
     choices = [f"{('state', 'caches')[number % 2]} {point}" for number, point in enumerate(chosen)]
     outcomes = list(workers.run(lose_power, choices))
 
     wrong = [outcome for outcome in outcomes if outcome.wrong]
     lost = sum(outcome.reached for outcome in outcomes)
-    figures.publish("power loss", [("moments", len(points)), ("losses of power", lost), ("unsound", len(wrong))])
+    counts = [("moments that were tried", share(chosen, points)), ("losses of power", lost), ("unsound", len(wrong))]
+    figures.publish("power loss", counts, whole=ALL)
     assert not wrong, "\n".join(map(str, wrong))
     assert len(outcomes) - lost <= max(1, len(outcomes) // 20)

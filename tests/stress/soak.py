@@ -28,7 +28,7 @@ from scriptorium.scheduler import housekeeping
 from scriptorium.system.watchdog import members
 from tests import figures
 from tests.bench.projects import name, project
-from tests.chance import chance
+from tests.chance import chance, repeat
 from tests.stress.growth import Held, Left, Trend
 from tests.support import sealed, until
 
@@ -281,6 +281,15 @@ def main() -> None:
     tickets = int(sys.argv[1]) if len(sys.argv) > 1 else TICKETS
     chances = chance()
     print(f"soak: {tickets} tickets", flush=True)
+    try:
+        land(tickets, chances)
+    except BaseException:
+        print(f"to repeat: {repeat(f'make soak TICKETS={tickets}')}", flush=True)
+        raise
+
+
+def land(tickets: int, chances: random.Random) -> None:
+    """Land so many tickets, and check all that must hold."""
     with tempfile.TemporaryDirectory(prefix="scriptorium-soak-") as directory:
         scratch = Path(directory)
         environment = sealed(os.environ, scratch / "home", scratch / "root")

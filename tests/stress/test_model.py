@@ -1,11 +1,10 @@
 """A model of the whole: every step, agent, person and crash in random order, against a small reference.
 
-`STRESS=<minutes>` goes on for so long, and prints the seed of each round; `SEED=` repeats one.
+`STRESS=<minutes>` tries more of them, goes on for so long, and prints the seed of each round; `SEED=` repeats one.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -28,11 +27,15 @@ from scriptorium.plan.history import Level
 from scriptorium.project.workspace import Workspace
 from tests import chance, figures
 from tests.stress import people
+from tests.stress.extent import FULL, MINUTES
 from tests.stress.reference import STATES, Commit, Reference, blob_id
-from tests.stress.world import MAX_ATTEMPTS, Ended, Midst, World
+from tests.stress.world import MAX_ATTEMPTS, Ended, Midst, World, texts
 from tests.support import PLAN
 
-INTERLEAVINGS, STEPS = 40, 12
+INTERLEAVINGS, STEPS = 40 if FULL else 12, 12
+ROUNDS = 5
+"""How often a sample is begun until it has enough of everything."""
+
 TICKETS_MOST = 4
 
 TALLY: Counter[str] = Counter()
@@ -357,7 +360,7 @@ class Whole(RuleBasedStateMachine):
         assert not lost, f"lost commits {lost}"
         missing = [text for text in self.world.lines("written") if blob_id(f"{text}\n") not in known]
         if missing:
-            missing = sorted({*missing} - set(_texts(self.world.directory / "root", project.root)))
+            missing = sorted({*missing} - set(texts(self.world.directory / "root", project.root)))
         assert not missing, f"lost files {missing}"
 
     def _checkout_is_theirs(self) -> None:
@@ -411,19 +414,6 @@ class Whole(RuleBasedStateMachine):
         TALLY["rescued"] += len(world.project.refs("refs/scriptorium/rescue/"))
 
 
-def _texts(*roots: Path) -> list[str]:
-    """Return the small files of some directories, git's own left out."""
-    found = []
-    for root in roots:
-        for directory, names, files in os.walk(root):
-            names[:] = [name for name in names if name != ".git"]
-            for name in files:
-                path = Path(directory, name)
-                if path.is_file() and path.stat().st_size < 200:
-                    found.append(path.read_text(errors="replace").rstrip("\n"))
-    return found
-
-
 def _profile(count: int, **more: object) -> settings:
     quiet = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
     return settings(
@@ -436,19 +426,23 @@ def test_whatever_happens_in_whatever_order_every_ticket_is_in_one_place_and_not
     Whole.base, Whole.template = tmp_path, World.template(tmp_path / "template")
     Whole.failed = False
     TALLY.clear()
-    minutes, number = float(os.environ.get("STRESS", "0")), chance.seed()
-    phases = [Phase.generate, Phase.shrink] if minutes else [Phase.generate]  # which can take an hour
-    end = time.monotonic() + minutes * 60
+    number, rounds = chance.seed(), 0
+    phases = [Phase.generate, Phase.shrink] if FULL else [Phase.generate]  # which can take an hour
+    end = time.monotonic() + MINUTES * 60
     while True:
         try:
             run_state_machine_as_test(seed(number)(Whole), settings=_profile(INTERLEAVINGS, phases=phases))
         except Flaky:  # time has a say in what a kill leaves, so that a beginning may go on otherwise when repeated
             if Whole.failed:
                 raise
-        number += 1
-        if TALLY["interleavings"] >= INTERLEAVINGS and time.monotonic() >= end:
+        rounds += 1
+        if time.monotonic() >= end and (_enough() or (rounds >= ROUNDS and not FULL)):
             break
-        print(f"SEED={number}", flush=True)
-    assert TALLY["tickets done"] > INTERLEAVINGS / 2
-    assert TALLY["kills"] > INTERLEAVINGS / 4
-    figures.publish("model", [(name, TALLY[name]) for name in sorted(TALLY)])
+        number = chance.use(number + 1)
+    assert _enough(), TALLY
+    figures.publish("model", [(name, TALLY[name]) for name in sorted(TALLY)], whole=FULL)
+
+
+def _enough() -> bool:
+    least = {"interleavings": INTERLEAVINGS, "tickets done": INTERLEAVINGS // 2 + 1, "kills": INTERLEAVINGS // 4 + 1}
+    return all(TALLY[what] >= count for what, count in least.items())

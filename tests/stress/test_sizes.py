@@ -13,9 +13,10 @@ from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
 from tests import figures
 from tests.neighbours.cases import handed_in, in_order, lands, rescued, show
+from tests.stress.extent import FULL
 from tests.support import DATE, Project
 
-FILES, HUGE = 100_000, 512 * 2**20
+FILES, HUGE = (100_000, 512 * 2**20) if FULL else (25_000, 128 * 2**20)
 
 
 @pytest.fixture
@@ -63,4 +64,4 @@ def test_many_files_cost_a_ticket_little_more_than_their_checkout(project: Proje
     assert ratio < 10  # a checkout, its removal, and some looks at what has changed
     assert show(project, "d0/f0") == "2"
     counts = [("files", FILES), ("a ticket costs, in checkouts of them", f"{ratio:.1f}")]
-    figures.publish("sizes", [*counts, ("MiB of a file that lands", HUGE >> 20)])
+    figures.publish("sizes", [*counts, ("MiB of a file that lands", HUGE >> 20)], whole=FULL)

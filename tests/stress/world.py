@@ -281,3 +281,16 @@ def _wait_for_group(file: Path) -> None:
     while alive():
         assert time.monotonic() < deadline, "a command in the midst of another hangs"
         time.sleep(0.005)
+
+
+def texts(*roots: Path) -> list[str]:
+    """Return the small files of some directories, git's own left out."""
+    found = []
+    for root in roots:
+        for directory, names, files in os.walk(root):
+            names[:] = [name for name in names if name != ".git"]
+            for name in files:
+                path = Path(directory, name)
+                if path.is_file() and path.stat().st_size < 200:
+                    found.append(path.read_text(errors="replace").rstrip("\n"))
+    return found

@@ -1,0 +1,54 @@
+"""What is drawn by chance: the seed, the sample, and what is said of them."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests import chance, figures
+from tests.crash import campaign
+
+
+def test_a_commit_stands_for_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEED", "0000001f" + "e" * 32)
+    assert chance.seed() == 31
+    first = chance.chance().random()
+    monkeypatch.setenv("SEED", "31")
+    assert chance.chance().random() == first
+    monkeypatch.setenv("SEED", "0000001e" + "e" * 32)
+    assert chance.chance().random() != first
+
+
+def test_a_random_number_is_one_for_all_that_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEED", "random")
+    assert chance.seed() == chance.seed()
+
+
+def test_the_line_that_repeats_a_sample_has_all_that_it_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in chance.SWITCHES:
+        monkeypatch.delenv(name, raising=False)
+    chance.use(31)
+    assert chance.repeat("make crash-test") == "SEED=31 make crash-test"
+    monkeypatch.setenv("CRASH", "all")
+    assert chance.repeat("make crash-test") == "SEED=31 CRASH=all make crash-test"
+
+
+def test_a_sample_is_drawn_by_the_seed_and_all_is_taken_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = [str(number) for number in range(100)]
+    monkeypatch.setattr(campaign, "ALL", False)
+    drawn = [campaign.sample(known, 5, random.Random(seed)) for seed in (1, 1, 2)]
+    assert [len(set(one)) for one in drawn] == [5, 5, 5]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert campaign.sample(known[:3], 5, random.Random(1)) != []
+    assert chance.share(drawn[0], known) == "5 of 100"
+    monkeypatch.setattr(campaign, "ALL", True)
+    assert campaign.sample(known, 5, random.Random(1)) == known
+
+
+def test_figures_of_a_sample_are_not_put_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = figures.PAGE.read_text()
+    monkeypatch.setenv("FIGURES", "write")
+    with pytest.raises(AssertionError, match="are of a sample"):
+        figures.publish("crash", [("kills", 3)], whole=False)
+    assert figures.PAGE.read_text() == before
