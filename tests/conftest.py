@@ -54,7 +54,7 @@ def _quiet() -> Iterator[None]:
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
     """A repository with a green gate and no plan branch yet."""
-    project = Project(tmp_path / "project")
+    project = Project.copied(tmp_path / "project")
     yield project
     for process in project.started:
         process.kill()

@@ -13,8 +13,10 @@ import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypeVar
 
 from scriptorium.agents.tools.server import Tools
@@ -23,6 +25,7 @@ from scriptorium.project.workspace import Workspace
 from scriptorium.system.watchdog import members
 from tests import fork_server
 from tests.fork_server import Forked
+from tests.template import Template
 
 CHECKOUT = Path(__file__).parent.parent
 PLAN = "scriptorium/plan"
@@ -194,13 +197,29 @@ class Project:
     """A repository on branch master whose gate, `make test`, passes."""
 
     def __init__(self, root: Path, branch: str = "master", object_format: str = "sha1") -> None:
-        self.root = root
-        self.started: list[Process] = []
-        self._has_plan = False
+        self._begin(root)
         root.mkdir()
         self.git("init", "--quiet", f"--initial-branch={branch}", f"--object-format={object_format}")
         (root / ".git" / "info" / "exclude").write_text("scriptorium.json\n")
         self.gate("true")
+
+    def _begin(self, root: Path) -> None:
+        self.root = root
+        self.started: list[Process] = []
+        self._has_plan = False
+
+    @classmethod
+    def copied(cls, root: Path) -> Project:
+        """Return what ``Project(root)`` makes, as a copy, unless a test has configured git in its own way."""
+        configured = {name for name in os.environ if name.startswith("GIT_")}
+        config = Path(os.environ["GIT_CONFIG_GLOBAL"]).read_text()
+        if configured != {"GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM"} or config != GITCONFIG:
+            return cls(root)
+        _template().write(root)
+        project = cls.__new__(cls)
+        project._begin(root)
+        project.git("update-index", "--refresh")  # to git's index, a copy is another file
+        return project
 
     def git(self, *argv: str, cwd: Path | None = None) -> str:
         """Run git as the user would and return what it printed."""
@@ -367,6 +386,13 @@ class Project:
         result = self.run("code", name)
         assert (result.code, result.out) == (0, f"{name}\n"), result.err
         return name
+
+
+@cache
+def _template() -> Template:
+    """Return the repository of a project, which is made by git once."""
+    with TemporaryDirectory() as directory:
+        return Template(Project(Path(directory, "project")).root)
 
 
 _CALLS = """

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +127,27 @@ def test_fork_server_leaves_no_modules_of_scriptorium_behind() -> None:
     modules = done.stdout.split()
     assert {"plumbum", "sh", "filelock", "ruamel.yaml"} <= set(modules)
     assert not [name for name in modules if name.startswith(("scriptorium", "mcp", "uvicorn", "pydantic"))]
+
+
+def tree(root: Path) -> dict[str, object]:
+    """Return the mode and the content of each file below a directory, without git's index, which holds times."""
+    files = {path for path in root.rglob("*") if path.name != "index"}
+    return {
+        str(path.relative_to(root)): (stat.S_IMODE(path.stat().st_mode), path.is_file() and path.read_bytes())
+        for path in files
+    }
+
+
+def test_copied_project_is_as_git_makes_it(project: Project, tmp_path: Path) -> None:
+    made = Project(tmp_path / "made")
+    assert tree(project.root) == tree(made.root)
+    for argv in (("ls-files", "--stage", "--debug"), ("status", "--porcelain"), ("diff-files",), ("fsck",)):
+        outs = [re.sub(r"(ctime|mtime|dev|ino|uid|size): .*", "", one.git(*argv)) for one in (project, made)]
+        assert outs[0] == outs[1]
+
+
+def test_project_is_not_copied_where_git_is_configured(tmp_path: Path) -> None:
+    with Path(os.environ["GIT_CONFIG_GLOBAL"]).open("a") as config:
+        config.write("[user]\n\tname = Other\n")
+    project = Project.copied(tmp_path / "project")
+    assert project.git("log", "--format=%an") == "Other"
