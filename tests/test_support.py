@@ -14,7 +14,7 @@ from subprocess import PIPE
 
 import pytest
 
-from tests.support import Project, is_alive, until
+from tests.support import DATE, PLAN, Project, is_alive, until
 
 FACTS = """
 import json, os, resource, signal, sys
@@ -151,3 +151,31 @@ def test_project_is_not_copied_where_git_is_configured(tmp_path: Path) -> None:
         config.write("[user]\n\tname = Other\n")
     project = Project.copied(tmp_path / "project")
     assert project.git("log", "--format=%an") == "Other"
+
+
+def submitted(project: Project) -> dict[str, object]:
+    """Return all that a submitted ticket leaves behind, without what is drawn by chance or measured."""
+    home, worktree = project.paths.home, project.worktree("0001-thing")
+    plan, refs = f"refs/heads/{PLAN}", project.refs()
+    attempt = json.loads((project.paths.attempts / "0001-thing" / "attempt-01.json").read_text())
+    messages = project.git("log", "--format=%an %ae %cn %ce %B", plan)
+    return {
+        "refs": {name: commit for name, commit in refs.items() if name != plan},
+        "plan": {name: text.replace(str(home), "HOME") for name, text in project.plan_files().items()},
+        "messages": re.sub("Transaction: .*", "", messages),
+        "worktree": {path.name: path.read_bytes() for path in worktree.iterdir() if path.name != ".git"},
+        "status": project.git("status", "--porcelain=v2", "--branch", "--ignored", cwd=worktree),
+        "attempt": {**attempt, "trailers": sorted(attempt["trailers"])},
+        "state": sorted(str(path.relative_to(home)) for path in home.rglob("*")),
+    }
+
+
+def test_queued_ticket_is_as_code_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"):
+        monkeypatch.setenv(name, DATE)
+    queued, coded = Project(tmp_path / "queued"), Project(tmp_path / "coded")
+    queued.queued(body="Do it well.")
+    coded.ticket("0001", body="Do it well.", state="in-progress")
+    coded.agent("echo \"$SCRIPTORIUM_TICKET\" >file\nscriptorium submit-pr 'done'")
+    assert coded.run("code", "1").code == 0
+    assert submitted(queued) == submitted(coded)
