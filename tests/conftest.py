@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from scriptorium.git.environment import scrub_environment
+from tests import fork_server
 from tests.support import Project, sealed
 
 pytest.register_assert_rewrite("tests.neighbours.cases")
@@ -23,6 +24,11 @@ settings.load_profile("scriptorium")
 def pytest_xdist_auto_num_workers() -> int:
     """Return what `-n auto` means: tests wait for processes and time limits about as long as they work."""
     return 2 * (os.cpu_count() or 1)
+
+
+def pytest_sessionfinish() -> None:
+    """End the fork server, or what it has used would not count as used by pytest."""
+    fork_server.close()
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +54,7 @@ def _quiet() -> Iterator[None]:
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
     """A repository with a green gate and no plan branch yet."""
-    project = Project(tmp_path / "project")
+    project = Project.copied(tmp_path / "project")
     yield project
     for process in project.started:
         process.kill()

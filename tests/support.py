@@ -13,13 +13,20 @@ import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypeVar
 
 from scriptorium.agents.tools.server import Tools
 from scriptorium.project.paths import Paths
 from scriptorium.project.workspace import Workspace
 from scriptorium.system.watchdog import members
+from tests import fork_server
+from tests.fork_server import Forked
+from tests.queued import submit_work
+from tests.template import Template
 
 CHECKOUT = Path(__file__).parent.parent
 PLAN = "scriptorium/plan"
@@ -131,10 +138,39 @@ def mcp_call(url: str, headers: Mapping[str, str], tool: str, arguments: Mapping
     return asyncio.run(call())
 
 
+Process = subprocess.Popen[str] | Forked
+MODULE = ("-m", "scriptorium")
+
+
+def _launch(
+    argv: Sequence[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    python: Sequence[str] = (),
+) -> Process:
+    """Start `scriptorium <argv>` with further variables, in a new interpreter if it is to be given other arguments."""
+    environ = {**os.environ, **env}
+    if not python and fork_server.can_serve(environ):
+        return fork_server.server().fork(argv, cwd, environ, stdin, stdout, stderr)
+    return subprocess.Popen(
+        [sys.executable, *(python or MODULE), *argv],
+        cwd=cwd,
+        env=environ,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        encoding="utf-8",
+        errors="surrogateescape",
+    )
+
+
 class Started:
     """A command at work in the background; its output goes to files."""
 
-    def __init__(self, process: subprocess.Popen[bytes], stdout: Path, stderr: Path) -> None:
+    def __init__(self, process: Process, stdout: Path, stderr: Path) -> None:
         self.process, self._stdout, self._stderr = process, stdout, stderr
 
     @property
@@ -162,13 +198,29 @@ class Project:
     """A repository on branch master whose gate, `make test`, passes."""
 
     def __init__(self, root: Path, branch: str = "master", object_format: str = "sha1") -> None:
-        self.root = root
-        self.started: list[subprocess.Popen[str]] = []
-        self._has_plan = False
+        self._begin(root)
         root.mkdir()
         self.git("init", "--quiet", f"--initial-branch={branch}", f"--object-format={object_format}")
         (root / ".git" / "info" / "exclude").write_text("scriptorium.json\n")
         self.gate("true")
+
+    def _begin(self, root: Path) -> None:
+        self.root = root
+        self.started: list[Process] = []
+        self._has_plan = False
+
+    @classmethod
+    def copied(cls, root: Path) -> Project:
+        """Return what ``Project(root)`` makes, as a copy, unless a test has configured git in its own way."""
+        configured = {name for name in os.environ if name.startswith("GIT_")}
+        config = Path(os.environ["GIT_CONFIG_GLOBAL"]).read_text()
+        if configured != {"GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM"} or config != GITCONFIG:
+            return cls(root)
+        _template().write(root)
+        project = cls.__new__(cls)
+        project._begin(root)
+        project.git("update-index", "--refresh")  # to git's index, a copy is another file
+        return project
 
     def git(self, *argv: str, cwd: Path | None = None) -> str:
         """Run git as the user would and return what it printed."""
@@ -178,17 +230,25 @@ class Project:
         return done.stdout.decode(errors="surrogateescape").rstrip("\n")
 
     def run(
-        self, *argv: str, input: str | None = None, cwd: Path | None = None, env: Mapping[str, str] | None = None
+        self,
+        *argv: str,
+        input: str | None = None,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        fresh: bool = False,
     ) -> Result:
-        """Run `scriptorium <argv>` to its end, with further variables in its environment."""
-        done = subprocess.run(
-            [sys.executable, "-m", "scriptorium", *argv],
-            cwd=cwd or self.root,
-            env={**os.environ, **(env or {})},
-            input=(input or "").encode(errors="surrogateescape"),
-            capture_output=True,
-            check=False,
-        )
+        """Run `scriptorium <argv>` to its end, with further variables in its environment.
+
+        It runs in a fork of a prepared interpreter, or in a new one where it has to be ``fresh``.
+        """
+        place, environ = cwd or self.root, {**os.environ, **(env or {})}
+        if not fresh and fork_server.can_serve(environ):
+            process = fork_server.server().fork(argv, place, environ, PIPE, PIPE, PIPE)
+            out, err = process.communicate(input or "")
+            return Result(process.wait(), out, err)
+        data = (input or "").encode(errors="surrogateescape")
+        command = [sys.executable, *MODULE, *argv]
+        done = subprocess.run(command, cwd=place, env=environ, input=data, capture_output=True, check=False)
         return Result(done.returncode, *(text.decode(errors="surrogateescape") for text in (done.stdout, done.stderr)))
 
     @property
@@ -196,35 +256,22 @@ class Project:
         """The project for code called in this process, which saves a third of a second each."""
         return Workspace.open(self.root)
 
-    def start(self, *argv: str, stdin: int = subprocess.DEVNULL, **env: str) -> subprocess.Popen[str]:
+    def start(self, *argv: str, stdin: int = DEVNULL, **env: str) -> Process:
         """Start `scriptorium <argv>` and return the process; the test's end ends it."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "scriptorium", *argv],
-            cwd=self.root,
-            env={**os.environ, **env},
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="surrogateescape",
-        )
+        process = _launch(argv, self.root, env, stdin, PIPE, PIPE)
         self.started.append(process)
         return process
 
     @contextmanager
-    def running(self, *argv: str, python: Sequence[str] = ("-m", "scriptorium"), **env: str) -> Iterator[Started]:
-        """Run `scriptorium <argv>` in the background for the length of a block; it is killed at the end of that."""
+    def running(self, *argv: str, python: Sequence[str] = (), **env: str) -> Iterator[Started]:
+        """Run `scriptorium <argv>` in the background for the length of a block; it is killed at the end of that.
+
+        With ``python``, these arguments are given to a new interpreter instead of ``-m scriptorium``.
+        """
         number = len(list(self.root.parent.glob("*.stdout")))
         out, err = (self.root.parent / f"{number}.{name}" for name in ("stdout", "stderr"))
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, *python, *argv],
-                cwd=self.root,
-                env={**os.environ, **env},
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-            )
+            process = _launch(argv, self.root, env, DEVNULL, stdout.fileno(), stderr.fileno(), python=python)
         try:
             yield Started(process, out, err)
         finally:
@@ -334,12 +381,22 @@ class Project:
         return dict(line.rsplit(" ", 1) for line in lines)
 
     def queued(self, id: str = "0001", script: str = 'echo "$SCRIPTORIUM_TICKET" >file', body: str = "Do it.") -> str:
-        """Bring a new ticket into the merge queue, by an agent that runs a script and submits; return its name."""
+        """Bring a new ticket into the merge queue and return its name.
+
+        The script does the work. The state is as an agent leaves it that runs the script and submits, which costs more.
+        """
         name = self.ticket(id, body=body, state="in-progress")
-        self.agent(f"{script}\nscriptorium submit-pr 'done'")
-        result = self.run("code", name)
-        assert (result.code, result.out) == (0, f"{name}\n"), result.err
+        self.agent(script)
+        submit_work(self.workspace, name)
+        self.agent(f"{script}\nscriptorium submit-pr 'done'")  # for the next attempt, if there is one
         return name
+
+
+@cache
+def _template() -> Template:
+    """Return the repository of a project, which is made by git once."""
+    with TemporaryDirectory() as directory:
+        return Template(Project(Path(directory, "project")).root)
 
 
 _CALLS = """
