@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from scriptorium.agents.tools.endpoint import Endpoint
-from scriptorium.commands import manager
 from scriptorium.errors import ScriptoriumError
 from scriptorium.plan import store
 from scriptorium.planning.manager import known_tickets, write_tickets
@@ -300,7 +299,7 @@ def test_agent_that_wrote_nothing_is_not_asked_again_until_the_area_changes(proj
 
 
 def test_prompt_lists_the_newest_of_very_many_done_tickets(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manager, "MAX_DONE_LISTED", 2)
+    monkeypatch.setattr("scriptorium.planning.manager.MAX_DONE_LISTED", 2)
     for number in ("0001", "0002", "0003"):
         project.ticket(number, state="done")
     project.ticket("0004")

@@ -56,7 +56,14 @@ def kept(project: Project) -> str:
 
 
 def worktree(project: Project) -> Path:
-    (path,) = (project.root.parent / "root").glob("*/worktrees/plan")
+    return project.paths.plan_worktree
+
+
+def interrupt(project: Project) -> Path:
+    """Leave the planning worktree as a run that was killed leaves it, and return its path."""
+    path = worktree(project)
+    project.paths.ensure(path.parent)
+    project.git("worktree", "add", "--quiet", "--detach", str(path), PLAN)
     return path
 
 
@@ -258,7 +265,7 @@ def test_second_planner_leaves_at_once_with_exit_code_75(project: Project) -> No
 def test_files_that_somebody_put_into_the_planning_worktree_are_kept(project: Project) -> None:
     project.agent(WRITES)
     assert project.run("plan", "Write a tool").code == 0
-    (worktree(project) / "notes.txt").write_text("precious\n")
+    (interrupt(project) / "notes.txt").write_text("precious\n")
     (worktree(project) / "spec.md").write_text("# Half a thought\n")
 
     result = project.run("plan", "Again")
@@ -273,7 +280,7 @@ def test_files_that_somebody_put_into_the_planning_worktree_are_kept(project: Pr
 def test_commits_that_somebody_made_in_the_planning_worktree_are_kept(project: Project) -> None:
     project.agent(WRITES)
     assert project.run("plan", "Write a tool").code == 0
-    (worktree(project) / "notes.txt").write_text("precious\n")
+    (interrupt(project) / "notes.txt").write_text("precious\n")
     project.git("add", "--all", cwd=worktree(project))
     project.git("commit", "--quiet", "--message", "Mine", cwd=worktree(project))
 
@@ -287,7 +294,7 @@ def test_broken_planning_worktree_is_moved_aside(project: Project, times: int) -
     project.agent("echo done")
     assert project.run("plan", "Write a tool").code == 0
     for number in range(times):
-        (worktree(project) / ".git").unlink()
+        (interrupt(project) / ".git").unlink()
         (worktree(project) / "notes.txt").write_text(f"precious {number}\n")
         assert project.run("plan", "--new", "Again") == (0, "done\n", "scriptorium: spec.md is unchanged\n")
     found = worktree(project).parent.glob("plan.found-*/notes.txt")
@@ -298,7 +305,6 @@ def test_file_in_the_place_of_the_planning_worktree_is_moved_aside(project: Proj
     project.agent("echo done")
     assert project.run("plan", "Write a tool").code == 0
     path = worktree(project)
-    project.git("worktree", "remove", "--force", str(path))
     path.write_text("precious\n")
     assert project.run("plan", "--new", "Again") == (0, "done\n", "scriptorium: spec.md is unchanged\n")
     assert [file.read_text() for file in path.parent.glob("plan.found-*")] == ["precious\n"]

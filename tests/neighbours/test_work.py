@@ -254,7 +254,7 @@ def test_files_of_the_gate_that_may_not_be_deleted_change_nothing_of_its_answer(
 
     assert (result.code, result.out) == (0, f"{name}\t{outcome}\n"), result.err
     [left] = project.worktree(name).parent.glob(f"{name}.left-*")
-    assert f"what the worktree of ticket '{name}' held is in '{left}'" in result.err
+    assert f"the former worktree of ticket '{name}' is in '{left}'" in result.err
     if code:
         assert f"failed with exit code {code}" in project.plan_files()[f"tickets/open/{name}.md"]
         assert project.git("status", "--porcelain", cwd=project.worktree(name)) == ""

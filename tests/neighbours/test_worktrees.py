@@ -184,7 +184,7 @@ def test_a_lock_on_packed_refs_keeps_the_branch_of_a_landed_ticket_and_holds_up_
     lock = lock_of(project, "packed-refs.lock", -600)
 
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
-    assert "the branch 'scriptorium/ticket-0001' stays, as 'git update-ref' failed: " in caplog.text
+    assert "the branch 'scriptorium/ticket-0001' stays: 'git update-ref' failed: " in caplog.text
     second = handed_in(project, "echo 2 >second", "0002")
     assert process_next(project.workspace) == ItemResult(second, ItemOutcome.LANDED)
 
