@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
-SWITCHES = ("CRASH", "STRESS")
+SWITCHES = ("CRASH", "STRESS", "SAMPLE")
 """Variables that say how much is drawn."""
 
 _used: list[int] = []

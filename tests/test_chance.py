@@ -8,6 +8,7 @@ import pytest
 
 from tests import chance, figures
 from tests.crash import campaign
+from tests.integration import sample, table
 
 
 def test_a_commit_stands_for_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,3 +53,22 @@ def test_figures_of_a_sample_are_not_put_on_the_page(monkeypatch: pytest.MonkeyP
     with pytest.raises(AssertionError, match="are of a sample"):
         figures.publish("crash", [("kills", 3)], whole=False)
     assert figures.PAGE.read_text() == before
+
+
+def test_of_each_integration_test_some_variations_run() -> None:
+    many = [f"a::x[{fault}-{program}]" for fault in (1, 2) for program in ("codex", "claude")]
+    known = [*many, "a::y[codex]", "a::y[claude]", "a::z"]
+    chosen = [sample.variations(known, 3, random.Random(seed)) for seed in range(50)]
+    assert {len(one) for one in chosen} == {4}
+    assert all({id.partition("[")[0] for id in one} == {"a::x", "a::y", "a::z"} for one in chosen)
+    assert set().union(*chosen) == set(known)
+    assert sample.variations(known, 1, random.Random(1)) == set(known)
+
+
+def test_a_sample_of_the_agents_table_shows_nothing_that_the_page_does_not_say() -> None:
+    codex = f"codex{table.version('codex')}"
+    page = f"<!-- table -->\n| behaviour | {codex} |\n| --- | --- |\n| 401 | auth; landed |\n<!-- end of table -->"
+    assert table.untold([(0, "401", "codex", "landed")], page) == []
+    assert table.untold([(0, "401", "codex", "queued")], page) == [f"401: queued, with {codex}"]
+    assert table.untold([(0, "403", "codex", "landed")], page) == [f"403: landed, with {codex}"]
+    assert table.untold([(0, "401", "claude-code", "landed")], page) != []

@@ -2,7 +2,7 @@
 
 The tests carry the marker `behaviour`; what became of the ticket is read from the plan branch once each is over. With
 `--agents-table=write` the table in docs/agents.md is made anew, with `--agents-table=check` a run fails where it
-would be another.
+would be another. A sample of the tests fails where it has shown something that the table does not say.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from scriptorium.plan.cause import UNCOUNTED
+from tests.integration.sample import PART, Sample
 from tests.support import CHECKOUT, PLAN, Project
 
 PAGE = CHECKOUT / "docs" / "agents.md"
@@ -27,7 +28,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if PART > 1:
+        config.pluginmanager.register(Sample())
     wanted = config.getoption("--agents-table")
+    if wanted == "write" and PART > 1:
+        raise pytest.UsageError("a sample does not show the whole table\nhint: make agents-table without SAMPLE")
     if wanted and not hasattr(config, "workerinput"):  # reports come together in the process that hands out the tests
         config.pluginmanager.register(Table(write=wanted == "write"))
 
@@ -75,7 +80,11 @@ class Table:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         page = PAGE.read_text()
         right = TABLE.sub(lambda _: render(self.shown), page)
-        if self.write:
+        if PART > 1:
+            if told := untold(self.shown, page):
+                print(f"\n{PAGE.relative_to(CHECKOUT)} does not say, and a test has shown:", *told, sep="\n")
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        elif self.write:
             PAGE.write_text(right)
         elif right != page:
             print(f"\n{PAGE.relative_to(CHECKOUT)} says something else; make it anew by 'make agents-table':\n{right}")
@@ -93,6 +102,19 @@ def render(shown: Iterable[tuple[int, str, str, str]]) -> str:
     lines = [["behaviour", *(f"{backend}{version(backend)}" for backend in backends)], ["---"] * (len(backends) + 1)]
     lines += [[name, *("; ".join(row.get(backend, ["-"])) for backend in backends)] for name, row in rows.items()]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def untold(shown: Iterable[tuple[int, str, str, str]], page: str) -> list[str]:
+    """Return what was shown and the table of a page does not say."""
+    found = TABLE.search(page)
+    head, _, *rows = [line.strip("| ").split(" | ") for line in found[0].splitlines()] if found else [[], []]
+    cells = [(row[0], *pair) for row in rows for pair in zip(head[1:], row[1:], strict=True)]
+    said = {(behaviour, program): cell.split("; ") for behaviour, program, cell in cells}
+    return [
+        f"{behaviour}: {what}, with {backend}{version(backend)}"
+        for _, behaviour, backend, what in sorted(shown)
+        if what not in said.get((behaviour, f"{backend}{version(backend)}"), [])
+    ]
 
 
 def version(backend: str) -> str:

@@ -170,12 +170,12 @@ class Soak:
             self.person(landed=now != done)
             if now != done:
                 heard = time.monotonic()
-            if look and now != done:
-                if (held := Held.by(daemon.pid, now)) is not None:
-                    self.held.append(held)
-                if now // step != done // step:
-                    self.look()
-                    self.weeks_pass()
+            # between two tickets it holds least, which a few looks may miss; before the first it has not begun to work
+            if look and (self.held or now != done) and (held := Held.by(daemon.pid, now)) is not None:
+                self.held.append(held)
+            if look and now // step != done // step:
+                self.look()
+                self.weeks_pass()
             done = now
             time.sleep(0.05)
 
