@@ -21,7 +21,8 @@ from types import TracebackType
 from typing import Any
 
 from scriptorium.agents.tools.client import OPEN_DESCRIPTORS, socket_name
-from scriptorium.errors import ScriptoriumError, as_user_error, is_resource_error
+from scriptorium.errors import ScriptoriumError, Stopped, as_user_error, is_resource_error
+from scriptorium.system.signals import start_thread
 
 MAX_LINE = 1024 * 1024
 """Bytes of one submit; a summary is a sentence or two, a batch of tickets some pages."""
@@ -64,7 +65,7 @@ class SubmitServer:
         self._socket = socket.socket(socket.AF_UNIX)
         self._bind()
         self._socket.listen(64)
-        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread: threading.Thread | None = None
         self._turn = threading.Lock()
         self._over = False
         self._callers = threading.BoundedSemaphore(MAX_CALLERS)
@@ -79,7 +80,7 @@ class SubmitServer:
             os.close(handle)
 
     def __enter__(self) -> SubmitServer:
-        self._thread.start()
+        self._thread = start_thread(self._serve)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -87,7 +88,8 @@ class SubmitServer:
             self._path.unlink()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self._socket.close()
         with self._turn:  # a call under way is let finish, and none begins any more
             self._over = True
@@ -103,7 +105,7 @@ class SubmitServer:
                 continue
             if self._callers.acquire(blocking=False):
                 # one that is slow, or says nothing, must not keep the others waiting
-                threading.Thread(target=self._converse, args=(connection,), daemon=True).start()
+                start_thread(self._converse, connection)
             else:
                 connection.close()
 
@@ -137,6 +139,8 @@ class SubmitServer:
             return {"ok": True, "message": call(arguments)}
         except (ScriptoriumError, OSError) as error:
             return {"ok": False, "message": str(as_user_error(error))}
+        except Stopped:
+            return {"ok": False, "message": "this run is being stopped"}
         except Exception as error:  # noqa: BLE001 - the agent must hear of it, and the thread must live
             return {"ok": False, "message": f"this is a bug: {type(error).__name__}: {error}"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from scriptorium.agents.tools.client import SubmitError, socket_name, submit
 from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.agents.tools.server import SubmitServer
 from scriptorium.errors import ScriptoriumError
+from scriptorium.system import signals
 from tests.support import mcp_call, submit_pr
 
 UNKNOWN_RUN = "this run is over or its token is unknown"
@@ -118,6 +120,18 @@ def test_a_refusal_is_told_to_the_agent(endpoint: Endpoint, sockets: Path) -> No
         failed, text = call_tool(endpoint.address, bearer(server.token))
     assert failed
     assert "there is no change to hand in" in text
+
+
+def test_a_stop_is_told_to_an_agent_that_calls_a_tool(sockets: Path) -> None:
+    def call(_: str) -> str:
+        signals.raise_if_stopped()
+        return "taken"
+
+    with signals.stoppable() as token, SubmitServer(sockets, submit_pr(call)) as server:
+        assert submit(str(sockets), server.token, "submit_pr", {"summary": "a page"}) == "taken"
+        token.request(signal.SIGTERM)
+        with pytest.raises(SubmitError, match="this run is being stopped"):
+            submit(str(sockets), server.token, "submit_pr", {"summary": "a page"})
 
 
 def test_only_loopback_hosts_and_no_origin_are_served(endpoint: Endpoint) -> None:
