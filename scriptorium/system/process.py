@@ -66,7 +66,7 @@ class Finished:
 def start_helper(argv: Sequence[str], inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
     """Start a helper process of ours that ends when its stdin does, so that it never outlives us."""
     return subprocess.Popen(
-        [sys.executable, *argv],
+        argv,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -100,7 +100,7 @@ class Watchdog:
                 self._owner, self._helper = os.getpid(), None
                 self._mark = f"SCRIPTORIUM_SESSION={secrets.token_hex(8)}"
             if self._helper is None or self._helper.poll() is not None:
-                self._helper = start_helper(["-I", "-S", watchdog.__file__, self._mark])
+                self._helper = start_helper([sys.executable, "-I", "-S", watchdog.__file__, self._mark])
             return self._mark
 
 
