@@ -237,7 +237,10 @@ class _Turn:
         emit("tool", status=call.status or "", **new)
 
     def _cost(self, amount: float) -> float:
-        """Return the cost of the whole session, which some agents begin to count anew when they go on with one."""
+        """Return the cost of the whole session.
+
+        The protocol says that agents report this; claude-agent-acp 0.49 reports the cost since its start.
+        """
         if self._before is None:
             self._before = self._options.spent if amount < self._options.spent else 0
         return self._before + amount

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import os
 import secrets
 import socket
 import threading
@@ -20,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from scriptorium.agents.tools.client import OPEN_DESCRIPTORS, socket_name
+from scriptorium.agents.tools.client import socket_name
 from scriptorium.errors import ScriptoriumError, Stopped, as_user_error, is_resource_error
 from scriptorium.system.signals import start_thread
 
@@ -63,21 +62,12 @@ class SubmitServer:
         self._tools = tools
         self._path = sockets / socket_name(self.token)
         self._socket = socket.socket(socket.AF_UNIX)
-        self._bind()
+        self._socket.bind(str(self._path))
         self._socket.listen(64)
         self._thread: threading.Thread | None = None
         self._turn = threading.Lock()
         self._over = False
         self._callers = threading.BoundedSemaphore(MAX_CALLERS)
-
-    def _bind(self) -> None:
-        # by the open directory, because a socket's path is cut at about 104 bytes
-        handle = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            directory = f"{OPEN_DESCRIPTORS}/{handle}" if os.access(OPEN_DESCRIPTORS, os.X_OK) else self._path.parent
-            self._socket.bind(f"{directory}/{self._path.name}")
-        finally:
-            os.close(handle)
 
     def __enter__(self) -> SubmitServer:
         self._thread = start_thread(self._serve)
