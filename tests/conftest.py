@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import settings
@@ -59,6 +61,14 @@ def project(tmp_path: Path) -> Iterator[Project]:
     for process in project.started:
         process.kill()
         process.communicate()
+    shutil.rmtree(project.paths.sockets, ignore_errors=True)  # a long state root has its sockets below /tmp
+
+
+@pytest.fixture
+def sockets() -> Iterator[Path]:
+    """A directory of sockets whose path is short enough for a socket's address."""
+    with TemporaryDirectory(prefix="sockets-", dir="/tmp") as directory:
+        yield Path(directory)
 
 
 @pytest.fixture

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from shlex import quote
 
-import scriptorium
 from scriptorium.git.environment import IDENTITY
 from scriptorium.project.workspace import Workspace
 from scriptorium.system.files import replace_file
+from scriptorium.system.interpreter import command_for
 from scriptorium.system.redact import is_secret
 
 ALLOWED = (  # noqa: SIM905 - so that one can read it
@@ -58,9 +57,7 @@ def launcher(workspace: Workspace) -> Path:
 
     The directory that it is installed in would bring along a Python that is not the project's.
     """
-    source = Path(scriptorium.__path__[0]).parent
-    start = f"import sys; sys.path.insert(0, {str(source)!r}); from scriptorium.main import main; main()"
-    text = f'#!/bin/sh\nexec {quote(sys.executable)} -P -c {quote(start)} "$@"\n'
+    text = f'#!/bin/sh\nexec {shlex.join(command_for("scriptorium.main"))} "$@"\n'
     directory = workspace.paths.ensure(workspace.paths.home / "bin")
     program = directory / "scriptorium"
     if not program.exists() or program.read_text(errors="surrogateescape") != text:

@@ -21,8 +21,6 @@ ROLES = ("architect", "manager", "coding", "reviewer")
 ACTIVE_ROLES = ROLES[:-1]
 """The roles that have a step; there is none for the reviewer yet."""
 EFFORTS = ("minimal", "low", "medium", "high", "xhigh")
-BACKENDS = ("codex", "claude-code", "typoi")
-"""The backends that are there without configuration."""
 DEFAULT_MODEL = "gpt-5.1-codex-mini"
 DEFAULT_ENDPOINT = "http://127.0.0.1:8097"
 
@@ -82,11 +80,6 @@ class Config:
         """Return the model of a role; the name of its backend stands for that program's own default."""
         return self.models.get(role) or self.backends.get(role) or DEFAULT_MODEL
 
-    def backend(self, role: str) -> str:
-        """Return the name of the backend for a role: by name, else by the model's prefix, as in the original."""
-        model = self.model(role)
-        return self.backends.get(role) or (model if model in self.harnesses else backend_of(model))
-
     def effort(self, role: str) -> str:
         return self.reasoning_effort.get(role, "")
 
@@ -102,15 +95,6 @@ class Config:
     def environments(self) -> list[Mapping[str, str]]:
         """What the agents find in their environment by configuration; it may hold secrets."""
         return [program.env for program in self.harnesses.values()]
-
-
-def backend_of(model: str) -> str:
-    """Return the backend that a model stands for: by its name, else by the prefix, as in the original."""
-    if model in BACKENDS:
-        return model
-    if model.startswith(("gpt-", "codex-")):
-        return "codex"
-    return "claude-code" if model.startswith("claude-") else "typoi"
 
 
 def load(root: Path) -> Config:

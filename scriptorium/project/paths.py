@@ -12,6 +12,16 @@ from pathlib import Path
 
 from scriptorium.system.files import DRAFT, DRAFT_AGE, private_directory
 
+SOCKET_NAME = f"{'0' * 32}.sock"
+"""A name as long as those of the sockets."""
+
+MAX_SOCKET_PATH = 103
+"""Bytes of a socket's path: macOS allows 104 with the final NUL, Linux 108."""
+
+
+SHORT_DIRECTORY = Path("/tmp")
+"""Not TMPDIR, which may be long, nor XDG_RUNTIME_DIR, which is removed at logout while a run goes on."""
+
 
 def state_root() -> Path:
     """Return the root of all of it: ``SCRIPTORIUM_ROOT``, else ``/tmp/scriptorium``."""
@@ -77,7 +87,12 @@ class Paths:
 
     @property
     def sockets(self) -> Path:
-        return self.home / "sockets"
+        """The sockets of runs; in a short directory below /tmp where their paths would be too long here."""
+        directory = self.home / "sockets"
+        if len(os.fsencode(directory / SOCKET_NAME)) <= MAX_SOCKET_PATH:
+            return directory
+        key = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
+        return SHORT_DIRECTORY / f"scriptorium-{os.geteuid()}" / key
 
     @property
     def attempts(self) -> Path:
@@ -114,6 +129,10 @@ class Paths:
     def ensure(self, directory: Path) -> Path:
         """Create a directory of ours, every level of it private."""
         private_directory(self.root)
-        private_directory(self.home if self.home in (directory, *directory.parents) else directory)
+        if self.home in (directory, *directory.parents):
+            private_directory(self.home)
+        else:
+            private_directory(directory.parent)
+            private_directory(directory)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return directory

@@ -15,14 +15,14 @@ from pathlib import Path
 from scriptorium.agents import sandbox
 from scriptorium.agents.environment import allowed_variables, identity
 from scriptorium.agents.harness.base import Harness
-from scriptorium.agents.harness.choice import choose
+from scriptorium.agents.harness.choice import backend_name, choose, known_backends
 from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.agents.tools.server import SubmitServer
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git.command import check_version
 from scriptorium.integrations import git_hooks
 from scriptorium.plan.snapshot import BRANCH
-from scriptorium.project.config import ACTIVE_ROLES, BACKENDS, Config
+from scriptorium.project.config import ACTIVE_ROLES, Config
 from scriptorium.project.disk import free_space
 from scriptorium.project.workspace import Workspace
 from scriptorium.system import locks, process
@@ -262,8 +262,8 @@ def check_backends(workspace: Workspace) -> Iterator[CheckResult]:
     config = workspace.config
     users: dict[str, list[str]] = {}
     for role in ACTIVE_ROLES:
-        users.setdefault(config.backend(role), []).append(role)
-    for name in dict.fromkeys((*BACKENDS, *config.harnesses, *users)):
+        users.setdefault(backend_name(config, role), []).append(role)
+    for name in dict.fromkeys((*known_backends(config), *users)):
         roles = users.get(name, [])
         role = roles[0] if roles else "coding"
         chosen = config if roles else replace(config, backends={role: name})

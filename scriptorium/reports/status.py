@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scriptorium.agents import sandbox
+from scriptorium.agents.harness.choice import backend_name
 from scriptorium.errors import ScriptoriumError
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.ticket import State, branch_of
@@ -51,7 +52,7 @@ def _master(workspace: Workspace) -> dict[str, str]:
 def _sandboxes(workspace: Workspace) -> dict[str, dict[str, str]]:
     """Return what held the last agent of each backend in use; one that has had none is left out."""
     try:
-        backends = sorted({workspace.config.backend(role) for role in ACTIVE_ROLES})
+        backends = sorted({backend_name(workspace.config, role) for role in ACTIVE_ROLES})
         found = {backend: sandbox.recorded_sandbox(workspace, backend) for backend in backends}
     except ScriptoriumError:
         return {}

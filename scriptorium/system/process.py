@@ -27,9 +27,6 @@ from scriptorium.system import watchdog
 from scriptorium.system.limits import Limits
 from scriptorium.system.signals import raise_if_stopped
 
-SESSION = f"SCRIPTORIUM_SESSION={secrets.token_hex(8)}"
-"""The mark of everything that this process starts."""
-
 MAX_LINE = 16 * 1024 * 1024
 """Bytes of one line of output that are looked at; the file has it all."""
 
@@ -69,7 +66,7 @@ class Finished:
 def start_helper(argv: Sequence[str], inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
     """Start a helper process of ours that ends when its stdin does, so that it never outlives us."""
     return subprocess.Popen(
-        [sys.executable, *argv],
+        argv,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -84,14 +81,30 @@ def stop_helper(process: subprocess.Popen[bytes]) -> None:
     process.communicate()
 
 
-_watchdog: subprocess.Popen[bytes] | None = None
+class Watchdog:
+    """The helper process that ends the programs of this process when this process dies."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner = 0
+        self._mark = ""
+        self._helper: subprocess.Popen[bytes] | None = None
+
+    def ensure_running(self) -> str:
+        """Start the helper unless it runs, and return the mark that programs need in their environment.
+
+        Any thread may call this. A forked process gets a mark and a helper of its own.
+        """
+        with self._lock:
+            if self._owner != os.getpid():
+                self._owner, self._helper = os.getpid(), None
+                self._mark = f"SCRIPTORIUM_SESSION={secrets.token_hex(8)}"
+            if self._helper is None or self._helper.poll() is not None:
+                self._helper = start_helper([sys.executable, "-I", "-S", watchdog.__file__, self._mark])
+            return self._mark
 
 
-def _start_watchdog() -> None:
-    """Start the watchdog of this process, once."""
-    global _watchdog
-    if _watchdog is None or _watchdog.poll() is not None:
-        _watchdog = start_helper(["-I", "-S", watchdog.__file__, SESSION])
+_watchdog = Watchdog()
 
 
 class _Tail:
@@ -144,9 +157,9 @@ def run_program(
     they count. Raises `Stopped` after
     ending the program when a signal to stop arrives.
     """
-    _start_watchdog()
+    session = _watchdog.ensure_running()
     mark = f"SCRIPTORIUM_RUN={secrets.token_hex(8)}"
-    environment = {**env, **dict([mark.split("=", 1), SESSION.split("=", 1)])}
+    environment = {**env, **dict([mark.split("=", 1), session.split("=", 1)])}
     done = threading.Event()
     with output.open("wb") as out, _open_errors(errors, out) as err, Path(prompt or os.devnull).open("rb") as stdin:
         process = _launch(argv, _cwd=str(cwd), _env=environment, _in=stdin, _out=out, _err=err)

@@ -294,17 +294,17 @@ def test_backend_that_there_is_not(project: Project, backend: str, hint: str) ->
     project.agent("true")
     project.configure(agents={"architect": {"harness": backend}})
     result = project.run("run")
-    refused(result, 78, f"role 'architect' names the backend '{backend}', which there is not", hint)
+    refused(result, 78, f"role 'architect' names the unknown backend '{backend}'", hint)
 
 
 @pytest.mark.parametrize(
     ("model", "hint"),
     [
-        ("scirpt", "model 'scirpt' is typoi's, as it is nobody else's; did you mean 'script'?"),
+        ("scirpt", "only typoi takes model 'scirpt'; did you mean 'script'?"),
         (
             "llama-5",
-            "model 'llama-5' is typoi's, as it is nobody else's; "
-            "others: 'gpt-…' and 'codex-…' (codex), 'claude-…' (claude-code), 'script'",
+            "only typoi takes model 'llama-5'; "
+            "known: 'gpt-…' and 'codex-…' (codex), 'claude-…' (claude-code), 'script'",
         ),
     ],
 )

@@ -301,7 +301,7 @@ def test_backend_that_there_is_not_fails(project: Project) -> None:
     assert failures(look(project, doctor.check_backends)) == {
         "codx": (
             "failed",
-            "role 'coding' names the backend 'codx', which there is not, for coding",
+            "role 'coding' names the unknown backend 'codx', for coding",
             "did you mean 'codex'?",
         )
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from pathlib import Path
 
@@ -19,20 +18,10 @@ from tests.support import PLAN, Project, submit_pr, until
 UNKNOWN = "scriptorium: this run is over or its token is unknown\n"
 
 
-@pytest.fixture
-def sockets(tmp_path: Path) -> Path:
-    # deeper than the 104 bytes that a socket's path may have
-    directory = tmp_path / ("deep" * 25) / "sockets"
-    directory.mkdir(parents=True)
-    return directory
-
-
 def raw(sockets: Path, token: str, data: bytes) -> dict[str, object]:
     """Send bytes to the socket of a run and return its answer."""
     with socket.socket(socket.AF_UNIX) as connection:
-        handle = os.open(sockets, os.O_RDONLY)
-        connection.connect(f"/proc/self/fd/{handle}/{socket_name(token)}")
-        os.close(handle)
+        connection.connect(str(sockets / socket_name(token)))
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
         answer: dict[str, object] = json.loads(connection.makefile().readline())
@@ -163,14 +152,14 @@ def test_a_refusal_and_a_bug_are_told_to_the_agent(sockets: Path) -> None:
             submit(str(sockets), server.token, "submit_pr", {"summary": "bug"})
 
 
-def test_sockets_of_killed_runs_are_discarded_and_those_in_use_are_not(tmp_path: Path) -> None:
+def test_sockets_of_killed_runs_are_discarded_and_those_in_use_are_not(sockets: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(tmp_path / "left.sock"))
-    with SubmitServer(tmp_path, submit_pr(str.upper)) as server:
-        remove_stale_sockets(tmp_path)
+        left.bind(str(sockets / "left.sock"))
+    with SubmitServer(sockets, submit_pr(str.upper)) as server:
+        remove_stale_sockets(sockets)
 
-        assert [path.name for path in tmp_path.glob("*.sock")] == [socket_name(server.token)]
-        until(lambda: submit(str(tmp_path), server.token, "submit_pr", {"summary": "x"}) == "X")
+        assert [path.name for path in sockets.glob("*.sock")] == [socket_name(server.token)]
+        until(lambda: submit(str(sockets), server.token, "submit_pr", {"summary": "x"}) == "X")
 
 
 def test_a_program_for_agents_that_is_torn_is_written_anew(project: Project) -> None:

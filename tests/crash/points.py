@@ -20,7 +20,7 @@ _PLACES = (
     # the most telling first: what is left is looked at by the next
     (r"[0-9a-f]{40,64}(-[0-9a-f]{12})?", "OID"),
     (r"\b[0-9a-f]{32}\.sock", "SOCKET"),
-    (r"/proc/self/fd/\d+", "DIRECTORY"),
+    (r"/tmp/scriptorium-\d+/[0-9a-f]{16}", "DIRECTORY"),
     (r"run_[0-9TZ-]+\.log", "run_TIME.log"),
     (r"\b\d{8}T\d{6}Z-[0-9a-f]{4}\b", "TIME"),
     (r"(project|found|left|health)(-|\.)[0-9a-f]{6,12}\b", r"\1-HEX"),
@@ -113,7 +113,7 @@ class _Points:
             text = os.fsdecode(path)  # type: ignore[arg-type]
         except TypeError:
             return False  # a descriptor
-        return text.startswith((self.base, "/proc/self/fd/"))
+        return text.startswith((self.base, f"/tmp/scriptorium-{os.geteuid()}/"))
 
 
 def steps_file(directory: str, point: str) -> str:

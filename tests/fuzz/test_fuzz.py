@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from scriptorium.agents.failure import failure_of
 from scriptorium.agents.harness.acp import Acp
+from scriptorium.agents.harness.backends.claude_code import ClaudeCode
+from scriptorium.agents.harness.backends.codex import Codex
+from scriptorium.agents.harness.backends.typoi import Typoi
 from scriptorium.agents.harness.base import Harness, Outcome, Report, Task
 from scriptorium.agents.harness.choice import choose
-from scriptorium.agents.harness.claude_code import ClaudeCode
-from scriptorium.agents.harness.codex import Codex
 from scriptorium.agents.harness.command import CommandHarness
 from scriptorium.agents.harness.runner import sanitize_report
-from scriptorium.agents.harness.typoi import Typoi
 from scriptorium.agents.harness.usage import Usage
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.main import main

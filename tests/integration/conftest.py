@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import pytest
 
-from scriptorium.project.config import backend_of
+from scriptorium.agents.harness.registry import backend_of
 from tests.integration.table import pytest_addoption, pytest_configure, pytest_runtest_makereport
 from tests.scripted_model import (
     OPENCODE_LOCK,

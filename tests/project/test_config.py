@@ -58,24 +58,6 @@ def test_its_own_names_win_over_the_originals() -> None:
     assert (config.model("coding"), config.limits.hard, config.max_attempts, config.gate_timeout) == ("a", 5, 2, 7)
 
 
-@pytest.mark.parametrize(
-    ("text", "backend", "model"),
-    [
-        ("{}", "codex", "gpt-5.1-codex-mini"),
-        ('{"models": {"coding": "claude-opus-5-5"}}', "claude-code", "claude-opus-5-5"),
-        ('{"models": {"coding": "grok-4"}}', "typoi", "grok-4"),
-        ('{"models": {"coding": "claude-code"}}', "claude-code", "claude-code"),
-        ('{"agents": {"coding": {"harness": "claude-code"}}}', "claude-code", "claude-code"),
-        ('{"agents": {"coding": {"harness": "claude-code", "model": "opus"}}}', "claude-code", "opus"),
-        ('{"agents": {"coding": {"harness": "codex"}}, "models": {"coding": "o9"}}', "codex", "o9"),
-        ('{"models": {"coding": "mine"}, "harnesses": {"mine": {"command": ["x"]}}}', "mine", "mine"),
-    ],
-)
-def test_a_backend_is_chosen_by_name_or_by_the_models_prefix(text: str, backend: str, model: str) -> None:
-    config = parse(text)
-    assert (config.backend("coding"), config.model("coding")) == (backend, model)
-
-
 def test_a_program_can_be_a_harness() -> None:
     config = parse('{"harnesses": {"mine": {"command": ["./agent", "-x"], "env": {"KEY": "value"}}}}')
     assert config.harnesses == {"mine": Program(("./agent", "-x"), {"KEY": "value"})}

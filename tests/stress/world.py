@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import io
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -21,7 +20,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from scriptorium import main
-from scriptorium.system import process
 from tests.support import DATE, PLAN, Project, write_script
 
 MAX_ATTEMPTS = 3
@@ -171,9 +169,6 @@ class World:
         )
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, signal.SIG_DFL if signum != signal.SIGINT else signal.default_int_handler)
-        # as a process of its own: another mark, and no watchdog yet
-        process.SESSION = f"SCRIPTORIUM_SESSION={secrets.token_hex(8)}"
-        process._watchdog = None
         os.chdir(self.project.root)
         sys.argv = ["scriptorium", *argv]
         if midst:

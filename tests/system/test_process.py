@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,43 @@ def test_the_watchdog_leaves_alone_what_another_parent_started(facts: Path) -> N
         bystander.wait()
 
 
+def test_threads_that_start_programs_at_once_share_one_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    barrier = threading.Barrier(8)
+
+    def start(_: list[str]) -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen(["sleep", "600"]))
+        return started[-1]
+
+    def ensure(watchdog: process.Watchdog) -> str:
+        barrier.wait()
+        return watchdog.ensure_running()
+
+    monkeypatch.setattr(process, "start_helper", start)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            marks = set(pool.map(ensure, [process.Watchdog()] * 8))
+    finally:
+        for helper in started:
+            helper.kill()
+            helper.wait()
+    assert (len(started), len(marks)) == (1, 1)
+
+
+def test_a_forked_process_has_a_watchdog_and_a_mark_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    watchdog = process.Watchdog()
+    running = subprocess.Popen(["sleep", "600"])
+    monkeypatch.setattr(process, "start_helper", lambda _: running)
+    try:
+        mark = watchdog.ensure_running()
+        assert watchdog.ensure_running() == mark
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        assert watchdog.ensure_running() != mark
+    finally:
+        running.kill()
+        running.wait()
+
+
 def test_what_a_crash_left_is_found_by_its_mark(tmp_path: Path) -> None:
     mark = f"SCRIPTORIUM_WORKTREE={tmp_path}"
     left = subprocess.Popen(
@@ -205,27 +243,6 @@ def test_what_a_crash_left_is_found_by_its_mark(tmp_path: Path) -> None:
     finally:
         other.kill()
         other.wait()
-
-
-def test_a_signal_is_acted_upon_only_at_safe_points() -> None:
-    script = textwrap.dedent("""
-        import os, signal
-        from scriptorium.errors import Stopped
-        from scriptorium.system import signals
-        with signals.stoppable(), signals.stoppable():
-            os.kill(os.getpid(), signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGINT)
-            print("still here")
-            try:
-                signals.raise_if_stopped()
-            except Stopped as stop:
-                print(stop.exit_code)
-        print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
-    """)
-
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-
-    assert (done.returncode, done.stdout, done.stderr) == (0, "still here\n143\nTrue\n", "")
 
 
 def test_a_flood_of_output_costs_little_and_its_last_line_is_seen(tmp_path: Path) -> None:

@@ -7,16 +7,15 @@ Tokens are counted for one run, the cost for the whole session.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import scriptorium
 from scriptorium.agents.harness.base import Event, EventKind, Report, Task, parse_event
 from scriptorium.agents.harness.classify import classify
 from scriptorium.agents.harness.command import CommandHarness
 from scriptorium.agents.harness.usage import Usage, amount, count
 from scriptorium.plan.cause import Cause
+from scriptorium.system.interpreter import command_for
 
 AUTH_REQUIRED = -32000
 """The protocol's error code for an agent that is not signed in."""
@@ -42,9 +41,8 @@ class Acp(CommandHarness):
             "spent": task.session.spent.cost_usd if task.session else 0,
             "read_only": task.read_only,
         }
-        source = str(Path(scriptorium.__path__[0]).parent)
-        # -P and the path: the scriptorium that runs now, whatever the agent's directory holds
-        return [sys.executable, "-P", "-c", _START, source, json.dumps(options), *super().argv(task, _last_message)]
+        client = command_for("scriptorium.agents.harness.acp_client")
+        return [*client, json.dumps(options), *super().argv(task, _last_message)]
 
     def label(self, model: str) -> str:
         return super().label(self._model(model) or self.name)
@@ -85,11 +83,3 @@ class Acp(CommandHarness):
                 required = event.get("code") == AUTH_REQUIRED
                 report.cause = Cause.AUTH if required else classify(report.status, report.error)
                 yield Event(EventKind.NOTE, report.error)
-
-
-_START = """
-import sys
-sys.path.insert(0, sys.argv.pop(1))
-from scriptorium.agents.harness.acp_client import main
-sys.exit(main(sys.argv[1:]))
-"""

@@ -73,13 +73,14 @@ class Failure(Exception):
     """The turn cannot be held, for a reason that is ours to tell."""
 
 
-def main(argv: Sequence[str]) -> int:
-    """Hold the turn: ``argv`` is the options as JSON, then the agent's command line."""
+def main() -> int:
+    """Hold one turn; the arguments are the options as JSON, then the agent's command line."""
+    options, *command = sys.argv[1:]
     logging.basicConfig(handlers=[_Complaints()], level=logging.WARNING)
     prompt = sys.stdin.buffer.read().decode(errors="replace")
-    turn = _Turn(Options(**json.loads(argv[0])), prompt)
+    turn = _Turn(Options(**json.loads(options)), prompt)
     try:
-        asyncio.run(turn.hold(argv[1:]))
+        asyncio.run(turn.hold(command))
         return 0
     except acp.RequestError as error:
         turn.fail(_explain(error), code=error.code)
@@ -236,7 +237,10 @@ class _Turn:
         emit("tool", status=call.status or "", **new)
 
     def _cost(self, amount: float) -> float:
-        """Return the cost of the whole session, which some agents begin to count anew when they go on with one."""
+        """Return the cost of the whole session.
+
+        The protocol says that agents report this; claude-agent-acp 0.49 reports the cost since its start.
+        """
         if self._before is None:
             self._before = self._options.spent if amount < self._options.spent else 0
         return self._before + amount

@@ -8,20 +8,21 @@ lines that it prints; `scriptorium.agents.harness.runner` runs all of them alike
 from __future__ import annotations
 
 import json
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scriptorium.agents.harness.usage import NOTHING, Usage
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.plan.cause import Cause
-from scriptorium.project.config import Price
-from scriptorium.system.limits import Limits
-from scriptorium.system.process import Finished
+
+if TYPE_CHECKING:  # `status` resolves backends and starts no process
+    from scriptorium.project.config import Config, Price
+    from scriptorium.system.limits import Limits
+    from scriptorium.system.process import Finished
 
 
 class EventKind(StrEnum):
@@ -114,6 +115,8 @@ class Harness(ABC):
     """One kind of agent program."""
 
     name: str
+    model_prefixes: tuple[str, ...] = ()
+    """For a built-in backend, the prefixes of its models; '' takes any model that no other backend takes."""
     wants_endpoint = False
     """Whether the agent is to be given the MCP endpoint."""
     can_resume = False
@@ -121,6 +124,11 @@ class Harness(ABC):
     """Whether what it prints on stderr shows that it gets on."""
     needs: tuple[str, ...] = ()
     """Patterns of the names in our environment that the program is given beside the usual ones."""
+
+    @classmethod
+    def create(cls, _config: Config, _model: str, /) -> Harness:
+        """Return the built-in backend for a model."""
+        return cls()
 
     @abstractmethod
     def program(self) -> str:
@@ -171,6 +179,8 @@ class Harness(ABC):
 
     def check(self) -> None:
         """Raise, with exit code 78, when the program cannot be started here."""
+        import shutil  # late, for `status`
+
         program = self.program()
         if shutil.which(program) is None:
             what = "is not on PATH" if "/" not in program else "is not a program that can be run"

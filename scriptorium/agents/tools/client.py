@@ -5,15 +5,9 @@ way: `{"token": str, "tool": str, "arguments": {...}}` and `{"ok": bool, "messag
 also serves a command that must start in a few tens of milliseconds.
 """
 
-import os
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself costs as much as all the rest
-    import socket
     from collections.abc import Mapping
-
-# A directory of open descriptors whose entries resolve as paths, as on Linux.
-OPEN_DESCRIPTORS = "/proc/self/fd"
 
 
 class SubmitError(Exception):
@@ -32,7 +26,7 @@ def submit(sockets_dir: str, token: str, tool: str, arguments: "Mapping[str, obj
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
         try:
-            _connect(connection, sockets_dir, socket_name(token))
+            connection.connect(f"{sockets_dir}/{socket_name(token)}")
         except (FileNotFoundError, ConnectionRefusedError):
             raise SubmitError("this run is over or its token is unknown") from None
         except OSError as error:
@@ -62,26 +56,3 @@ def socket_name(token: str) -> str:
     import hashlib
 
     return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()[:32] + ".sock"
-
-
-def _connect(connection: "socket.socket", directory: str, name: str) -> None:
-    # A socket path is cut at about 104 bytes (sun_path), which temporary directories exceed: go by the open
-    # directory. Without /proc that takes a change of directory, which is the whole process's.
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if os.access(OPEN_DESCRIPTORS, os.X_OK):
-            connection.connect(f"{OPEN_DESCRIPTORS}/{handle}/{name}")
-        else:
-            _connect_from(handle, connection, name)
-    finally:
-        os.close(handle)
-
-
-def _connect_from(handle: int, connection: "socket.socket", name: str) -> None:
-    before = os.open(".", os.O_RDONLY)
-    try:
-        os.fchdir(handle)
-        connection.connect(name)
-    finally:
-        os.fchdir(before)
-        os.close(before)

@@ -8,9 +8,9 @@ import subprocess
 import threading
 from pathlib import Path
 
-import scriptorium
 from scriptorium.errors import ScriptoriumError
 from scriptorium.system import process
+from scriptorium.system.interpreter import command_for
 
 
 class Endpoint:
@@ -61,18 +61,8 @@ class Endpoint:
         with self._starting:
             if self._server is None or self._server.poll() is not None:
                 descriptor = self._listener.fileno()
-                self._server = process.start_helper(
-                    # -P and the path: the scriptorium that runs now, whatever the agent's directory holds
-                    [
-                        "-P",
-                        "-c",
-                        _START,
-                        str(Path(scriptorium.__path__[0]).parent),
-                        str(descriptor),
-                        str(self._sockets),
-                    ],
-                    inherited=[descriptor],
-                )
+                command = [*command_for("scriptorium.agents.tools.mcp_server"), str(descriptor), str(self._sockets)]
+                self._server = process.start_helper(command, inherited=[descriptor])
         return f"{self.address}/mcp/{role}" if role else f"{self.address}/mcp"
 
     def answer_callers(self) -> None:
@@ -84,11 +74,3 @@ class Endpoint:
 
         self._waiting = threading.Thread(target=wait, daemon=True)
         self._waiting.start()
-
-
-_START = """
-import socket, sys
-sys.path.insert(0, sys.argv[1])
-from scriptorium.agents.tools.mcp_server import serve
-serve(socket.socket(fileno=int(sys.argv[2])), sys.argv[3])
-"""

@@ -9,6 +9,7 @@ judges it. It lives as long as the pipe on its stdin, so it ends with the daemon
 import asyncio
 import os
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -88,6 +89,12 @@ def architect_tools(server: MCPServer, call: Call) -> None:
 
 
 PATHS = {"/mcp": coding_tools, "/mcp/manager": manager_tools, "/mcp/architect": architect_tools}
+
+
+def main() -> None:
+    """Serve on the listening socket and for the directory of sockets that the command line names."""
+    descriptor, sockets_dir = sys.argv[1:]
+    serve(socket.socket(fileno=int(descriptor)), sockets_dir)
 
 
 def serve(listener: socket.socket, sockets_dir: str) -> None:

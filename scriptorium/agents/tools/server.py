@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import os
 import secrets
 import socket
 import threading
@@ -20,8 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from scriptorium.agents.tools.client import OPEN_DESCRIPTORS, socket_name
-from scriptorium.errors import ScriptoriumError, as_user_error, is_resource_error
+from scriptorium.agents.tools.client import socket_name
+from scriptorium.errors import ScriptoriumError, Stopped, as_user_error, is_resource_error
+from scriptorium.system.signals import start_thread
 
 MAX_LINE = 1024 * 1024
 """Bytes of one submit; a summary is a sentence or two, a batch of tickets some pages."""
@@ -62,24 +62,15 @@ class SubmitServer:
         self._tools = tools
         self._path = sockets / socket_name(self.token)
         self._socket = socket.socket(socket.AF_UNIX)
-        self._bind()
+        self._socket.bind(str(self._path))
         self._socket.listen(64)
-        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread: threading.Thread | None = None
         self._turn = threading.Lock()
         self._over = False
         self._callers = threading.BoundedSemaphore(MAX_CALLERS)
 
-    def _bind(self) -> None:
-        # by the open directory, because a socket's path is cut at about 104 bytes
-        handle = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            directory = f"{OPEN_DESCRIPTORS}/{handle}" if os.access(OPEN_DESCRIPTORS, os.X_OK) else self._path.parent
-            self._socket.bind(f"{directory}/{self._path.name}")
-        finally:
-            os.close(handle)
-
     def __enter__(self) -> SubmitServer:
-        self._thread.start()
+        self._thread = start_thread(self._serve)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -87,7 +78,8 @@ class SubmitServer:
             self._path.unlink()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self._socket.close()
         with self._turn:  # a call under way is let finish, and none begins any more
             self._over = True
@@ -103,7 +95,7 @@ class SubmitServer:
                 continue
             if self._callers.acquire(blocking=False):
                 # one that is slow, or says nothing, must not keep the others waiting
-                threading.Thread(target=self._converse, args=(connection,), daemon=True).start()
+                start_thread(self._converse, connection)
             else:
                 connection.close()
 
@@ -137,6 +129,8 @@ class SubmitServer:
             return {"ok": True, "message": call(arguments)}
         except (ScriptoriumError, OSError) as error:
             return {"ok": False, "message": str(as_user_error(error))}
+        except Stopped:
+            return {"ok": False, "message": "this run is being stopped"}
         except Exception as error:  # noqa: BLE001 - the agent must hear of it, and the thread must live
             return {"ok": False, "message": f"this is a bug: {type(error).__name__}: {error}"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,23 +19,15 @@ import pytest
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from scriptorium.agents.tools import client
 from scriptorium.agents.tools.client import SubmitError, socket_name, submit
 from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.agents.tools.server import SubmitServer
 from scriptorium.errors import ScriptoriumError
+from scriptorium.system import signals
 from tests.support import mcp_call, submit_pr
 
 UNKNOWN_RUN = "this run is over or its token is unknown"
 TOOL_ERROR = "Error executing tool submit_pr: "  # put before every tool error by the mcp package
-
-
-@pytest.fixture
-def sockets(tmp_path: Path) -> Path:
-    """A directory of sockets whose path is longer than a socket's address can be."""
-    directory = tmp_path / ("d" * 120)
-    directory.mkdir()
-    return directory
 
 
 @pytest.fixture
@@ -118,6 +111,18 @@ def test_a_refusal_is_told_to_the_agent(endpoint: Endpoint, sockets: Path) -> No
         failed, text = call_tool(endpoint.address, bearer(server.token))
     assert failed
     assert "there is no change to submit" in text
+
+
+def test_a_stop_is_told_to_an_agent_that_calls_a_tool(sockets: Path) -> None:
+    def call(_: str) -> str:
+        signals.raise_if_stopped()
+        return "taken"
+
+    with signals.stoppable() as token, SubmitServer(sockets, submit_pr(call)) as server:
+        assert submit(str(sockets), server.token, "submit_pr", {"summary": "a page"}) == "taken"
+        token.request(signal.SIGTERM)
+        with pytest.raises(SubmitError, match="this run is being stopped"):
+            submit(str(sockets), server.token, "submit_pr", {"summary": "a page"})
 
 
 def test_only_loopback_hosts_and_no_origin_are_served(endpoint: Endpoint) -> None:
@@ -206,12 +211,10 @@ def test_a_port_in_use_is_one_line_with_a_hint(sockets: Path) -> None:
 @contextmanager
 def silent(sockets: Path, token: str) -> Iterator[socket.socket]:
     """Listen as the run with a token, and answer nothing."""
-    handle = os.open(sockets, os.O_RDONLY)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(f"/proc/self/fd/{handle}/{socket_name(token)}")
+        listener.bind(str(sockets / socket_name(token)))
         listener.listen()
         yield listener
-    os.close(handle)
 
 
 def test_a_silent_run_ends_the_submit_at_its_limit(sockets: Path) -> None:
@@ -219,10 +222,10 @@ def test_a_silent_run_ends_the_submit_at_its_limit(sockets: Path) -> None:
         submit(str(sockets), "t0ken", "submit_pr", {"summary": "a page"}, timeout=0.05)
 
 
-def test_an_ended_run_refuses_the_submit(sockets: Path, tmp_path: Path) -> None:
+def test_an_ended_run_refuses_the_submit(sockets: Path) -> None:
     with SubmitServer(sockets, submit_pr(lambda _: "taken")) as server:
         token = server.token
-    for directory in (sockets, tmp_path / "gone"):
+    for directory in (sockets, sockets / "gone"):
         with pytest.raises(SubmitError, match=UNKNOWN_RUN):
             submit(str(directory), token, "submit_pr", {"summary": "a page"})
     assert list(sockets.iterdir()) == []
@@ -239,7 +242,7 @@ def test_half_characters_in_a_summary_are_replaced(sockets: Path) -> None:
 
 def test_malformed_submits_are_refused_and_the_run_goes_on(sockets: Path) -> None:
     with SubmitServer(sockets, submit_pr(lambda summary: f"took {summary}")) as server:
-        path = f"/proc/self/fd/{os.open(sockets, os.O_RDONLY)}/{socket_name(server.token)}"
+        path = str(sockets / socket_name(server.token))
         for line in (
             b"",
             b"\n",
@@ -257,13 +260,3 @@ def test_malformed_submits_are_refused_and_the_run_goes_on(sockets: Path) -> Non
                 client.shutdown(socket.SHUT_WR)
                 assert json.loads(client.makefile().readline())["ok"] is False
         assert submit(str(sockets), server.token, "submit_pr", {"summary": "it"}) == "took it"
-
-
-def test_without_proc_the_socket_is_reached_and_the_directory_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with SubmitServer(tmp_path, submit_pr(lambda _: "taken")) as server:
-        monkeypatch.setattr(client, "OPEN_DESCRIPTORS", "/nonexistent")
-        before = Path.cwd()
-        assert submit(str(tmp_path), server.token, "submit_pr", {"summary": "a page"}) == "taken"
-        assert Path.cwd() == before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import threading
 import time
@@ -12,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -33,8 +33,9 @@ def _published() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def sockets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("sockets")
+def sockets() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="sockets-", dir="/tmp") as directory:
+        yield Path(directory)
 
 
 @pytest.fixture(scope="module")
@@ -76,17 +77,13 @@ CALL = {"token": "x", "tool": "submit_pr", "arguments": {"summary": "a page"}}
 
 def said(sockets: Path, run: SubmitServer, data: bytes, *, whole: bool = True) -> bytes:
     """Send bytes to a run's socket and return its answer; a caller that hangs up is answered nothing."""
-    handle = os.open(sockets, os.O_RDONLY)
-    try:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(30)
-            client.connect(f"/proc/self/fd/{handle}/{socket_name(run.token)}")
-            client.sendall(data)
-            if whole:
-                client.shutdown(socket.SHUT_WR)
-            return client.makefile("rb").readline() if whole else b""
-    finally:
-        os.close(handle)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        client.connect(str(sockets / socket_name(run.token)))
+        client.sendall(data)
+        if whole:
+            client.shutdown(socket.SHUT_WR)
+        return client.makefile("rb").readline() if whole else b""
 
 
 def still_taken(sockets: Path, run: SubmitServer) -> bool:
@@ -118,10 +115,9 @@ def test_a_caller_that_is_slow_or_silent_keeps_nobody_waiting(
     sockets: Path, run: SubmitServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "CALL_TIMEOUT", 6.0)
-    handle = os.open(sockets, os.O_RDONLY)
     silent = [socket.socket(socket.AF_UNIX) for _ in range(40)]
     for client in silent:
-        client.connect(f"/proc/self/fd/{handle}/{socket_name(run.token)}")
+        client.connect(str(sockets / socket_name(run.token)))
         client.sendall(b'{"token": ')
     began = time.monotonic()
     assert still_taken(sockets, run)
@@ -131,7 +127,6 @@ def test_a_caller_that_is_slow_or_silent_keeps_nobody_waiting(
     assert until(lambda: is_hung_up(dripping), 60)  # however often it says a little more
     for client in silent:
         client.close()
-    os.close(handle)
     assert still_taken(sockets, run)
 
 
@@ -152,15 +147,13 @@ def is_hung_up(client: socket.socket) -> bool:
 
 
 def test_more_callers_than_are_listened_to_are_hung_up_on(sockets: Path, run: SubmitServer) -> None:
-    handle = os.open(sockets, os.O_RDONLY)
     clients = [socket.socket(socket.AF_UNIX) for _ in range(MAX_CALLERS + 20)]
     for client in clients:
         client.settimeout(30)
-        until(partial(is_connected, client, f"/proc/self/fd/{handle}/{socket_name(run.token)}"))
+        until(partial(is_connected, client, str(sockets / socket_name(run.token))))
     assert clients[-1].recv(1) == b""
     for client in clients:
         client.close()
-    os.close(handle)
     assert until(lambda: answered(sockets, run))
 
 
@@ -178,12 +171,10 @@ def test_a_call_that_is_longer_than_is_taken_is_refused(sockets: Path, run: Subm
     assert still_taken(sockets, run)
 
 
-def test_a_run_ends_although_a_caller_is_on_the_line(tmp_path: Path) -> None:
-    with SubmitServer(tmp_path, submit_pr(lambda _: "taken")) as server:
+def test_a_run_ends_although_a_caller_is_on_the_line(sockets: Path) -> None:
+    with SubmitServer(sockets, submit_pr(lambda _: "taken")) as server:
         client = socket.socket(socket.AF_UNIX)
-        handle = os.open(tmp_path, os.O_RDONLY)
-        client.connect(f"/proc/self/fd/{handle}/{socket_name(server.token)}")
-        os.close(handle)
+        client.connect(str(sockets / socket_name(server.token)))
         began = time.monotonic()
     assert time.monotonic() - began < 5
     client.sendall(json.dumps({**CALL, "token": server.token}).encode() + b"\n")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from scriptorium.agents.harness.backends.codex import Codex
 from scriptorium.agents.harness.base import Event, EventKind, Report
-from scriptorium.agents.harness.codex import Codex
 from scriptorium.plan.cause import Cause
 
 LOST = {"type": "error", "message": "Reconnecting... 1/5 (stream disconnected before completion)"}

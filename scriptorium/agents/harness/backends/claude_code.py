@@ -26,6 +26,7 @@ class ClaudeCode(Harness):
     """The `claude` on PATH, with the user's own sign-in and configuration."""
 
     name = "claude-code"
+    model_prefixes = ("claude-",)
     wants_endpoint = True
     can_resume = True
     needs = ("ANTHROPIC_*", "CLAUDE_*", "API_TIMEOUT_MS", "BASH_*_TIMEOUT_MS", "MAX_*_TOKENS", "MCP_*TIMEOUT")

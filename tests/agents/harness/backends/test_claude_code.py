@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scriptorium.agents.harness.backends.claude_code import ClaudeCode
 from scriptorium.agents.harness.base import Event, EventKind, Report, Session, Task
-from scriptorium.agents.harness.claude_code import ClaudeCode
 from scriptorium.agents.harness.usage import Usage
 from scriptorium.plan.cause import Cause
 from scriptorium.system.limits import Limits

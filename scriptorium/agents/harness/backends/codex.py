@@ -6,7 +6,6 @@ are often retries. Usage is the whole thread's so far, cached tokens included in
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ class Codex(Harness):
     """The `codex` on PATH, with the user's own sign-in and configuration."""
 
     name = "codex"
+    model_prefixes = ("gpt-", "codex-")
     wants_endpoint = True
     can_resume = True
     needs = ("CODEX_*", "OPENAI_*")
@@ -58,6 +58,8 @@ class Codex(Harness):
     def account(self, env: Mapping[str, str]) -> str:
         if env.get("CODEX_API_KEY"):
             return "by CODEX_API_KEY"
+        import tomllib  # late, for `status`
+
         home = env.get("CODEX_HOME") or Path(env.get("HOME", "/"), ".codex")
         try:
             provider = tomllib.loads(Path(home, "config.toml").read_text()).get("model_provider", "openai")

@@ -13,23 +13,31 @@ No public copy of the program exists, so what follows is assumed and shown with 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scriptorium.agents.harness.base import Event, EventKind, Harness, Report, Task, parse_event
 from scriptorium.agents.harness.classify import classify
 from scriptorium.agents.harness.usage import Usage, amount, count
 
+if TYPE_CHECKING:
+    from scriptorium.project.config import Config
+
 
 class Typoi(Harness):
-    """The `typoi` on PATH; ``others`` are the harnesses that the configuration names."""
+    """The `typoi` on PATH."""
 
     name = "typoi"
+    model_prefixes = ("",)
     needs = ("TYPOI_*", "OPENAI_*")
 
-    def __init__(self, model: str, others: Collection[str]) -> None:
+    def __init__(self, model: str, configured: Collection[str]) -> None:
         self._model = model
-        self._others = others
+        self._configured = configured
+
+    @classmethod
+    def create(cls, config: Config, model: str) -> Typoi:
+        return cls(model, config.harnesses)
 
     def argv(self, task: Task, _last_message: Path) -> list[str]:
         return ["typoi", *self.model_options(task)]
@@ -38,13 +46,19 @@ class Typoi(Harness):
         return "typoi"
 
     def install_hint(self) -> str:
-        """Return what else was meant, since few have the program."""
-        near = get_close_matches(self._model, self._others, 1)
+        """Return the models that the user may have meant; few users have typoi."""
+        from difflib import get_close_matches  # late, for `status`
+
+        from scriptorium.agents.harness.registry import builtin
+
+        why = f"only typoi takes model '{self._model}'"
+        near = get_close_matches(self._model, self._configured, 1)
         if near:
-            return f"model '{self._model}' is typoi's, as it is nobody else's; did you mean '{near[0]}'?"
-        named = "".join(f", '{name}'" for name in sorted(self._others))
-        known = f"'gpt-…' and 'codex-…' (codex), 'claude-…' (claude-code){named}"
-        return f"model '{self._model}' is typoi's, as it is nobody else's; others: {known}"
+            return f"{why}; did you mean '{near[0]}'?"
+        others = [kind for kind in builtin().values() if kind is not type(self)]
+        known = [f"{_prefixes(kind)} ({kind.name})" for kind in others]
+        known += [f"'{name}'" for name in sorted(self._configured)]
+        return f"{why}; known: {', '.join(known)}"
 
     def read(self, line: bytes, report: Report) -> Iterator[Event]:
         event = parse_event(line)
@@ -65,6 +79,10 @@ class Typoi(Harness):
             report.worked = True
             report.error, report.cause = "", None
             yield _shown(line, event, report)
+
+
+def _prefixes(kind: type[Harness]) -> str:
+    return " and ".join(f"'{prefix}…'" for prefix in kind.model_prefixes)
 
 
 def _shown(line: bytes, event: dict[str, object], report: Report) -> Event:
