@@ -17,7 +17,7 @@ from typing import Any
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git import stale_locks
 from scriptorium.git.environment import DURABLE, durable_settings, git_environment
-from scriptorium.git.errors import GONE, GitError
+from scriptorium.git.errors import ErrorKind, GitError, classify, lock_in
 
 MINIMUM = (2, 34)  # Ubuntu 22.04; everything used here is older still
 
@@ -43,14 +43,17 @@ def run_git(
     where another git clears up at that moment.
     """
     tries = 1
-    while (found := _run_once(argv, cwd, data))[0] and _is_worth_a_retry(found[2], tries):
+    while (found := _run_once(argv, cwd, data))[0] and _is_worth_a_retry(found, tries):
         tries += 1
     return _check_status(argv, found, accept)
 
 
-def _is_worth_a_retry(stderr: str, tries: int) -> bool:
-    """Tell whether what failed is worth another try, now that what stood in its way is gone."""
-    return stale_locks.remove_if_stale(stderr) or (GONE in stderr and tries < MAX_TRIES)
+def _is_worth_a_retry(found: tuple[int, bytes, str], tries: int) -> bool:
+    """Return whether the obstacle is gone: a stale lock, which this removes, or a concurrent `git gc`."""
+    status, _, stderr = found
+    if stale_locks.remove_if_stale(lock_in(stderr)):
+        return True
+    return classify(stderr, status) is ErrorKind.PRUNED and tries < MAX_TRIES
 
 
 def _run_once(argv: Sequence[str], cwd: Path | None, data: bytes) -> tuple[int, bytes, str]:
@@ -132,7 +135,7 @@ def locked_refs(git_dir: Path, *updates: str) -> Iterator[Callable[[], None]]:
             _send(process, argv, "start", *updates, "prepare")
             break
         except GitError as error:
-            if not stale_locks.wait_for_release(error.stderr):
+            if not stale_locks.wait_for_release(error.lock):
                 raise
     try:
         yield lambda: _send(process, argv, "commit")

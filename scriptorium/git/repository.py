@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from scriptorium.errors import ExitCode, ScriptoriumError, is_resource_error
 from scriptorium.git.command import check_version, lines_of, query_git, run_git
 from scriptorium.git.discovery import main_worktree, note_root
-from scriptorium.git.errors import UNWRITABLE, GitError
+from scriptorium.git.errors import ErrorKind, GitError
 from scriptorium.git.objects import Commit, Difference, ObjectReader, Tree, TreeEntry
 
 MAX_SYMREFS = 5
@@ -69,8 +69,9 @@ class Repository:
         if status and len(lines) >= 2:
             raise ScriptoriumError(f"'{start}' is inside a git directory", "go to the working tree")
         if status:
-            if "not a git repository" not in err:
-                raise GitError(("rev-parse",), status, err)
+            failure = GitError(("rev-parse",), status, err)
+            if failure.kind is not ErrorKind.NOT_A_REPOSITORY:
+                raise failure
             raise ScriptoriumError(f"'{start}' is not a git repository", "run 'git init' there first")
         if len(lines) != 4:
             raise ScriptoriumError(f"the path '{start}' has a line break in it", "move it to a path without one")
@@ -215,9 +216,9 @@ class Repository:
             "--git-dir", str(self.common_dir), "update-ref", "-m", "scriptorium", "--stdin",
             data=stream, accept=(0, 128),
         )  # fmt: skip
-        lost = re.search(r"cannot lock ref|is at .* but expected|reference already exists", err)
-        if status and (not lost or UNWRITABLE.search(err)):
-            raise GitError(("update-ref",), status, err)
+        failure = GitError(("update-ref",), status, err)
+        if status and failure.kind is not ErrorKind.CONTENTION:
+            raise failure
         return status == 0
 
     def ref_lock(self, ref: str) -> Path | None:
@@ -235,9 +236,10 @@ class Repository:
         crash = re.search(r"fast_import_crash_\d+", err)
         if crash:
             (self.common_dir / crash[0]).unlink(missing_ok=True)
-        if re.search(r"Not updating|cannot lock ref|is at", err) and not UNWRITABLE.search(err):
-            return None
-        raise GitError(("fast-import",), status, err)
+        failure = GitError(("fast-import",), status, err)
+        if failure.kind is not ErrorKind.CONTENTION:
+            raise failure
+        return None
 
     def pack_when_due(self) -> None:
         """Let git pack loose objects when it finds them too many, by the user's settings and in the background.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -15,27 +14,22 @@ STALE_AFTER = 5.0
 PACKED_STALE_AFTER = 60.0
 """The same for that of all packed refs, which are written anew together; there may be a million."""
 
-_LOCKED = re.compile(r"Unable to create '(/.+\.lock)': File exists")
 
+def remove_if_stale(lock: Path | None, checkout: Path | None = None) -> bool:
+    """Remove the lock that stopped a git, if it is stale, and return whether it was.
 
-def remove_if_stale(stderr: str, checkout: Path | None = None) -> bool:
-    """Remove the lock that stood in the way of a git, when it is left; tell whether that was so.
-
-    The lock of an index only where ``checkout`` says whose it is, because a git of ours was killed in there: a
-    person's git holds it as long as they write a message, and what they run beside git is not known.
+    The lock of an index is stale only in a ``checkout`` where our own git was killed: the user's git holds it while
+    the user writes a commit message.
     """
-    found = _LOCKED.search(stderr)
-    lock = Path(found[1]) if found else None
     if lock is None or not _is_stale(lock, checkout):
         return False
     lock.unlink(missing_ok=True)
     return True
 
 
-def wait_for_release(stderr: str, checkout: Path | None = None) -> bool:
-    """Wait until the lock that stood in the way of a git is gone, or left and removed; tell whether it is gone."""
-    found = _LOCKED.search(stderr)
-    return found is not None and wait_until_gone(Path(found[1]), checkout)
+def wait_for_release(lock: Path | None, checkout: Path | None = None) -> bool:
+    """Wait until the lock that stopped a git is released, or remove it once it is stale; return whether it is gone."""
+    return lock is not None and wait_until_gone(lock, checkout)
 
 
 def wait_until_gone(lock: Path, checkout: Path | None = None) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from scriptorium.git import stale_locks
 from scriptorium.git.command import locked_refs, run_git
-from scriptorium.git.errors import GitError
+from scriptorium.git.errors import ErrorKind, GitError, blocking_files, classify
 from scriptorium.git.objects import TreeEntry
 from scriptorium.git.repository import Repository
 from scriptorium.git.worktree import STATUS, Worktree, parse_status
@@ -19,13 +18,6 @@ from scriptorium.git.worktree_list import present_worktrees_on
 
 WITH_INDEX = ("-c", "core.fsync=committed,reference,index")
 """Where the index is a person's, and nobody makes it anew."""
-
-# of read-tree, when it has changed nothing
-_BLOCKED = re.compile(
-    r"^error: (?:Entry|Updating|Untracked working tree file) '(.+?)' (?:would|not uptodate)", re.M | re.S
-)
-
-INDEX_LOCKED = re.compile(r"Unable to create '.*index\.lock': File exists")
 
 
 def warn_behind(path: Path, branch: str, why: str = "edits are in the way") -> None:
@@ -128,7 +120,7 @@ class UserCheckout:
     def _read_tree_again(self, old: str, commit: str) -> tuple[int, str]:
         """Do the same, and once more where the index may only not know of a file that it is as it was."""
         status, err = self._read_tree(old, commit)
-        if status and _BLOCKED.search(err):
+        if status and classify(err, status) is ErrorKind.DIRTY:
             self._git(*WITH_INDEX, "update-index", "-q", "--refresh")  # a file that was only touched is no edit
             status, err = self._read_tree(old, commit)
         return status, err
@@ -137,12 +129,12 @@ class UserCheckout:
         status, err = self._read_tree_again(old, commit)
         if status == 0:
             return []
-        told = _BLOCKED.findall(err)  # git names the first alone
-        if not told:
+        blocking = blocking_files(err)
+        if not blocking:
             raise GitError(("merge",), status, err)
         files = set(self.repository.diff_names(old, commit))
         edited = [change.path for change in parse_status(self._git(*STATUS)[1]) if change.path in files]
-        return sorted({*told, *edited})
+        return sorted({*blocking, *edited})
 
     def git_directory(self) -> Path:
         """Return the git directory of this working tree alone."""
@@ -157,8 +149,9 @@ class UserCheckout:
         """
         # where all was written but the branch not moved; edits that are in the way stay
         status, err = self._read_tree(commit, old)
-        if status and INDEX_LOCKED.search(err):
-            raise GitError(("read-tree",), status, err)
+        failure = GitError(("read-tree",), status, err)
+        if status and failure.is_index_locked:
+            raise failure
         files = set(self.repository.diff_names(old, commit))
         pending = {change.path for change in parse_status(self._git(*STATUS)[1]) if change.code[1] != " "}
         pending = (files & pending) | self._ignored(files)
@@ -211,7 +204,7 @@ class UserCheckout:
                 if not self.undo(old, new, since):
                     return False
             except GitError as error:
-                if not (was_killed and stale_locks.wait_for_release(error.stderr, self.path)):
+                if not (was_killed and stale_locks.wait_for_release(error.lock, self.path)):
                     raise
         return False
 
@@ -227,8 +220,9 @@ class UserCheckout:
         if self._in_the_way(old, new):
             return False
         status, _, err = self._git("read-tree", "--dry-run", "-m", "-u", old, new)
-        if INDEX_LOCKED.search(err):
-            raise GitError(("read-tree",), status, err)
+        failure = GitError(("read-tree",), status, err)
+        if failure.is_index_locked:
+            raise failure
         return status == 0
 
     def _git(self, *argv: str, data: bytes = b"") -> tuple[int, bytes, str]:

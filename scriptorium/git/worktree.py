@@ -13,7 +13,7 @@ from scriptorium.errors import is_resource_error
 from scriptorium.git.command import lines_of, run_git
 from scriptorium.git.discovery import gitfile
 from scriptorium.git.environment import options_for
-from scriptorium.git.errors import GitError
+from scriptorium.git.errors import ErrorKind, GitError
 from scriptorium.git.index import GITLINK, index_entries
 from scriptorium.git.repository import Repository
 from scriptorium.git.worktree_list import is_half_made
@@ -207,9 +207,7 @@ class Worktree:
         """Undo a merge, if one was begun; one that is half undone would pass for its resolution, files missing."""
         status, _, err = self.git("merge", "--abort", accept=range(129))
         if status and self.is_merging():
-            failure = GitError(("merge", "--abort"), status, err)
-            failure.system = True
-            raise failure
+            raise GitError(("merge", "--abort"), status, err, ErrorKind.INTERRUPTED)
 
     def _strange_links(self) -> list[str]:
         """Return the links to commits whose repository lies elsewhere than in ours, as git has it."""

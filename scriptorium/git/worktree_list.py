@@ -6,7 +6,6 @@ Sources: git-worktree(1), gitrepository-layout(5).
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from stat import S_ISDIR
@@ -15,7 +14,7 @@ from typing import NamedTuple
 from scriptorium.errors import is_resource_error
 from scriptorium.git.discovery import gitfile
 from scriptorium.git.environment import options_for
-from scriptorium.git.errors import GitError
+from scriptorium.git.errors import ErrorKind, GitError
 from scriptorium.git.repository import Repository
 
 
@@ -181,7 +180,7 @@ def remove_if_clean(repository: Repository, path: Path) -> bool:
     try:
         repository.git(*whole, "worktree", "remove", str(path))
     except GitError as error:
-        if not re.search(r"contains modified or untracked files|containing submodules", error.stderr):
+        if error.kind is not ErrorKind.DIRTY:
             raise
         return False
     return True

@@ -14,7 +14,7 @@ from scriptorium.agents.run_log import last_trailers
 from scriptorium.git import stale_locks
 from scriptorium.git.errors import GitError
 from scriptorium.git.repository import RefUpdate
-from scriptorium.git.user_checkout import INDEX_LOCKED, UserCheckout, warn_behind
+from scriptorium.git.user_checkout import UserCheckout, warn_behind
 from scriptorium.git.worktree_list import BranchWorktree, present_worktrees_on, rebase_in_progress, worktrees_on
 from scriptorium.plan.change import PlanChange
 from scriptorium.plan.snapshot import REF, Plan
@@ -121,7 +121,7 @@ def _fast_forward(workspace: Workspace, path: Path, master: str, tested: str) ->
     except GitError as error:
         if mark.exists() and error.status >= 0:  # git was not killed
             with suppress(GitError):  # otherwise the next start reverts it
-                if not INDEX_LOCKED.search(error.stderr):  # with a locked index, no file was written
+                if not error.is_index_locked:  # with a locked index, no file was written
                     checkout.undo(master, tested, mark.stat().st_ctime_ns)
                 mark.unlink()
         raise
@@ -172,7 +172,7 @@ def _undo(checkout: UserCheckout, master: str, commit: str, since: int) -> None:
     try:
         checkout.undo(master, commit, since)
     except GitError as error:
-        if not stale_locks.wait_for_release(error.stderr, checkout.path):
+        if not stale_locks.wait_for_release(error.lock, checkout.path):
             raise
         checkout.undo(master, commit, since)
 

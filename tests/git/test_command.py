@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -164,28 +163,6 @@ def test_a_git_that_was_hindered_by_a_clean_up_is_run_again(tmp_path: Path, fail
             run_git("write-tree")
         assert failure.value.system
     assert left.read_text() == ""
-
-
-SAID = {
-    "fatal: update_ref failed for ref 'ORIG_HEAD': couldn't set 'ORIG_HEAD'": True,
-    "error: couldn't set 'refs/heads/master'": True,
-    "fatal: Unable to create '/x/index.lock': No space left on device": True,
-    "fatal: refusing to merge unrelated histories": False,
-    "CONFLICT (content): Merge conflict in file": False,
-}
-"""What git has been seen to say, and whether it is the system that has failed it."""
-
-
-@pytest.mark.parametrize(("said", "system"), SAID.items())
-def test_what_the_system_refuses_is_told_from_what_is_wrong(said: str, system: bool) -> None:
-    assert GitError(("merge",), 128, said).system is system
-
-
-def test_a_git_that_a_signal_has_ended_is_told_in_the_systems_words() -> None:
-    failure = GitError(("fast-import",), -signal.SIGXFSZ, "")
-    assert failure.message == "'git fast-import' failed: file size limit exceeded (signal 25)"
-    assert failure.hint == "see whether you may write to the repository and the disk has room"
-    assert failure.system
 
 
 def test_scrubbing_leaves_identity_and_settings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
