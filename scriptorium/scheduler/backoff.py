@@ -1,4 +1,4 @@
-"""Retries of a step that fails, spaced further and further apart."""
+"""Exponential backoff for a step that fails."""
 
 from __future__ import annotations
 
@@ -8,31 +8,36 @@ from dataclasses import dataclass
 from scriptorium.errors import ExitCode, ScriptoriumError
 
 RETRY_DELAY = (1.0, 600.0)
-"""Seconds of the shortest and the longest pause after a step that failed."""
+"""Seconds of the shortest and the longest delay after a failure."""
 
 
 @dataclass
 class Backoff:
-    """Spaces the tries of a step that fails, and starts anew when its input changes."""
+    """The delay before the next try of one step. It doubles with each failure in a row."""
 
     failures: int = 0
     until: float = 0.0
     subject: str = ""
 
-    def holds(self, subject: str) -> bool:
+    def is_waiting(self, subject: str = "") -> bool:
+        """Return whether the delay is not over. A new ``subject``, the input of the step, ends it."""
         if subject != self.subject:
-            self.failures, self.until, self.subject = 0, 0.0, subject
+            self.reset()
+            self.subject = subject
         return time.monotonic() < self.until
 
     def failed(self, error: ScriptoriumError | OSError | None = None) -> None:
+        """Begin the next delay. A lock that another process holds is no failure, and delays briefly."""
         if isinstance(error, ScriptoriumError) and error.code is ExitCode.LOCKED:
-            self.until = time.monotonic() + RETRY_DELAY[0]  # somebody else is at it, which is no failure
+            self.until = time.monotonic() + RETRY_DELAY[0]
             return
         self.failures += 1
         self.until = time.monotonic() + min(RETRY_DELAY[0] * 2 ** (self.failures - 1), RETRY_DELAY[1])
 
-    def rest(self, seconds: float, failures: int) -> None:
+    def wait(self, seconds: float, failures: int) -> None:
+        """Begin a delay of a given length, for a number of failures that was counted elsewhere."""
         self.failures, self.until = failures, time.monotonic() + seconds
 
-    def worked(self) -> None:
+    def reset(self) -> None:
+        """End the delay after a success."""
         self.failures, self.until = 0, 0.0

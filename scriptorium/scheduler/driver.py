@@ -1,4 +1,4 @@
-"""The driver: chains the steps, and decides when to look again."""
+"""The driver: takes the steps in order, pass after pass, and sleeps while nothing moves."""
 
 from __future__ import annotations
 
@@ -22,35 +22,33 @@ from scriptorium.merge_queue.queue import process_next
 from scriptorium.plan.readiness import open_problems, unreadable_tickets
 from scriptorium.plan.snapshot import WAITING, Plan
 from scriptorium.plan.ticket import State, TicketError
-from scriptorium.planning.architect import areas_are_stale as architect_due
-from scriptorium.planning.architect import update_areas
-from scriptorium.planning.manager import areas_due as manager_due
-from scriptorium.planning.manager import write_tickets
+from scriptorium.planning.architect import areas_are_stale, update_areas
+from scriptorium.planning.manager import areas_due, write_tickets
 from scriptorium.project.config_reader import FILE, ConfigError
 from scriptorium.project.workspace import Workspace
 from scriptorium.scheduler import housekeeping, watch
 from scriptorium.scheduler.backoff import Backoff
+from scriptorium.scheduler.log_once import LogOnce
 from scriptorium.system import signals
 from scriptorium.worktrees.tickets import WorktreeError
 
 log = logging.getLogger(__name__)
 
 IDLE_SLEEP = (1.0, 60.0)
-"""Seconds of the shortest and the longest rest when nothing moves."""
-
+"""Seconds of the shortest and the longest sleep while nothing moves."""
 
 MAX_IDLE_WAIT = 120.0
-"""Seconds of a pause that `--until-idle` does not wait for."""
+"""Seconds; `--until-idle` does not wait for a longer delay."""
 
 HOUSEKEEPING_INTERVAL = 3600.0
 """Seconds between two rounds of housekeeping."""
 
 MAX_FAILURES = 3
-"""How often `--until-idle` lets a step fail in a row before it takes it for unable to move."""
+"""Failures of a step in a row after which `--until-idle` gives up on it."""
 
 
 class DriverState(StrEnum):
-    """What keeps the whole from moving."""
+    """The reason why nothing moves."""
 
     IDLE = "idle"
     WAITING = "waiting for a spec"
@@ -59,266 +57,288 @@ class DriverState(StrEnum):
     FAILING = "a step fails"
 
 
+@dataclass(frozen=True)
+class Step:
+    """One step of a pass."""
+
+    name: str
+    due: Callable[[Driver], bool]
+    run: Callable[[Driver], bool]
+    """Takes the step and returns whether anything moved. An error starts the backoff of the step."""
+    subject: Callable[[Driver], str] = lambda _: ""
+    """Returns the input of the step; a new one ends the backoff."""
+    held: DriverState = DriverState.FAILING
+    """The state of the driver during the backoff."""
+
+
 @dataclass
 class Driver:
-    """Passes over all steps until nothing moves, then rests until something has changed."""
+    """Takes all steps until nothing moves, then sleeps until something has changed."""
 
     workspace: Workspace
     endpoint: Endpoint
-    standing: DriverState = DriverState.IDLE
-    _told: dict[str, str] = field(default_factory=dict)
-    _pauses: defaultdict[str, Backoff] = field(default_factory=lambda: defaultdict(Backoff))
-    """By step; ``attempt`` is for attempts that failed, which end when the ticket is stuck."""
+    state: DriverState = DriverState.IDLE
+    is_green: bool = False
+    """Whether master is green in this pass."""
+    _backoffs: defaultdict[str, Backoff] = field(default_factory=lambda: defaultdict(Backoff))
+    """By step; ``attempt`` is for failed attempts, which end when the ticket is stuck."""
     _postponed: Counter[str] = field(default_factory=Counter)
-    """How often the worktree of a ticket could not be made."""
-    _tidied: float = -math.inf
+    """How often the worktree of a ticket could not be created."""
+    _cleaned_up: float = -math.inf
+
+    def __post_init__(self) -> None:
+        self._log = LogOnce(log)
+        self._config_file = watch.FileWatcher(self.workspace.repository.root / FILE)
 
     def forever(self) -> None:
-        """Pass and rest until a signal stops it."""
-        rest = IDLE_SLEEP[0]
+        """Alternate between passes and sleep until a signal arrives."""
+        sleep = IDLE_SLEEP[0]
         while True:
             seen = watch.signature(self.workspace)
-            if self.pass_once():
-                rest = IDLE_SLEEP[0]
-                continue
-            rest = (
-                IDLE_SLEEP[0]
-                if watch.wait(self.workspace, seen, self._until_next(rest))
-                else min(rest * 2, IDLE_SLEEP[1])
-            )
+            if self.pass_once() or watch.wait(self.workspace, seen, self._until_next(sleep)):
+                sleep = IDLE_SLEEP[0]
+            else:
+                sleep = min(sleep * 2, IDLE_SLEEP[1])
 
     def until_idle(self) -> ExitCode:
-        """Pass until nothing can move, and return what that means as an exit code."""
+        """Take passes until nothing can move, and return the exit code for that state."""
         while True:
             seen, began = watch.signature(self.workspace), time.monotonic()
             if self.pass_once():
                 continue
-            # one that ended during the pass has held a step up as well
-            pauses = {name: pause for name, pause in self._pauses.items() if pause.until > began}
-            hopeless = any(pause.failures >= MAX_FAILURES for name, pause in pauses.items() if name != "attempt")
-            hopeless |= all(pause.until > began + MAX_IDLE_WAIT for pause in pauses.values())
-            if not pauses or hopeless or self.standing is DriverState.RED:
+            # a delay that ended during the pass may have held a step up, too
+            delays = {name: backoff for name, backoff in self._backoffs.items() if backoff.until > began}
+            hopeless = any(delay.failures >= MAX_FAILURES for name, delay in delays.items() if name != "attempt")
+            hopeless |= all(delay.until > began + MAX_IDLE_WAIT for delay in delays.values())
+            if not delays or hopeless or self.state is DriverState.RED:
                 return self.verdict()
             watch.wait(self.workspace, seen, self._until_next(IDLE_SLEEP[0]))
 
     def verdict(self) -> ExitCode:
-        """Return the exit code for the state in which everything now stands."""
-        if self.standing is DriverState.RED:
+        """Return the exit code for the present state."""
+        if self.state is DriverState.RED:
             return ExitCode.REFUSED
-        plan = self.workspace.plan.snapshot()
-        stuck = plan.tickets(State.STUCK)
-        self._tell("stuck", f"stuck, and in need of a person: {', '.join(stuck)}" if stuck else "", logging.WARNING)
-        held_up = self.standing in (DriverState.BLOCKED, DriverState.FAILING)
-        return ExitCode.FAILED if self._tell_problems() or held_up or stuck else ExitCode.OK
+        stuck = self.workspace.plan.snapshot().tickets(State.STUCK)
+        if stuck:
+            self._log.log("stuck", f"stuck, and in need of a person: {', '.join(stuck)}", logging.WARNING)
+        else:
+            self._log.forget("stuck")
+        held_up = self.state in (DriverState.BLOCKED, DriverState.FAILING)
+        return ExitCode.FAILED if self._log_problems() or held_up or stuck else ExitCode.OK
+
+    def _until_next(self, sleep: float) -> float:
+        """Return the seconds to sleep, at most until the next delay ends."""
+        now = time.monotonic()
+        ends = [backoff.until - now for backoff in self._backoffs.values() if backoff.until > now]
+        return min([sleep, *ends])
 
     # -- one pass -----------------------------------------------------------------------------------
 
     def pass_once(self) -> bool:
-        """Take each step once, in order; tell whether anything moved."""
+        """Take each step once, in order, and return whether anything moved."""
         signals.raise_if_stopped()
         try:
             moved = self._pass()
-        except OSError as error:  # a full disk or the like is no reason to end, and may be over soon
-            self._fault("run", error)
-            self._pauses["run"].failed()
+        except OSError as error:  # such as a full disk, which may have room again soon
+            self._log_failure("run", error)
+            self._backoffs["run"].failed()
             return False
-        self._pauses["run"].worked()
-        self._told.pop("run", None)
+        self._succeeded("run")
         return moved
 
     def _pass(self) -> bool:
         self._reload()
-        self._tidy()
-        self.standing = DriverState.IDLE
-        if not self._spec():
-            return False
-        green = self._healthy()
-        if green is None:
-            return False
-        if not green:
-            self.standing = DriverState.RED
-        moved = self._merge()
-        if green:
-            moved |= self._plan("architect", update_areas, architect_due(self.workspace.plan.snapshot()))
-            moved |= self._plan("manager", write_tickets, bool(manager_due(self.workspace.plan.snapshot())))
-        moved |= self._code(repairs_only=not green)
-        return self._merge() or moved
-
-    def _tidy(self) -> None:
-        if time.monotonic() > self._tidied + HOUSEKEEPING_INTERVAL:
-            self._tidied = time.monotonic()
+        if time.monotonic() > self._cleaned_up + HOUSEKEEPING_INTERVAL:
+            self._cleaned_up = time.monotonic()
             housekeeping.clean_up(self.workspace)
-
-    def _spec(self) -> bool:
-        has = self.workspace.plan.snapshot().has_spec
-        if not has:
-            self.standing = DriverState.WAITING
-        self._tell("spec", "" if has else WAITING)
-        return has
-
-    def _healthy(self) -> bool | None:
-        try:
-            found = master_health(self.workspace)
-        except (ScriptoriumError, OSError) as error:
-            self._fault("health", error)
-            self._pauses["health"].failed(error)
-            return None
-        self._pauses["health"].worked()
-        gate = self.workspace.config.gate
-        reason = found.reason or f"'{gate}' fails"
-        red = f"master is red at {found.commit[:12]}: everything halts until it is green ({reason})"
-        known = self._told.get("health", "")
-        if found.green:
-            if known:
-                log.info("master is green again at %s", found.commit[:12])
-            self._told.pop("health", None)
-        elif not known.startswith(f"master is red at {found.commit[:12]}"):
-            self._tell("health", red, logging.WARNING)
-        return found.green
-
-    def _plan(self, name: str, step: Callable[[Workspace, Endpoint], list[str]], due: bool) -> bool:
-        if not due:
+        self.state = DriverState.IDLE
+        if not self._has_spec() or not self._check_master():
             return False
-        plan = self.workspace.plan.snapshot()
-        pause = self._pauses[name]
-        if pause.holds(f"{plan.blob('spec.md')} {plan.areas}"):
-            self.standing = DriverState.FAILING
-            return False
-        try:
-            step(self.workspace, self.endpoint)
-        except OnCooldown as error:
-            self._rest(name, error)
-            return False
-        except (ScriptoriumError, OSError) as error:
-            self._fault(name, error)
-            pause.failed(error)
-            return False
-        pause.worked()
-        self._told.pop(name, None)
-        return True
-
-    def _code(self, *, repairs_only: bool) -> bool:
-        faults, attempts = self._pauses["code"], self._pauses["attempt"]
-        if faults.holds("") or attempts.holds(""):
-            self.standing = DriverState.FAILING
-            return False
-        try:
-            check_can_start(self.workspace, "coding")  # before a ticket is assigned for nothing
-            name = self._next_ticket(repairs_only=repairs_only)
-            if not name:
-                self._tell_problems()
-                return False
-            coded = run_attempt(self.workspace, name, self.endpoint)
-        except OnCooldown as error:
-            self._rest("code", error)
-            return False
-        except WorktreeError as error:
-            self._postponed[error.ticket] += 1
-            self._fault(f"ticket '{error.ticket}'", error)
-            faults.failed(error)
-            return False
-        except (ScriptoriumError, OSError) as error:
-            self._fault("code", error)
-            faults.failed(error)
-            return False
-        self._told.pop("code", None)
-        match coded.result:
-            case AttemptOutcome.UNTRIED:
-                faults.failed()
-            case AttemptOutcome.FAILED:
-                faults.worked()
-                attempts.failed()
-            case AttemptOutcome.SUBMITTED | AttemptOutcome.SKIPPED:
-                faults.worked()
-                attempts.worked()
-        return coded.result is not AttemptOutcome.SKIPPED
-
-    def _next_ticket(self, *, repairs_only: bool) -> str:
-        """Return the ticket to work on now, or ''; one whose worktree could not be made comes after all others."""
-        left = [] if repairs_only else idle_tickets(self.workspace)
-        fresh = [name for name in left if name not in self._postponed]
-        if fresh:
-            return fresh[0]
-        assigned = assign_next(self.workspace, repairs_only=repairs_only)
-        if assigned:
-            return assigned[0]
-        return min(left, key=lambda name: self._postponed[name], default="")
-
-    def _rest(self, step: str, error: OnCooldown) -> None:
-        """Leave a step alone as long as its backend rests, and say so once a rest."""
-        self.standing = DriverState.FAILING
-        self._tell("backend", error.message, logging.WARNING, error.hint)
-        self._pauses[step].rest(error.rest.seconds, error.rest.failures)
-
-    def _merge(self) -> bool:
-        pause = self._pauses["merge"]
-        if pause.holds(str(watch.file_stamp(self.workspace.repository.common_dir / "index"))):
-            self.standing = DriverState.BLOCKED
-            return False
-        try:
-            merged = process_next(self.workspace)
-        except (ScriptoriumError, OSError) as error:
-            if isinstance(error, OSError) or error.code is not ExitCode.REFUSED:  # master is red: told already
-                self._fault("merge", error)
-                pause.failed(error)
-            return False
-        if merged is None:
-            return False
-        if merged.outcome is ItemOutcome.WAITING:
-            self._tell("merge", f"ticket '{merged.ticket}' waits: {merged.blocked_by}", logging.WARNING, merged.hint)
-            pause.failed()
-            self.standing = DriverState.BLOCKED
-            return False
-        pause.worked()
-        self._told.pop("merge", None)
-        return True
-
-    def _tell_problems(self) -> bool:
-        """Tell what keeps tickets from ever moving, and return whether anything does."""
-        problems = _problems(self.workspace.plan.snapshot())
-        self._tell("open", "; ".join(problem.message for problem in problems), logging.WARNING)
-        return bool(problems)
-
-    # -- talking --------------------------------------------------------------------------------------
-
-    def _tell(self, subject: str, text: str, level: int = logging.INFO, hint: str = "") -> None:
-        """Log a standing fact once, until it changes; another hint alone is no change."""
-        if text and self._told.get(subject) != text:
-            log.log(level, "%s", f"{text}; hint: {hint}" if hint else text)
-        self._told[subject] = text
-
-    def _fault(self, subject: str, failure: ScriptoriumError | OSError) -> None:
-        self.standing, error = DriverState.FAILING, as_user_error(failure)
-        if error.code is ExitCode.LOCKED:
-            log.debug("%s: %s", subject, error.message)
-            return
-        text = error.message if error.message.startswith(subject) else f"{subject}: {error.message}"
-        self._tell(subject, text, logging.ERROR, error.hint)
-
-    # -- waiting --------------------------------------------------------------------------------------
-
-    def _until_next(self, rest: float) -> float:
-        """Return the seconds to rest, no longer than a pause that is running."""
-        now = time.monotonic()
-        ends = [pause.until - now for pause in self._pauses.values() if pause.until > now]
-        return min([rest, *ends])
+        if not self.is_green:
+            self.state = DriverState.RED
+        moved = [self._take(step) for step in STEPS]
+        return any(moved)
 
     def _reload(self) -> None:
-        """Read an edited configuration; one that is wrong is told, and the last right one stands."""
-        stamp = str(watch.file_stamp(self.workspace.repository.root / FILE))
-        if self._told.get("stamp") in (None, stamp):
-            self._told["stamp"] = stamp
+        """Load an edited configuration; an invalid one is logged, and the last valid one stays in force."""
+        if not self._config_file.has_changed():
             return
-        self._told["stamp"] = stamp
         try:
             self.workspace.reload()
         except ConfigError as error:
             log.error("%s; going on with what it said before", error.message)
             return
-        self._pauses.clear()  # it may be what mends a step that fails
+        self._backoffs.clear()  # the edit may repair a failing step
         log.info("'%s' has changed and is in force", FILE)
+
+    def _has_spec(self) -> bool:
+        if self.workspace.plan.snapshot().has_spec:
+            self._log.forget("spec")
+            return True
+        self.state = DriverState.WAITING
+        self._log.log("spec", WAITING)
+        return False
+
+    def _check_master(self) -> bool:
+        """Find out whether master is green, and return whether that was possible."""
+        try:
+            health = master_health(self.workspace)
+        except (ScriptoriumError, OSError) as error:
+            self._step_failed("health", error)
+            return False
+        self._backoffs["health"].reset()
+        self.is_green, commit = health.green, health.commit[:12]
+        if not health.green:
+            reason = health.reason or f"'{self.workspace.config.gate}' fails"
+            text = f"master is red at {commit}: everything halts until it is green ({reason})"
+            self._log.log("health", text, logging.WARNING, key=commit)
+        elif self._log.forget("health"):
+            log.info("master is green again at %s", commit)
+        return True
+
+    def _take(self, step: Step) -> bool:
+        """Take a step if it is due and not in its backoff, and return whether anything moved."""
+        if not step.due(self):
+            return False
+        if self._backoffs[step.name].is_waiting(step.subject(self)):
+            self.state = step.held
+            return False
+        try:
+            return step.run(self)
+        except OnCooldown as error:
+            self.state = DriverState.FAILING
+            self._log.log("backend", error.message, logging.WARNING, hint=error.hint)
+            self._backoffs[step.name].wait(error.rest.seconds, error.rest.failures)
+        except (ScriptoriumError, OSError) as error:
+            self._step_failed(step.name, error)
+        return False
+
+    # -- the steps ----------------------------------------------------------------------------------
+
+    def plan(self, name: str, run: Callable[[Workspace, Endpoint], list[str]]) -> bool:
+        """Let an agent write a part of the plan."""
+        run(self.workspace, self.endpoint)
+        self._succeeded(name)
+        return True
+
+    def code(self) -> bool:
+        """Run one attempt on one ticket."""
+        attempts = self._backoffs["attempt"]
+        if attempts.is_waiting():
+            self.state = DriverState.FAILING
+            return False
+        check_can_start(self.workspace, "coding")  # before a ticket is assigned
+        try:
+            name = self._next_ticket()
+            if not name:
+                self._log_problems()
+                return False
+            coded = run_attempt(self.workspace, name, self.endpoint)
+        except WorktreeError as error:
+            self._postponed[error.ticket] += 1
+            self._step_failed("code", error, subject=f"ticket '{error.ticket}'")
+            return False
+        self._log.forget("code")
+        if coded.result is AttemptOutcome.UNTRIED:
+            self._backoffs["code"].failed()
+            return True
+        self._backoffs["code"].reset()
+        if coded.result is AttemptOutcome.FAILED:
+            attempts.failed()
+        else:
+            attempts.reset()
+        return coded.result is not AttemptOutcome.SKIPPED
+
+    def _next_ticket(self) -> str:
+        """Return the next ticket to work on, or ''. Tickets whose worktree could not be created come last."""
+        idle = idle_tickets(self.workspace) if self.is_green else []
+        fresh = [name for name in idle if name not in self._postponed]
+        if fresh:
+            return fresh[0]
+        assigned = assign_next(self.workspace, repairs_only=not self.is_green)
+        if assigned:
+            return assigned[0]
+        return min(idle, key=lambda name: self._postponed[name], default="")
+
+    def merge(self) -> bool:
+        """Process the next item of the merge queue."""
+        try:
+            merged = process_next(self.workspace)
+        except ScriptoriumError as error:
+            if error.code is ExitCode.REFUSED:  # master is red, which is logged already
+                return False
+            raise
+        if merged is None:
+            return False
+        if merged.outcome is ItemOutcome.WAITING:
+            text = f"ticket '{merged.ticket}' waits: {merged.blocked_by}"
+            self._log.log("merge", text, logging.WARNING, hint=merged.hint)
+            self._backoffs["merge"].failed()
+            self.state = DriverState.BLOCKED
+            return False
+        self._succeeded("merge")
+        return True
+
+    # -- outcomes -----------------------------------------------------------------------------------
+
+    def _succeeded(self, step: str) -> None:
+        self._backoffs[step].reset()
+        self._log.forget(step)
+
+    def _step_failed(self, step: str, error: ScriptoriumError | OSError, subject: str = "") -> None:
+        self._log_failure(subject or step, error)
+        self._backoffs[step].failed(error)
+
+    def _log_failure(self, subject: str, failure: ScriptoriumError | OSError) -> None:
+        self.state, error = DriverState.FAILING, as_user_error(failure)
+        if error.code is ExitCode.LOCKED:
+            log.debug("%s: %s", subject, error.message)
+            return
+        text = error.message if error.message.startswith(subject) else f"{subject}: {error.message}"
+        self._log.log(subject, text, logging.ERROR, hint=error.hint)
+
+    def _log_problems(self) -> bool:
+        """Log the reasons why tickets can never move without an edit, and return whether there are any."""
+        problems = _problems(self.workspace.plan.snapshot())
+        if problems:
+            self._log.log("open", "; ".join(problem.message for problem in problems), logging.WARNING)
+        else:
+            self._log.forget("open")
+        return bool(problems)
 
 
 def _problems(plan: Plan) -> list[TicketError]:
-    """Return what keeps tickets from ever moving until a person mends them. Pure."""
+    """Return the errors in tickets that keep them from moving until somebody edits them. Pure."""
     return [*open_problems(plan), *unreadable_tickets(plan, State.IN_PROGRESS)]
+
+
+def _planning_input(driver: Driver) -> str:
+    plan = driver.workspace.plan.snapshot()
+    return f"{plan.blob('spec.md')} {plan.areas}"
+
+
+def _index_stamp(driver: Driver) -> str:
+    """Return a stamp of the user's index: a commit or stash may clear the way for a landing."""
+    return str(watch.file_stamp(driver.workspace.repository.common_dir / "index"))
+
+
+_MERGE = Step("merge", lambda _: True, Driver.merge, _index_stamp, DriverState.BLOCKED)
+
+STEPS = (
+    _MERGE,
+    Step(
+        "architect",
+        lambda driver: driver.is_green and areas_are_stale(driver.workspace.plan.snapshot()),
+        lambda driver: driver.plan("architect", update_areas),
+        _planning_input,
+    ),
+    Step(
+        "manager",
+        lambda driver: driver.is_green and bool(areas_due(driver.workspace.plan.snapshot())),
+        lambda driver: driver.plan("manager", write_tickets),
+        _planning_input,
+    ),
+    Step("code", lambda _: True, Driver.code),
+    _MERGE,
+)
+"""The steps of a pass, in order. The queue has a turn before new work and after it."""

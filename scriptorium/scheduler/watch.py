@@ -1,4 +1,4 @@
-"""Sleeping until a ref moves, the configuration is edited, or the time is over; by stat alone."""
+"""Sleeping until a ref moves or the configuration is edited, by `stat` alone; no process is started."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from scriptorium.project.workspace import Workspace
 from scriptorium.system import signals
 
 POLL_INTERVAL = 0.25
-"""Seconds between two looks at the refs."""
+"""Seconds between two checks of the refs."""
 
 
 def signature(workspace: Workspace) -> tuple[object, ...]:
-    """Return a value that changes when a ref moves or the configuration is edited; starts no process."""
+    """Return a value that changes when a ref moves or the configuration is edited."""
     common = workspace.repository.common_dir
     files = (
         common / "refs" / "heads" / BRANCH,
@@ -44,9 +44,22 @@ def wait(workspace: Workspace, seen: tuple[object, ...], seconds: float) -> bool
 
 
 def file_stamp(file: Path) -> tuple[int, int, int] | None:
-    """Return time of change, inode and size of a file, or None if it cannot be read."""
+    """Return modification time, inode and size of a file, or None if it cannot be read."""
     try:
         found = file.stat()
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+class FileWatcher:
+    """Detects that a file was edited."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._stamp = file_stamp(file)
+
+    def has_changed(self) -> bool:
+        """Return whether the file has changed since the last call, or since the watcher was made."""
+        before, self._stamp = self._stamp, file_stamp(self._file)
+        return self._stamp != before

@@ -88,7 +88,6 @@ NOT_YET: set[str] = {
     "scriptorium/project/workspace.py",
     "scriptorium/reports/doctor.py",
     "scriptorium/reports/status.py",
-    "scriptorium/scheduler/driver.py",
     "scriptorium/scheduler/housekeeping.py",
     "scriptorium/system/locks.py",
     "scriptorium/system/process.py",
