@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from scriptorium.agents import sandbox
 from scriptorium.errors import ExitCode
 from scriptorium.git.environment import scrub_environment
 from scriptorium.plan.snapshot import WAITING
 from scriptorium.plan.ticket import State, ticket_path
 from scriptorium.project.workspace import Workspace
-from scriptorium.reports.status import gather
+from scriptorium.reports.status import ProjectStatus, gather
 from scriptorium.system.text import one_line
 
 if TYPE_CHECKING:
@@ -51,33 +51,25 @@ def _command() -> type[Command]:
 def show(*, as_json: bool) -> None:
     """Print the status, as lines or as one JSON object."""
     workspace = Workspace.open()
-    facts = gather(workspace, workspace.plan.snapshot())
-    print(json.dumps(facts, indent=2) if as_json else "\n".join(_lines(facts)))
+    status = gather(workspace, workspace.plan.snapshot())
+    print(json.dumps(asdict(status), indent=2) if as_json else "\n".join(_lines(status)))
 
 
-def _lines(facts: dict[str, object]) -> list[str]:
-    counts, active, queue, master = facts["counts"], facts["active"], facts["queue"], facts["master"]
-    stuck, sandboxes = facts["stuck"], facts["sandbox"]
-    assert isinstance(sandboxes, dict)
-    assert isinstance(stuck, list)
-    assert isinstance(counts, dict)
-    assert isinstance(active, list)
-    assert isinstance(queue, list)
-    assert isinstance(master, dict)
-    lines = [f"{label}: {counts[str(state)]}" for state, label in LABELS.items()]
-    if not active:
+def _lines(status: ProjectStatus) -> list[str]:
+    lines = [f"{label}: {status.counts[str(state)]}" for state, label in LABELS.items()]
+    if not status.active:
         lines.append("Active Agent: none")
-    for one in active:
-        path = ticket_path(State.IN_PROGRESS, one["ticket"])
-        lines.append(f"Active Agent Ticket: {one['ticket'].partition('-')[0]} ({path})")
-        lines.append(f"Active Agent Branch: {one['branch']}")
-        lines.append(f"Active Agent Worktree: {one['worktree']}")
-    if stuck:
-        lines.append(f"Stuck Tickets: {', '.join(stuck)}")
-    if queue:
-        lines.append(f"Merge Queue: {', '.join(queue)}")
-    lines.append(f"Master: {master['health']} {master['commit'][:12]}".rstrip())
-    lines += [f"Sandbox: {backend}: {sandbox.Sandbox(**one)}" for backend, one in sandboxes.items()]
-    if not facts["spec"]:
+    for active in status.active:
+        path = ticket_path(State.IN_PROGRESS, active.ticket)
+        lines.append(f"Active Agent Ticket: {active.ticket.partition('-')[0]} ({path})")
+        lines.append(f"Active Agent Branch: {active.branch}")
+        lines.append(f"Active Agent Worktree: {active.worktree}")
+    if status.stuck:
+        lines.append(f"Stuck Tickets: {', '.join(status.stuck)}")
+    if status.queue:
+        lines.append(f"Merge Queue: {', '.join(status.queue)}")
+    lines.append(f"Master: {status.master.health} {status.master.commit[:12]}".rstrip())
+    lines += [f"Sandbox: {backend}: {sandbox}" for backend, sandbox in status.sandbox.items()]
+    if not status.spec:
         lines.append(WAITING)
-    return [one_line(text) for text in lines]  # a name that is no ticket's may hold anything
+    return [one_line(text) for text in lines]  # a file name on the plan branch may hold any character

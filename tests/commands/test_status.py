@@ -41,6 +41,7 @@ def test_tickets_are_counted_by_state_and_the_queue_is_shown(project: Project) -
         f"Master: green {project.git('rev-parse', 'master')[:12]}\n"
     )
     assert json.loads(project.run("status", "--json").out) == {
+        "schema": 1,
         "counts": {"open": 2, "in-progress": 1, "done": 3, "stuck": 1},
         "active": [],
         "open": ["0001-thing", "0002-thing"],

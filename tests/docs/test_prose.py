@@ -87,7 +87,6 @@ NOT_YET: set[str] = {
     "scriptorium/project/paths.py",
     "scriptorium/project/workspace.py",
     "scriptorium/reports/doctor.py",
-    "scriptorium/reports/status.py",
     "scriptorium/scheduler/housekeeping.py",
     "scriptorium/system/locks.py",
     "scriptorium/system/process.py",
