@@ -28,12 +28,10 @@ from scriptorium.git.repository import Repository
 from scriptorium.plan.change import PlanChange
 from scriptorium.plan.queue_item import QueueItem, parse_item
 from scriptorium.plan.ticket import (
-    BRANCH_PREFIX,
     ID_IN_LIST,
     State,
     Ticket,
     area_problem,
-    is_ticket_branch,
     parse_ticket,
     ticket_id,
     ticket_path,
@@ -136,27 +134,10 @@ class Plan:
             state: {f"{int(n):04d}" for n in re.findall(ID_IN_LIST, "\0".join(self.tickets(state)))} for state in State
         }
 
-    def next_id(self) -> int:
-        """Return the number after the highest that is in use or, for tickets that were removed, was ever."""
-        text = self.read(LAST_ID).decode(errors="replace").strip()
-        last = int(text) if re.fullmatch(r"\d{1,18}", text) else 0
-        known = [int(id) for ids in self.ids.values() for id in ids]
-        return max(last, *known, *self._ids_by_hand, *self._ids_of_branches(), 0) + 1
-
-    def _ids_of_branches(self) -> list[int]:
-        """Return the ids whose branches are there, as the plan may have been taken back to before they were given."""
-        refs = self.repository.refs(f"refs/heads/{BRANCH_PREFIX}*")
-        branches = [ref.removeprefix("refs/heads/") for ref in refs]
-        return [int(branch.removeprefix(BRANCH_PREFIX)) for branch in branches if is_ticket_branch(branch)]
-
-    @cached_property
-    def _ids_by_hand(self) -> set[int]:
-        """The ids of tickets that people have written, be they gone: a branch may hold the work on one."""
-        added = ("--format=", "--name-only", "--no-renames", "--diff-filter=A", "-z")
-        people = ("--invert-grep", "--grep=^Transaction: ")  # what we have given is in `last-id`
-        names = self.repository.log(*added, *people, self.commit, "--", "tickets").split("\0")
-        found = (re.fullmatch(rf"tickets/(?:{'|'.join(State)})/(\d{{1,18}})(?:-[^/]*)?\.md", name) for name in names)
-        return {int(match[1]) for match in found if match}
+    @property
+    def last_id(self) -> int:
+        """The number in ``last-id``, 0 when there is none."""
+        return parse_last_id(self.read(LAST_ID))
 
     @property
     def spec(self) -> bytes:
@@ -224,6 +205,12 @@ class Plan:
         active = self.active
         if active and active.ticket == ticket:
             change.writes[ACTIVE] = b""
+
+
+def parse_last_id(data: bytes) -> int:
+    """Return the number in a ``last-id`` file, 0 when it holds none."""
+    text = data.decode(errors="replace").strip()
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0
 
 
 def _is_planned_line(line: str) -> bool:

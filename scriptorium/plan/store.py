@@ -20,6 +20,7 @@ from scriptorium.git.repository import RefUpdate, Repository
 from scriptorium.git.worktree_list import worktrees_on
 from scriptorium.plan.change import PlanChange
 from scriptorium.plan.checkouts import PlanCheckouts
+from scriptorium.plan.ids import next_id
 from scriptorium.plan.snapshot import ACTIVE, BRANCH, FORMAT, PENDING, PLACEHOLDER, REF, ZERO, Plan
 from scriptorium.plan.ticket import State
 
@@ -94,6 +95,10 @@ class PlanStore:
             )  # fmt: skip
         self._newest = plan
         return plan
+
+    def next_id(self, plan: Plan) -> int:
+        """Return the number for the next ticket of a snapshot; it is above every id that was ever used."""
+        return next_id(self.repository, plan)
 
     def create(self) -> None:
         """Make the plan branch, as one commit without a parent."""
