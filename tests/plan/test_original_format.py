@@ -7,7 +7,7 @@ import pytest
 from scriptorium.coding.assign import assign_next
 from scriptorium.commands.fsck import fsck
 from scriptorium.merge_queue.queue import process_next
-from scriptorium.plan.history import Level
+from scriptorium.plan.finding import Level
 from scriptorium.plan.ticket import State
 from tests.support import Project
 
