@@ -32,7 +32,7 @@ def assign_next(workspace: Workspace, *, repairs_only: bool = False) -> tuple[st
         if not tickets:
             return None
         # a file that the user added without a number gets the next one
-        chosen = tickets[0].name if tickets[0].id else f"{plan.next_id():04d}-{slug(tickets[0].name)}"
+        chosen = tickets[0].name if tickets[0].id else f"{workspace.plan.next_id(plan):04d}-{slug(tickets[0].name)}"
         return transitions.assign(tickets[0], chosen)
 
     if workspace.plan.transact(decide) is None:

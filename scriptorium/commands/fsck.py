@@ -6,8 +6,9 @@ import json
 
 from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode
+from scriptorium.plan.finding import Finding, Level
 from scriptorium.plan.fsck import check_areas, check_branches, check_keys, check_queue, check_tickets
-from scriptorium.plan.history import Finding, Level, check_history, read_history
+from scriptorium.plan.history import check_history, read_history
 from scriptorium.plan.ticket import BRANCH_PREFIX
 from scriptorium.project.workspace import Workspace
 

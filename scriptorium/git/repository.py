@@ -11,7 +11,7 @@ import re
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from scriptorium.errors import ExitCode, ScriptoriumError, is_resource_error
 from scriptorium.git.command import check_version, lines_of, query_git, run_git
@@ -45,8 +45,6 @@ class Repository:
     is_bare: bool = False
     """Whether there is no main working tree, but linked ones alone."""
     objects: ObjectReader = field(init=False, repr=False)
-    parsed: dict[Any, Any] = field(default_factory=dict, repr=False)
-    """What readers of objects have made of them, by object id; an object never changes."""
 
     def __post_init__(self) -> None:
         self.objects = ObjectReader(self.common_dir)

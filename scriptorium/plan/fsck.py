@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import suppress
 
+from scriptorium.plan.finding import Finding, Level
 from scriptorium.plan.front_matter import misspelled_keys
-from scriptorium.plan.history import Finding, Level, Place
-from scriptorium.plan.queue_item import parse_item
+from scriptorium.plan.history import Place
 from scriptorium.plan.readiness import open_problems, unreadable_tickets
 from scriptorium.plan.snapshot import ACTIVE, PENDING, Plan
 from scriptorium.plan.ticket import BRANCH_PREFIX, State, TicketError, area_problem, is_ticket_branch, ticket_id
@@ -56,7 +56,7 @@ def check_queue(plan: Plan) -> list[Finding]:
     queued: set[str] = set()
     for name in plan.names(PENDING):
         path = f"{PENDING}/{name}.md"
-        item = parse_item(path, plan.read(path))
+        item = plan.queue_item(path)
         if item is None:
             findings.append(Finding(Level.WARNING, path, "is not a queue item"))
             continue

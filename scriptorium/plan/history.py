@@ -12,30 +12,15 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import NamedTuple
 
 from scriptorium.git.repository import Repository
+from scriptorium.plan.finding import Finding, Level
 from scriptorium.plan.ticket import State, ticket_id
 
 PATHS = ("tickets", "queue/merge/pending", "format")
 TRANSITION = re.compile(r"scriptorium: (assign|enqueue|complete|reopen|park) ticket (.+)")
 TRAILERS = "%(trailers:key=Ticket,key=Move,key=Transaction,unfold)"
-
-
-class Level(StrEnum):
-    """How bad a finding is."""
-
-    ERROR = "error"
-    WARNING = "warning"
-
-
-class Finding(NamedTuple):
-    """Something that does not hold: of which ticket, file, branch or commit, and what."""
-
-    level: Level
-    subject: str
-    message: str
 
 
 class Place(NamedTuple):

@@ -19,8 +19,9 @@ says, and a change is to be one commit; `plan_store` reads the one and writes th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import Any, TypeVar
 
 from scriptorium.errors import ScriptoriumError
 from scriptorium.git.objects import Tree
@@ -28,12 +29,10 @@ from scriptorium.git.repository import Repository
 from scriptorium.plan.change import PlanChange
 from scriptorium.plan.queue_item import QueueItem, parse_item
 from scriptorium.plan.ticket import (
-    BRANCH_PREFIX,
     ID_IN_LIST,
     State,
     Ticket,
     area_problem,
-    is_ticket_branch,
     parse_ticket,
     ticket_id,
     ticket_path,
@@ -52,16 +51,39 @@ WAITING = "WAITING: no spec — run 'scriptorium plan'"
 
 
 MAX_PARSED = 10_000
-"""How many parsed tickets are kept in memory."""
+"""The number of parsed files that are kept in memory."""
+
+T = TypeVar("T")
+
+
+class ParsedFiles:
+    """A cache of parsed tickets and queue items, which the snapshots of a store share.
+
+    Parsing YAML takes a millisecond, and `scriptorium run` reads the same ticket many times.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Any] = {}
+
+    def get(self, path: str, oid: str, parse: Callable[[], T]) -> T:
+        """Return the parsed form of an object at a path; calls ``parse`` if it is not in the cache."""
+        key = (path, oid)
+        if key not in self._known:
+            if len(self._known) >= MAX_PARSED:
+                self._known.clear()
+            self._known[key] = parse()
+        found: T = self._known[key]
+        return found
 
 
 class Plan:
-    """What one commit of the plan branch says; reads are lazy, the commit never changes."""
+    """The state of the plan in one commit. Files are read on demand, and nothing in a plan ever changes."""
 
-    def __init__(self, repository: Repository, commit: str, root_tree: str) -> None:
+    def __init__(self, repository: Repository, commit: str, root_tree: str, parsed: ParsedFiles | None = None) -> None:
         self.repository = repository
         self.commit = commit
         self._root = root_tree
+        self._parsed = parsed or ParsedFiles()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Plan) and other.commit == self.commit
@@ -105,13 +127,7 @@ class Plan:
     def ticket(self, name: str, state: State) -> Ticket:
         """Read one ticket; raises TicketError when it cannot be understood."""
         path = ticket_path(state, name)
-        key = (name, state, self.blob(path))
-        known: dict[tuple[str, State, str], Ticket] = self.repository.parsed
-        if key not in known:  # YAML costs a millisecond, and a daemon meets the same ticket many times
-            if len(known) > MAX_PARSED:
-                known.clear()
-            known[key] = parse_ticket(name, state, self.read(path))
-        return known[key]
+        return self._parsed.get(path, self.blob(path), lambda: parse_ticket(name, state, self.read(path)))
 
     def find(self, wanted: str) -> tuple[str, State] | None:
         """Find a ticket by name or id; None when there is none."""
@@ -136,27 +152,10 @@ class Plan:
             state: {f"{int(n):04d}" for n in re.findall(ID_IN_LIST, "\0".join(self.tickets(state)))} for state in State
         }
 
-    def next_id(self) -> int:
-        """Return the number after the highest that is in use or, for tickets that were removed, was ever."""
-        text = self.read(LAST_ID).decode(errors="replace").strip()
-        last = int(text) if re.fullmatch(r"\d{1,18}", text) else 0
-        known = [int(id) for ids in self.ids.values() for id in ids]
-        return max(last, *known, *self._ids_by_hand, *self._ids_of_branches(), 0) + 1
-
-    def _ids_of_branches(self) -> list[int]:
-        """Return the ids whose branches are there, as the plan may have been taken back to before they were given."""
-        refs = self.repository.refs(f"refs/heads/{BRANCH_PREFIX}*")
-        branches = [ref.removeprefix("refs/heads/") for ref in refs]
-        return [int(branch.removeprefix(BRANCH_PREFIX)) for branch in branches if is_ticket_branch(branch)]
-
-    @cached_property
-    def _ids_by_hand(self) -> set[int]:
-        """The ids of tickets that people have written, be they gone: a branch may hold the work on one."""
-        added = ("--format=", "--name-only", "--no-renames", "--diff-filter=A", "-z")
-        people = ("--invert-grep", "--grep=^Transaction: ")  # what we have given is in `last-id`
-        names = self.repository.log(*added, *people, self.commit, "--", "tickets").split("\0")
-        found = (re.fullmatch(rf"tickets/(?:{'|'.join(State)})/(\d{{1,18}})(?:-[^/]*)?\.md", name) for name in names)
-        return {int(match[1]) for match in found if match}
+    @property
+    def last_id(self) -> int:
+        """The number in ``last-id``, 0 when there is none."""
+        return parse_last_id(self.read(LAST_ID))
 
     @property
     def spec(self) -> bytes:
@@ -187,18 +186,26 @@ class Plan:
         merged = {path: oid for path, oid in {**self.planned, **changes}.items() if path in known and oid}
         return "".join(f"{oid} {path}\n" for path, oid in sorted(merged.items())).encode(errors="surrogateescape")
 
-    @property
+    def queue_item(self, path: str) -> QueueItem | None:
+        """Return the queue item in a file, None when the file holds none."""
+        return self._parsed.get(path, self.blob(path), lambda: parse_item(path, self.read(path)))
+
+    @cached_property
     def active(self) -> QueueItem | None:
-        """The item in hand: ``active.md`` holds it or, as the original has it, the path of the pending one."""
+        """The active item: ``active.md`` holds it or, in the original's plans, the path of the pending item."""
         data = self.read(ACTIVE)
         path = data.decode(errors="surrogateescape").strip()
         pending = re.fullmatch(f"{PENDING}/[^/]+", path)
-        return parse_item(path, self.read(path)) if pending else parse_item(ACTIVE, data)
+        return self.queue_item(path if pending else ACTIVE)
 
     def queue(self) -> list[QueueItem]:
-        """Return the merge queue: the item in hand first, then the others by number."""
+        """Return the merge queue: the active item first, then the others by number."""
+        return list(self._queue)
+
+    @cached_property
+    def _queue(self) -> list[QueueItem]:
         pending = [f"{PENDING}/{name}.md" for name in self.names(PENDING)]
-        items = [item for path in pending if (item := parse_item(path, self.read(path)))]
+        items = [item for path in pending if (item := self.queue_item(path))]
         items.sort(key=lambda item: item.order)
         active = self.active
         if active:
@@ -224,6 +231,12 @@ class Plan:
         active = self.active
         if active and active.ticket == ticket:
             change.writes[ACTIVE] = b""
+
+
+def parse_last_id(data: bytes) -> int:
+    """Return the number in a ``last-id`` file, 0 when it holds none."""
+    text = data.decode(errors="replace").strip()
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0
 
 
 def _is_planned_line(line: str) -> bool:

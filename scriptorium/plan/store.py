@@ -20,7 +20,8 @@ from scriptorium.git.repository import RefUpdate, Repository
 from scriptorium.git.worktree_list import worktrees_on
 from scriptorium.plan.change import PlanChange
 from scriptorium.plan.checkouts import PlanCheckouts
-from scriptorium.plan.snapshot import ACTIVE, BRANCH, FORMAT, PENDING, PLACEHOLDER, REF, ZERO, Plan
+from scriptorium.plan.ids import next_id
+from scriptorium.plan.snapshot import ACTIVE, BRANCH, FORMAT, PENDING, PLACEHOLDER, REF, ZERO, ParsedFiles, Plan
 from scriptorium.plan.ticket import State
 
 MAX_TRIES = 200
@@ -73,6 +74,7 @@ class PlanStore:
         self.repository = repository
         self.checkouts = PlanCheckouts(repository)
         self._newest: Plan | None = None
+        self._parsed = ParsedFiles()
 
     def snapshot(self) -> Plan:
         """Return the plan as it stands now."""
@@ -85,7 +87,7 @@ class PlanStore:
             return self._newest  # with all that was read from it
         if found.kind != "commit":
             raise ScriptoriumError(f"branch '{BRANCH}' is no commit", f"see 'git log {BRANCH}'")
-        plan = Plan(self.repository, found.oid, found.data[5 : found.data.index(b"\n")].decode())
+        plan = Plan(self.repository, found.oid, found.data[5 : found.data.index(b"\n")].decode(), self._parsed)
         number = plan.read("format").decode(errors="replace").strip()
         if number not in ("", str(FORMAT)):
             raise ScriptoriumError(
@@ -94,6 +96,10 @@ class PlanStore:
             )  # fmt: skip
         self._newest = plan
         return plan
+
+    def next_id(self, plan: Plan) -> int:
+        """Return the number for the next ticket of a snapshot; it is above every id that was ever used."""
+        return next_id(self.repository, plan)
 
     def create(self) -> None:
         """Make the plan branch, as one commit without a parent."""
@@ -118,7 +124,7 @@ class PlanStore:
         if commit is None:
             return None
         self.checkouts.follow(base.commit, commit)
-        return Plan(self.repository, commit, self.repository.tree_of(commit))
+        return Plan(self.repository, commit, self.repository.tree_of(commit), self._parsed)
 
     def prepare(self, base: Plan, change: PlanChange) -> RefUpdate:
         """Write a change as a commit that no ref names yet, for a transaction with other refs."""

@@ -61,13 +61,12 @@ def _words(value: object) -> tuple[str, ...]:
     return tuple(word for word in words if word.lower() not in ("", "-", "none", "null"))
 
 
-def number(plan: Plan, drafts: list[Draft]) -> dict[str, bytes]:
-    """Give ids to drafts, resolve what they depend on, and return the files by ticket name. Pure.
+def number(plan: Plan, first: int, drafts: list[Draft]) -> dict[str, bytes]:
+    """Give ids from ``first`` on to drafts, resolve their dependencies, and return the files by ticket name. Pure.
 
     A dependency names another draft of the same batch, by file name or by the number it has there,
     or else a ticket that exists. Raises TicketError for one that names neither, and for circles.
     """
-    first = plan.next_id()
     ids = {draft.stem: f"{first + n:04d}" for n, draft in enumerate(drafts)}
     names = {draft.stem: f"{ids[draft.stem]}-{slug(draft.label)}" for draft in drafts}
     local = {draft.label: ids[draft.stem] for draft in drafts} | ids
@@ -99,7 +98,7 @@ def number(plan: Plan, drafts: list[Draft]) -> dict[str, bytes]:
     return files
 
 
-def submit_tickets(plan: Plan, worktree: Path, area: str, tickets: Any) -> str:
+def submit_tickets(plan: Plan, first: int, worktree: Path, area: str, tickets: Any) -> str:
     """Write tickets as files into a checkout of the plan, all or none, and return the reply to the Manager.
 
     A ticket is ``{name, title, body, depends, priority}``. Its file has the number that it will
@@ -112,9 +111,9 @@ def submit_tickets(plan: Plan, worktree: Path, area: str, tickets: Any) -> str:
         )
     try:
         known = {slug(draft.label): draft for draft in _written(plan, worktree, area)}
-        batch = _batch(plan, known, area, tickets)
+        batch = _batch(first, known, area, tickets)
         every = sorted({**known, **batch}.values(), key=lambda draft: draft.path)
-        names = number(plan, every)
+        names = number(plan, first, every)
     except TicketError as error:
         raise ScriptoriumError(error.message, "none of them is taken: mend it, and hand them all in again") from error
     for draft in batch.values():
@@ -140,10 +139,10 @@ def _written(plan: Plan, worktree: Path, area: str) -> list[Draft]:
     return [Draft.read(path, file.read_bytes(), area) for path, file in files.items() if not plan.blob(path)]
 
 
-def _batch(plan: Plan, known: Mapping[str, Draft], area: str, tickets: Iterable[Mapping[str, Any]]) -> dict[str, Draft]:
+def _batch(first: int, known: Mapping[str, Draft], area: str, tickets: Iterable[Mapping[str, Any]]) -> dict[str, Draft]:
     """Return tickets as drafts by name: in the file of that name, or with the next free number. Pure."""
     taken = [int(ticket_id(draft.stem) or 0) for draft in known.values()]
-    free = max(plan.next_id() - 1, *taken, 0) + 1
+    free = max([first, *(number + 1 for number in taken)])
     batch: dict[str, Draft] = {}
     for ticket in tickets:
         name = slug(str(ticket["name"]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from scriptorium.agents.prompts import prompt
 from scriptorium.agents.tools.endpoint import Endpoint
@@ -85,7 +86,11 @@ def _plan_area(workspace: Workspace, lock: PlanningLock, area: str, endpoint: En
         return path == ticket_path(State.OPEN, name) and not name_problem(name) and not plan.blob(path)
 
     def tools(base: Plan, worktree: Path) -> Tools:
-        return {"submit_tickets": lambda given: drafts.submit_tickets(base, worktree, area, given.get("tickets"))}
+        def submit(given: Mapping[str, Any]) -> str:
+            first = workspace.plan.next_id(base)
+            return drafts.submit_tickets(base, first, worktree, area, given.get("tickets"))
+
+        return {"submit_tickets": submit}
 
     edits = run_planner(
         workspace, lock, "manager", f"manager-{area}", text, may_write, area=area, tools=tools, endpoint=endpoint
@@ -118,7 +123,7 @@ def _commit_tickets(workspace: Workspace, area: str, edits: PlanEdits) -> list[s
 
     def decide(plan: Plan) -> PlanChange:
         nonlocal created
-        files = drafts.number(plan, batch)
+        files = drafts.number(plan, workspace.plan.next_id(plan), batch)
         created = list(files)
         change = PlanChange("create", f"tickets from area {area}")
         change.writes = {ticket_path(State.OPEN, name): data for name, data in files.items()}

@@ -11,7 +11,8 @@ from scriptorium.coding.assign import assign_next
 from scriptorium.coding.attempt import run_attempt
 from scriptorium.commands.fsck import fsck
 from scriptorium.merge_queue.queue import process_next
-from scriptorium.plan.history import Finding, Level, PlanCommit, check_history, parse_history
+from scriptorium.plan.finding import Finding, Level
+from scriptorium.plan.history import PlanCommit, check_history, parse_history
 from tests.support import PLAN, Project, sealed
 
 TICKET = "---\narea: core\n---\n# Thing\n"

@@ -117,7 +117,6 @@ def test_a_queue_item_names_a_ticket_or_is_none(data: bytes, name: str) -> None:
 EMPTY_PLAN = cast(
     Plan,
     SimpleNamespace(
-        next_id=lambda: 7,
         ids={State.DONE: {"0001"}, State.OPEN: {"0002"}},
         blob=lambda _: "",
         dequeue=lambda *_: None,
@@ -134,7 +133,7 @@ BATCH = [
 def test_drafts_are_numbered_or_refused(files: Mapping[str, bytes]) -> None:
     try:
         batch = [drafts.Draft.read(f"tickets/open/{name}.md", data, "core") for name, data in files.items()]
-        numbered = drafts.number(EMPTY_PLAN, batch)
+        numbered = drafts.number(EMPTY_PLAN, 7, batch)
     except TicketError:
         return
     assert all(re.fullmatch(r"\d{4}-[^\s/.\0]+", name) for name in numbered)
@@ -145,7 +144,7 @@ def test_tickets_that_are_handed_in_are_written_inside_or_refused(tmp_path: Path
     worktree = tmp_path / "worktree"
     (worktree / "tickets" / "open").mkdir(parents=True, exist_ok=True)
     with suppress(ScriptoriumError):
-        drafts.submit_tickets(EMPTY_PLAN, worktree, "core", batch)
+        drafts.submit_tickets(EMPTY_PLAN, 7, worktree, "core", batch)
     assert {path.name for path in tmp_path.iterdir()} == {"home", "worktree"}
     assert {path.name for path in worktree.iterdir()} == {"tickets"}
 

@@ -7,7 +7,7 @@ import pytest
 from scriptorium.coding.assign import assign_next
 from scriptorium.commands.fsck import fsck
 from scriptorium.merge_queue.queue import process_next
-from scriptorium.plan.history import Level
+from scriptorium.plan.finding import Level
 from scriptorium.plan.ticket import State
 from tests.support import Project
 
@@ -123,7 +123,7 @@ def test_its_plan_is_read(original: Project) -> None:
     assert plan.tickets(State.IN_PROGRESS) == ["0003-thing-3"]
     assert plan.tickets(State.DONE) == ["0001-thing-1", "0002-thing-2"]
     assert plan.tickets(State.STUCK) == []
-    assert (plan.has_spec, list(plan.areas), plan.next_id()) == (True, ["greeter"], 115)
+    assert (plan.has_spec, list(plan.areas), original.workspace.plan.next_id(plan)) == (True, ["greeter"], 115)
     assert [(item.ticket, item.summary) for item in plan.queue()] == [("0003-thing-3", "it works")]
     assert plan.active == plan.queue()[0]
     assert plan.ticket("0114-0106-two-numbers", State.OPEN).depends == ("0003",)

@@ -67,7 +67,7 @@ def crash_files(project: Project) -> list[Path]:
 def test_a_new_plan_has_its_directories_and_nothing_in_them(project: Project, store: PlanStore) -> None:
     plan = store.snapshot()
     assert [plan.tickets(state) for state in State] == [[], [], [], []]
-    assert (plan.areas, plan.queue(), plan.has_spec, plan.next_id()) == ({}, [], False, 1)
+    assert (plan.areas, plan.queue(), plan.has_spec, store.next_id(plan)) == ({}, [], False, 1)
     assert project.plan_log() == ["scriptorium: initialize plan branch"]
     assert project.git("rev-list", "--max-parents=0", PLAN) == plan.commit
 
@@ -108,7 +108,7 @@ def test_files_that_are_no_tickets_are_left_alone(project: Project, store: PlanS
     project.commit_plan({"tickets/open/notes.txt": "x", "tickets/open/more/0001-x.md": "x", "tickets/README.md": "x"})
     plan = store.snapshot()
     assert plan.tickets(State.OPEN) == []
-    assert plan.next_id() == 1
+    assert store.next_id(plan) == 1
 
 
 def test_without_a_plan_branch_every_command_says_how_to_make_one(project: Project) -> None:
@@ -265,24 +265,6 @@ def test_eight_writers_at_once_lose_no_transition(project: Project, store: PlanS
         f"tickets/in-progress/{me}.md" for me in range(WRITERS)
     ]
     assert crash_files(project) == []
-
-
-def test_no_id_is_given_out_again_though_its_ticket_is_gone(project: Project, store: PlanStore) -> None:
-    project.ticket("0002")
-    assert store.snapshot().next_id() == 3
-    project.commit_plan({"tickets/open/0002-thing.md": None})
-    assert store.snapshot().next_id() == 3  # its branch may hold work
-    written(store, PlanChange("create", writes={"tickets/open/0007-x.md": b"", "last-id": b"7\n"}))
-    written(store, PlanChange("x", removes=["tickets/open/0007-x.md"]))
-    assert store.snapshot().next_id() == 8
-
-
-def test_an_id_whose_branch_is_there_is_not_given_out_though_the_plan_was_taken_back(
-    project: Project, store: PlanStore
-) -> None:
-    project.git("branch", "scriptorium/ticket-0004")
-    project.git("branch", "scriptorium/ticket-0009-of-a-person")
-    assert store.snapshot().next_id() == 5
 
 
 # -- a checkout of the plan -----------------------------------------------------------------------------
@@ -540,5 +522,6 @@ def test_what_an_agent_says_forges_neither_trailers_nor_fields_nor_headings() ->
 def test_an_item_in_hand_that_names_no_item_is_none(project: Project, text: str) -> None:
     project.init()
     project.commit_plan({"queue/merge/active.md": text, "last-id": "9" * 5000})
-    plan = project.workspace.plan.snapshot()
-    assert (plan.active, plan.queue(), plan.next_id()) == (None, [], 1)
+    store = project.workspace.plan
+    plan = store.snapshot()
+    assert (plan.active, plan.queue(), store.next_id(plan)) == (None, [], 1)

@@ -23,7 +23,7 @@ from hypothesis.errors import Flaky
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from scriptorium.commands.fsck import fsck
-from scriptorium.plan.history import Level
+from scriptorium.plan.finding import Level
 from scriptorium.project.workspace import Workspace
 from tests import chance, figures
 from tests.stress import people
