@@ -6,11 +6,9 @@ import json
 
 from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode
-from scriptorium.plan.finding import Finding, Level
-from scriptorium.plan.fsck import check_areas, check_branches, check_keys, check_queue, check_tickets
-from scriptorium.plan.history import check_history, read_history
-from scriptorium.plan.ticket import BRANCH_PREFIX
+from scriptorium.plan.finding import Level
 from scriptorium.project.workspace import Workspace
+from scriptorium.reports.fsck import fsck
 
 
 class Fsck(Command):
@@ -30,20 +28,6 @@ class Fsck(Command):
             for finding in findings:
                 print("\t".join(_printable(field) for field in finding))
         return ExitCode.FAILED if any(found.level is Level.ERROR for found in findings) else ExitCode.OK
-
-
-def fsck(workspace: Workspace) -> list[Finding]:
-    """Return what does not hold: in the plan now, in its branches, and then in its history."""
-    plan = workspace.plan.snapshot()
-    unmerged = workspace.repository.branches_not_in(workspace.master_commit(), BRANCH_PREFIX)
-    return [
-        *check_tickets(plan),
-        *check_keys(plan),
-        *check_areas(plan),
-        *check_queue(plan),
-        *check_branches(plan, unmerged, workspace.master),
-        *check_history(read_history(workspace.repository, plan.commit)),
-    ]
 
 
 def _printable(text: str) -> str:

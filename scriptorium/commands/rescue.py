@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 from scriptorium.cli import Command, Flag
 from scriptorium.errors import ExitCode, ScriptoriumError
-from scriptorium.git.repository import RefUpdate
-from scriptorium.plan.snapshot import ZERO
 from scriptorium.project.workspace import Workspace
 from scriptorium.records import emit
 from scriptorium.system.text import one_line
-from scriptorium.worktrees.rescue import PREFIX, Kept, list_kept
-
-BRANCHES = "rescue/"
-"""Where restored work goes: a branch of this prefix."""
+from scriptorium.worktrees.rescue import Kept, list_kept
+from scriptorium.worktrees.restore import drop, find, restore
 
 
 class Rescue(Command):
@@ -45,8 +40,9 @@ class Rescue(Command):
         kept = list_kept(workspace)
         if action == "list":
             show(kept, as_json=bool(self.as_json))
-        for found in find(kept, names):  # all of them are known before the first is touched
-            emit(found.name, restore(workspace, found) if action == "restore" else drop(workspace, found))
+        act = restore if action == "restore" else drop
+        for found in find(kept, names):  # an unknown name fails before anything changes
+            emit(found.name, act(workspace, found))
         return ExitCode.OK
 
 
@@ -61,46 +57,6 @@ def show(kept: list[Kept], *, as_json: bool) -> None:
         emit("NAME", "WHAT", "SUBJECT")
         for found in kept:
             emit(found.name, found.commit[:12] or str(found.path), one_line(found.subject))
-
-
-def find(kept: list[Kept], names: tuple[str, ...]) -> list[Kept]:
-    """Return what is kept under some names, which may be whole refs; raises when one is unknown. Pure."""
-    known = {found.name: found for found in kept}
-    wanted = [name.removeprefix(PREFIX) for name in names]
-    for name in wanted:
-        if name not in known:
-            raise ScriptoriumError(f"nothing is kept as '{name}'", "see 'scriptorium rescue list'")
-    return [known[name] for name in dict.fromkeys(wanted)]
-
-
-def restore(workspace: Workspace, kept: Kept) -> str:
-    """Make a branch of a commit that is kept, and return its name; no checkout is touched."""
-    if kept.path:
-        raise ScriptoriumError(f"'{kept.name}' is a directory, which git could not read", f"look into '{kept.path}'")
-    branch = BRANCHES + kept.name
-    ref = f"refs/heads/{branch}"
-    above = BRANCHES.rstrip("/")
-    if workspace.repository.resolve(f"refs/heads/{above}"):  # git keeps branches as files
-        raise ScriptoriumError(f"branch '{above}' is in the way of '{branch}'", f"rename it: git branch -m {above} NEW")
-    made = workspace.repository.update_refs(RefUpdate(ref, kept.commit, ZERO))
-    if not made and workspace.repository.resolve(ref) != kept.commit:
-        raise ScriptoriumError(f"branch '{branch}' is there already, and is something else", f"rename '{branch}'")
-    return branch
-
-
-def drop(workspace: Workspace, kept: Kept) -> str:
-    """Forget something that is kept, and return the commit it was, by which git finds it until it is pruned."""
-    if kept.path:
-        if kept.path.is_dir() and not kept.path.is_symlink():
-            shutil.rmtree(kept.path)
-        else:
-            kept.path.unlink()  # an agent had put a file or a link in the place of its worktree
-        return str(kept.path)
-    if not workspace.repository.update_refs(RefUpdate(PREFIX + kept.name, "", kept.commit)):
-        raise ScriptoriumError(
-            f"'{PREFIX}{kept.name}' cannot be deleted", "see whether a git is at work, and try again"
-        )
-    return kept.commit
 
 
 main = Rescue.launch

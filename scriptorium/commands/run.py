@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import signal
-import sys
-
-from scriptorium.agents.harness.choice import choose
-from scriptorium.agents.tools.endpoint import Endpoint
-from scriptorium.agents.tools.server import remove_stale_sockets
 from scriptorium.cli import Command, Flag
-from scriptorium.errors import ExitCode, ScriptoriumError, Stopped
-from scriptorium.merge_queue.queue import clean_up_after_crash
 from scriptorium.project.workspace import Workspace
-from scriptorium.scheduler.driver import Driver
-from scriptorium.system import log, signals
-
-logger = logging.getLogger(__name__)
+from scriptorium.scheduler.session import Until, run_session
 
 
 class Run(Command):
@@ -32,43 +20,8 @@ class Run(Command):
     until_idle = Flag("--until-idle", help="exit when no step can make progress")
 
     def main(self) -> int:
-        workspace = Workspace.open()
-        workspace.plan.snapshot()
-        workspace.master_commit()
-        for role in ("architect", "manager", "coding"):
-            choose(workspace.config, role, workspace.repository.root)[0].check()
-        with workspace.hold("run"):
-            sockets = workspace.paths.ensure(workspace.paths.sockets)
-            remove_stale_sockets(sockets)
-            workspace.paths.remove_stale_drafts()
-            clean_up_after_crash(workspace)
-            with Endpoint(*workspace.config.endpoint, sockets) as endpoint, signals.stoppable():
-                return self._drive(workspace, endpoint)
-
-    def _drive(self, workspace: Workspace, endpoint: Endpoint) -> int:
-        config = workspace.config
-        directory = workspace.paths.ensure(workspace.paths.sessions)
-        file = log.session_file(directory)
-        log.start(sys.stdout, log.wanted_level(config.log_level), file, config.file_log_level)
-        logger.info("orchestrator listening on %s", endpoint.address)
-        logger.info("repo: %s", workspace.repository.root)
-        logger.info("log file: %s", file)
-        endpoint.answer_callers()
-        driver = Driver(workspace, endpoint)
-        try:
-            if self.once:
-                driver.pass_once()
-                return driver.verdict()
-            if self.until_idle:
-                return driver.until_idle()
-            driver.forever()
-        except Stopped as stop:
-            logger.info("stopped by %s", signal.Signals(stop.signum).name)
-            raise
-        except ScriptoriumError as error:
-            logger.error("%s", error.message)
-            raise
-        return ExitCode.OK
+        until = Until.ONCE if self.once else Until.IDLE if self.until_idle else Until.STOPPED
+        return run_session(Workspace.open(), until)
 
 
 main = Run.launch

@@ -9,10 +9,10 @@ import pytest
 
 from scriptorium.coding.assign import assign_next
 from scriptorium.coding.attempt import run_attempt
-from scriptorium.commands.fsck import fsck
 from scriptorium.merge_queue.queue import process_next
 from scriptorium.plan.finding import Finding, Level
 from scriptorium.plan.history import PlanCommit, check_history, parse_history
+from scriptorium.reports.fsck import fsck
 from tests.support import PLAN, Project, sealed
 
 TICKET = "---\narea: core\n---\n# Thing\n"

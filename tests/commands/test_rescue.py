@@ -72,7 +72,7 @@ def test_a_branch_of_that_name_that_is_something_else_is_left_alone(project: Pro
     before = project.refs()
     result = project.run("rescue", "restore", kept)
     assert (result.code, result.out) == (ExitCode.FAILED, "")
-    assert result.err.startswith(f"scriptorium: branch 'rescue/{kept}' is there already, and is something else\nhint: ")
+    assert result.err.startswith(f"scriptorium: branch 'rescue/{kept}' exists already at another commit\nhint: ")
     assert project.refs() == before
 
 

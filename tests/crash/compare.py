@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from scriptorium.commands.fsck import fsck
 from scriptorium.plan.ticket import State
+from scriptorium.reports.fsck import fsck
 from tests.crash.flow import Flow
 from tests.support import until
 

@@ -153,6 +153,7 @@ def test_a_main_working_tree_that_cannot_be_looked_at_holds_its_branch(project: 
 
     project.root.symlink_to(project.root.name)
     assert present_worktrees_on(repository, "master") == [project.root]
+    project.root.unlink()
 
 
 def test_who_is_on_a_branch_that_stands_for_another_holds_that(

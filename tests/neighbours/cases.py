@@ -10,9 +10,9 @@ from pathlib import Path
 from scriptorium.coding.assign import assign_next
 from scriptorium.coding.attempt import AttemptOutcome as Out
 from scriptorium.coding.attempt import run_attempt
-from scriptorium.commands.fsck import fsck
 from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
+from scriptorium.reports.fsck import fsck
 from tests.support import Project
 
 WORK = 'echo "$SCRIPTORIUM_TICKET" >file'

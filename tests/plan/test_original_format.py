@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from scriptorium.coding.assign import assign_next
-from scriptorium.commands.fsck import fsck
 from scriptorium.merge_queue.queue import process_next
 from scriptorium.plan.finding import Level
 from scriptorium.plan.ticket import State
+from scriptorium.reports.fsck import fsck
 from tests.support import Project
 
 SPEC = "# Spec\n\nA greeter that says hello.\n"

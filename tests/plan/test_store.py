@@ -13,7 +13,6 @@ from typing import cast
 
 import pytest
 
-from scriptorium.commands.fsck import fsck
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git.repository import Repository
 from scriptorium.plan import transitions
@@ -22,6 +21,7 @@ from scriptorium.plan.change import PlanChange
 from scriptorium.plan.snapshot import BRANCH, REF, Plan
 from scriptorium.plan.store import PlanStore
 from scriptorium.plan.ticket import State, last_failure, parse_ticket
+from scriptorium.reports.fsck import fsck
 from tests.support import PLAN, Project
 
 WRITERS, ROUNDS = 8, 25

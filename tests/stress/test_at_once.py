@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from scriptorium.commands.fsck import fsck
+from scriptorium.reports.fsck import fsck
 from tests import figures
 from tests.stress.extent import FULL
 from tests.support import PLAN, Project, Started, until

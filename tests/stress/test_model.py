@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from scriptorium.commands.fsck import fsck
 from scriptorium.plan.finding import Level
 from scriptorium.project.workspace import Workspace
+from scriptorium.reports.fsck import fsck
 from tests import chance, figures
 from tests.stress import people
 from tests.stress.extent import FULL, MINUTES
