@@ -9,9 +9,6 @@ from typing import Any
 MAX_YAML = 65536
 """Characters of front matter; a kilobyte takes some ten milliseconds."""
 
-MAX_VALUES = 10_000
-"""Values in front matter, each counted as often as it is referred to."""
-
 KEYS = ("area", "depends", "priority", "attempts", "repair")
 """What is read of a ticket's front matter; any other key is the user's own."""
 
@@ -31,16 +28,18 @@ def split_front_matter(text: str) -> tuple[str, str] | None:
 
 
 def load_yaml(text: str) -> dict[str, Any]:
-    """Read front matter; ValueError with the line when it is not a mapping in YAML."""
-    from ruamel.yaml import YAML  # late: status and the hooks do without
-    from ruamel.yaml.error import MarkedYAMLError
+    """Read front matter. Raises ValueError with the line unless it is a mapping in YAML without anchors and tags."""
+    from ruamel.yaml.error import MarkedYAMLError  # late: status and the hooks do not need YAML
+
+    from scriptorium.plan import plain_yaml
 
     if len(text) > MAX_YAML:
         raise ValueError("its front matter is too long")
     try:
-        reader = YAML(typ="safe", pure=True)
-        reader.composer.warn_double_anchors = False  # on stderr, and of no consequence here
-        data = reader.load(text)
+        data = plain_yaml.load(text)
+    except plain_yaml.UnsupportedError as error:
+        line = error.problem_mark.line + 2  # the first line is '---'
+        raise ValueError(f"its front matter has an unsupported YAML {error.problem} in line {line}") from error
     except MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 2}" if error.problem_mark else ""
         raise ValueError(f"its front matter is not YAML{line}: {error.problem}") from error
@@ -52,21 +51,7 @@ def load_yaml(text: str) -> dict[str, Any]:
         return {}
     if not isinstance(data, Mapping):
         raise ValueError("its front matter is not a list of 'key: value' lines")
-    _check_size(data)
     return dict(data)
-
-
-def _check_size(data: Any) -> None:
-    """Raise when a document is larger than it looks, as one that refers to its own parts over and over."""
-    left, seen = [data], 0
-    while left:
-        value, seen = left.pop(), seen + 1
-        if seen > MAX_VALUES:
-            raise ValueError("its front matter refers to itself too often")
-        if isinstance(value, Mapping):
-            left += [*value, *value.values()]
-        elif isinstance(value, list | tuple | set):
-            left += value
 
 
 def bold_fields(text: str) -> dict[str, Any]:

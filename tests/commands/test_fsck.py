@@ -107,6 +107,7 @@ def test_the_number_of_git_processes_does_not_grow_with_history(plan: Project, t
     ("name", "text", "message"),
     [
         ("open/0001-a", "---\narea: [core\n---\n", "its front matter is not YAML"),
+        ("open/0001-a", "---\narea: &a core\n---\n", "its front matter has an unsupported YAML anchor in line 2"),
         ("in-progress/0001-a", "---\narea: core\n", "its front matter has no closing '---' line"),
         ("stuck/0001-a", "---\n- area\n---\n", "its front matter is not a list of 'key: value' lines"),
         ("open/0001-a", "# Thing\n", "it names no area"),

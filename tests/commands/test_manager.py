@@ -190,14 +190,21 @@ def test_longer_circle_is_refused(project: Project) -> None:
     assert project.git("rev-parse", PLAN) == before
 
 
-def test_broken_front_matter_is_refused_and_kept(project: Project) -> None:
-    writes(project, it="---\narea: [core\n---\n# Do it\n")
+@pytest.mark.parametrize(
+    ("area", "why"),
+    [
+        ("[core", "its front matter is not YAML in line "),
+        ("&a core", "its front matter has an unsupported YAML anchor in"),
+    ],
+)
+def test_broken_front_matter_is_refused_and_kept(project: Project, area: str, why: str) -> None:
+    writes(project, it=f"---\narea: {area}\n---\n# Do it\n")
     before = project.git("rev-parse", PLAN)
     result = project.run("manager")
     assert (result.code, result.out) == (1, "")
-    assert "scriptorium: ticket 'it': its front matter is not YAML in line " in result.err
+    assert f"scriptorium: ticket 'it': {why}" in result.err
     assert project.git("rev-parse", PLAN) == before
-    assert project.git("show", f"{kept(project)}:tickets/open/it.md").startswith("---\narea: [core\n")
+    assert project.git("show", f"{kept(project)}:tickets/open/it.md").startswith(f"---\narea: {area}\n")
 
 
 def test_other_tickets_and_files_are_not_the_manager_s_and_kept(project: Project) -> None:
