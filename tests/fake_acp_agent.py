@@ -2,23 +2,25 @@
 
 It is no model and judges nothing: its one argument is JSON, in which `turn` names what it does when it is
 prompted, and the other keys of `Script` what it says of itself. Every message that reaches it is appended to
-``$FACTS/calls``.
+``$FACTS/calls``. It writes its messages as plain JSON, because to import the protocol's package takes half a second;
+the client checks each against that package.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn
 
-import acp
-from acp import schema
-from acp.connection import StreamDirection, StreamEvent
+Message = dict[str, Any]
+
+AUTH_REQUIRED, NOT_FOUND, INTERNAL = -32000, -32002, -32603
+"""Codes of errors, of the protocol and of JSON-RPC."""
 
 
 @dataclass
@@ -40,168 +42,202 @@ class Script:
 MODELS = ("small", "large")
 
 
+class RequestError(Exception):
+    """The answer to a request is an error."""
+
+    def __init__(self, code: int, message: str, data: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.error = {"code": code, "message": message, "data": data}
+
+
+def read() -> Message:
+    """Return the next message, after leaving it for the test; ends with the input."""
+    line = sys.stdin.buffer.readline()
+    if not line:
+        sys.exit()
+    message: Message = json.loads(line)
+    with Path(os.environ["FACTS"], "calls").open("a") as file:
+        file.write(json.dumps(message) + "\n")
+    return message
+
+
+def write(**message: Any) -> None:
+    """Send a message."""
+    sys.stdout.buffer.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def update(kind: str, /, **fields: Any) -> None:
+    """Tell what the agent does."""
+    write(method="session/update", params={"sessionId": "s-1", "update": {**fields, "sessionUpdate": kind}})
+
+
+def say(text: str, message: str = "m-1", kind: str = "agent_message_chunk") -> None:
+    update(kind, content={"text": text, "type": "text"}, messageId=message)
+
+
+def done(reason: str = "end_turn") -> Message:
+    usage = {
+        "totalTokens": 1160,
+        "inputTokens": 100,
+        "outputTokens": 80,
+        "thoughtTokens": 30,
+        "cachedReadTokens": 900,
+        "cachedWriteTokens": 50,
+    }
+    return {"stopReason": reason, "usage": usage}
+
+
 class FakeAgent:
     """An agent whose every answer is in its script."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
-        self.cancelled = asyncio.Event()
+        self.requests = 0
 
-    def on_connect(self, conn: acp.Client) -> None:
-        self.client = conn
+    def serve(self) -> NoReturn:
+        """Answer requests until the input ends."""
+        while True:
+            message = read()
+            if "id" in message:
+                try:
+                    answer = getattr(self, message["method"].replace("/", "_"))(message["params"])
+                    write(id=message["id"], result=answer)
+                except RequestError as error:
+                    write(id=message["id"], error=error.error)
 
-    async def initialize(self, **_: Any) -> schema.InitializeResponse:
-        resume = schema.SessionResumeCapabilities() if self.script.resume == "resume" else None
-        able = schema.AgentCapabilities(
-            load_session=self.script.resume == "load",
-            mcp_capabilities=schema.McpCapabilities(http=self.script.http),
-            session_capabilities=schema.SessionCapabilities(resume=resume),
-        )
-        info = schema.Implementation(name="fake", version="1")
-        return schema.InitializeResponse(protocol_version=self.script.version, agent_capabilities=able, agent_info=info)
+    def initialize(self, _: Message) -> Message:
+        able = {
+            "loadSession": self.script.resume == "load",
+            "mcpCapabilities": {"http": self.script.http},
+            "sessionCapabilities": {"resume": {}} if self.script.resume == "resume" else {},
+        }
+        info = {"name": "fake", "version": "1"}
+        return {"protocolVersion": self.script.version, "agentCapabilities": able, "agentInfo": info}
 
-    async def new_session(self, **_: Any) -> schema.NewSessionResponse:
+    def session_new(self, _: Message) -> Message:
         if not self.script.auth:
-            raise acp.RequestError.auth_required()
-        return schema.NewSessionResponse(session_id="s-1", config_options=self._options("small"), modes=self._modes())
+            raise RequestError(AUTH_REQUIRED, "Authentication required")
+        return {"sessionId": "s-1", **self._options("small"), **self._modes()}
 
-    async def resume_session(self, **_: Any) -> schema.ResumeSessionResponse:
+    def session_resume(self, _: Message) -> Message:
         if not self.script.known:
-            raise acp.RequestError.resource_not_found("s-1")
-        return schema.ResumeSessionResponse()
+            raise RequestError(NOT_FOUND, "Resource not found", {"uri": "s-1"})
+        return {}
 
-    async def load_session(self, **_: Any) -> schema.LoadSessionResponse:
-        if not self.script.known:
-            raise acp.RequestError.resource_not_found("s-1")
-        await self.say("what was said before")
-        return schema.LoadSessionResponse()
+    def session_load(self, params: Message) -> Message:
+        self.session_resume(params)
+        say("what was said before")
+        return {}
 
-    async def set_config_option(self, value: str, **_: Any) -> schema.SetSessionConfigOptionResponse:
-        return schema.SetSessionConfigOptionResponse(config_options=self._options(value) or [])
+    def session_set_config_option(self, params: Message) -> Message:
+        return {"configOptions": [], **self._options(params["value"])}
 
-    async def set_session_mode(self, **_: Any) -> schema.SetSessionModeResponse:
-        return schema.SetSessionModeResponse()
+    def session_set_mode(self, _: Message) -> Message:
+        return {}
 
-    def _options(self, current: str) -> list[Any] | None:
+    def _options(self, current: str) -> Message:
         if not self.script.choices:
-            return None
-        values = [schema.SessionConfigSelectOption(value=value, name=value.title()) for value in MODELS]
-        model = schema.SessionConfigOptionSelect(
-            id="the-model", name="Model", category="model", type="select", current_value=current, options=values
-        )
+            return {}
+        model = {
+            "id": "the-model",
+            "name": "Model",
+            "category": "model",
+            "type": "select",
+            "currentValue": current,
+            "options": [{"value": value, "name": value.title()} for value in MODELS],
+        }
         # the effort can be chosen once the large model is
-        efforts = [schema.SessionConfigSelectOption(value=value, name=value) for value in ("low", "high")]
-        effort = schema.SessionConfigOptionSelect(
-            id="thinking", name="Thinking", category="thought_level", type="select", current_value="low",
-            options=[schema.SessionConfigSelectGroup(group="all", name="All", options=efforts)],
-        )  # fmt: skip
-        return [model, effort] if current == "large" else [model]
+        efforts = [{"value": value, "name": value} for value in ("low", "high")]
+        effort = {
+            "id": "thinking",
+            "name": "Thinking",
+            "category": "thought_level",
+            "type": "select",
+            "currentValue": "low",
+            "options": [{"group": "all", "name": "All", "options": efforts}],
+        }
+        return {"configOptions": [model, effort] if current == "large" else [model]}
 
-    def _modes(self) -> schema.SessionModeState | None:
+    def _modes(self) -> Message:
         if not self.script.modes:
-            return None
-        modes = [schema.SessionMode(id=mode, name=mode.title()) for mode in ("free", "read-only")]
-        return schema.SessionModeState(current_mode_id="free", available_modes=modes)
+            return {}
+        modes = [{"id": mode, "name": mode.title()} for mode in ("free", "read-only")]
+        return {"modes": {"currentModeId": "free", "availableModes": modes}}
 
-    async def cancel(self, **_: Any) -> None:
-        self.cancelled.set()
-
-    async def prompt(self, **_: Any) -> schema.PromptResponse:
-        return await getattr(self, f"turn_{self.script.turn}")()  # type: ignore[no-any-return]
-
-    async def say(self, text: str, message: str = "m-1") -> None:
-        await self.client.session_update("s-1", _said(schema.AgentMessageChunk, text, message))
-
-    def done(self, reason: Any = "end_turn") -> schema.PromptResponse:
-        usage = schema.Usage(
-            total_tokens=1160, input_tokens=100, cached_read_tokens=900, cached_write_tokens=50,
-            output_tokens=80, thought_tokens=30,
-        )  # fmt: skip
-        return schema.PromptResponse(stop_reason=reason, usage=usage)
+    def session_prompt(self, _: Message) -> Message:
+        return getattr(self, f"turn_{self.script.turn}")()  # type: ignore[no-any-return]
 
     # -- turns ------------------------------------------------------------------------------------
 
-    async def turn_speak(self) -> schema.PromptResponse:
-        await self.client.session_update("s-1", _said(schema.AgentThoughtChunk, "I wonder.", "t-1"))
+    def turn_speak(self) -> Message:
+        say("I wonder.", "t-1", "agent_thought_chunk")
         for piece in ("first li", "ne\nsecond", " line"):
-            await self.say(piece)
-        call = acp.start_tool_call("call-1", "run", kind="execute", status="pending")
-        await self.client.session_update("s-1", call)
+            say(piece)
+        update("tool_call", toolCallId="call-1", title="run", kind="execute", status="pending")
         for status in ("in_progress", "completed"):
-            update = schema.ToolCallProgress(
-                session_update="tool_call_update",
-                tool_call_id="call-1",
-                title="run make",
-                status=status,
-            )
-            await self.client.session_update("s-1", update)
-        await self.client.session_update("s-1", acp.update_plan([acp.plan_entry("look"), acp.plan_entry("leap")]))
-        await self.say("the\nend", "m-2")
+            update("tool_call_update", toolCallId="call-1", status=status, title="run make")
+        plan = [{"content": content, "priority": "medium", "status": "pending"} for content in ("look", "leap")]
+        update("plan", entries=plan)
+        say("the\nend", "m-2")
         if self.script.cost:
-            cost = schema.Cost(amount=self.script.cost, currency="USD")
-            used = schema.UsageUpdate(session_update="usage_update", used=10, size=100, cost=cost)
-            await self.client.session_update("s-1", used)
-        return self.done()
+            update("usage_update", used=10, size=100, cost={"amount": self.script.cost, "currency": "USD"})
+        return done()
 
-    async def turn_submit(self) -> schema.PromptResponse:
+    def turn_submit(self) -> Message:
         Path("file").write_text("x\n")
         subprocess.run(["scriptorium", "submit-pr", "add a file"], check=True, stdout=subprocess.DEVNULL)
-        return await self.turn_speak()
+        return self.turn_speak()
 
-    async def turn_permission(self) -> schema.PromptResponse:
+    def turn_permission(self) -> Message:
         kinds = ("reject_always", "allow_always", "allow_once", "reject_once")
-        options = [schema.PermissionOption(option_id=f"id of {kind}", name=kind, kind=kind) for kind in kinds]  # type: ignore[arg-type]
+        options = [{"optionId": f"id of {kind}", "name": kind, "kind": kind} for kind in kinds]
         for title, kind in (("write", "edit"), ("look", "read")):
-            call = schema.ToolCallUpdate(tool_call_id="call-1", title=title, kind=kind)  # type: ignore[arg-type]
-            await self.client.request_permission("s-1", call, options)
-        await self.client.request_permission("s-1", call, [])
-        return self.done()
+            self.ask_permission(title, kind, options)
+        self.ask_permission("look", "read", [])
+        return done()
 
-    async def turn_stop(self) -> schema.PromptResponse:
-        await self.say("I had better not.")
-        return self.done("refusal")
+    def ask_permission(self, title: str, kind: str, options: list[Message]) -> None:
+        """Ask whether a tool may run, and wait for the answer."""
+        call = {"toolCallId": "call-1", "kind": kind, "title": title}
+        params = {"sessionId": "s-1", "toolCall": call, "options": options}
+        write(id=self.requests, method="session/request_permission", params=params)
+        while "result" not in read():
+            pass
+        self.requests += 1
 
-    async def turn_fail(self) -> schema.PromptResponse:
+    def turn_stop(self) -> Message:
+        say("I had better not.")
+        return done("refusal")
+
+    def turn_fail(self) -> Message:
         if self.script.code:
-            raise acp.RequestError(self.script.code, "Try it elsewhere")
-        raise acp.RequestError.internal_error({"details": "HTTP 429 Too Many Requests"})
+            raise RequestError(self.script.code, "Try it elsewhere")
+        raise RequestError(INTERNAL, "Internal error", {"details": "HTTP 429 Too Many Requests"})
 
-    async def turn_die(self) -> schema.PromptResponse:
-        await self.say("Now I am going to")
+    def turn_die(self) -> Message:
+        say("Now I am going to")
         os.write(1, b"panic: out of ink\n")
         os._exit(3)
 
-    async def turn_babble(self) -> schema.PromptResponse:
+    def turn_babble(self) -> Message:
         os.write(1, b"debug: not JSON\n\xff\xfe\n{}\n")
-        return await self.turn_speak()
+        return self.turn_speak()
 
-    async def turn_flood(self) -> schema.PromptResponse:
+    def turn_flood(self) -> Message:
         while True:
             os.write(1, b"babble\n" * 1000)
-            await asyncio.sleep(0)
 
-    async def turn_wait(self) -> schema.PromptResponse:
-        await self.say("waiting\n")
-        await self.cancelled.wait()
-        return self.done("cancelled")
+    def turn_wait(self) -> Message:
+        say("waiting\n")
+        while read()["method"] != "session/cancel":
+            pass
+        return done("cancelled")
 
-    async def turn_hang(self) -> schema.PromptResponse:
-        await asyncio.Event().wait()
-        return self.done()
-
-
-def _said(kind: Any, text: str, message: str) -> Any:
-    update = "agent_message_chunk" if kind is schema.AgentMessageChunk else "agent_thought_chunk"
-    return kind(session_update=update, content=acp.text_block(text), message_id=message)
-
-
-def record(event: StreamEvent) -> None:
-    """Leave what has come in for the test."""
-    if event.direction is StreamDirection.INCOMING:
-        with Path(os.environ["FACTS"], "calls").open("a") as file:
-            file.write(json.dumps(event.message) + "\n")
+    def turn_hang(self) -> Message:
+        while True:
+            read()
 
 
 if __name__ == "__main__":
-    agent = cast(acp.Agent, FakeAgent(Script(**json.loads(sys.argv[1]))))
-    asyncio.run(acp.run_agent(agent, use_unstable_protocol=True, observers=[record]))
+    FakeAgent(Script(**json.loads(sys.argv[1]))).serve()

@@ -167,6 +167,24 @@ def _launch(
     )
 
 
+def trailers(project: Project, *without: str) -> dict[str, str]:
+    """Return the trailers of the newest change of the plan, except for those that differ from run to run."""
+    lines = project.git("log", "-1", "--format=%(trailers:only,unfold)", PLAN).splitlines()
+    found = dict(line.split(": ", 1) for line in lines)
+    return {name: value for name, value in found.items() if name not in ("Transaction", "Seconds", *without)}
+
+
+def gates(facts: Path) -> int:
+    """Return how often a gate has run that adds a line to ``$FACTS/gates`` each time."""
+    return len((facts / "gates").read_text().splitlines()) if (facts / "gates").exists() else 0
+
+
+def kept(project: Project) -> str:
+    """Return the only rescue ref."""
+    (ref,) = project.refs("refs/scriptorium/rescue/")
+    return ref
+
+
 class Started:
     """A command at work in the background; its output goes to files."""
 

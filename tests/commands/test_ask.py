@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scriptorium.system import locks
-from tests.support import PLAN, Project, busy_pids, is_alive, until
+from tests.support import PLAN, Project, busy_pids, is_alive, kept, until
 
 
 @pytest.fixture
@@ -30,12 +30,6 @@ def state(project: Project) -> tuple[dict[str, str], str, str, str]:
         project.git("status", "--porcelain"),
         project.git("worktree", "list"),
     )
-
-
-def kept(project: Project) -> str:
-    """Return the only rescue ref."""
-    (ref,) = project.refs("refs/scriptorium/rescue/")
-    return ref
 
 
 def test_question_is_answered_from_a_checkout_of_master_and_nothing_moves(project: Project) -> None:

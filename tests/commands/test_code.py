@@ -15,7 +15,7 @@ from scriptorium.coding.attempt import run_attempt
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.plan import store
 from scriptorium.worktrees.tickets import MERGE_MARK
-from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until, write_script
+from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, trailers, until, write_script
 
 NAME = "0001-thing"
 SUBMIT = "\nscriptorium submit-pr 'add a file'\n"
@@ -30,13 +30,6 @@ def files(project: Project) -> dict[str, str]:
     """Return the tickets and queue items of the plan."""
     found = project.plan_files()
     return {path: text for path, text in found.items() if re.match(r"(tickets|queue/merge/pending)/.*\.md", path)}
-
-
-def trailers(project: Project) -> dict[str, str]:
-    """Return the trailers of the newest event."""
-    lines = project.git("log", "-1", "--format=%(trailers:unfold)", PLAN).splitlines()
-    found = dict(line.split(": ", 1) for line in lines)
-    return {key: value for key, value in found.items() if key not in ("Transaction", "Seconds", "Head")}
 
 
 def assert_reopened(project: Project, cause: str, note: str, name: str = NAME) -> None:
@@ -98,7 +91,7 @@ def test_committed_work_is_queued(project: Project) -> None:
         f"**Head:** {project.git('rev-parse', 'scriptorium/ticket-0001')}",
         "**Summary:** add a file",
     ]
-    assert trailers(project) == {"Ticket": name, "Attempt": "1"}
+    assert trailers(project, "Head") == {"Ticket": name, "Attempt": "1"}
     assert project.git("log", "--format=%an %s", "master..scriptorium/ticket-0001") == "Person Add a file"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scriptorium.gate.results import RED_FOR
-from tests.support import PLAN, Project, busy_pids, is_alive, until
+from tests.support import PLAN, Project, busy_pids, gates, is_alive, until
 
 COUNT = 'echo gate >>"$$FACTS/gates"'
 
@@ -18,10 +18,6 @@ COUNT = 'echo gate >>"$$FACTS/gates"'
 def _plan(project: Project, facts: Path) -> None:
     project.init()
     project.gate(f"{COUNT}; test ! -e broken")
-
-
-def gates(facts: Path) -> int:
-    return len((facts / "gates").read_text().splitlines()) if (facts / "gates").exists() else 0
 
 
 def age(project: Project, seconds: float) -> None:

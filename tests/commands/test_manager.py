@@ -10,7 +10,7 @@ from scriptorium.agents.tools.endpoint import Endpoint
 from scriptorium.errors import ScriptoriumError
 from scriptorium.plan import store
 from scriptorium.planning.manager import known_tickets, write_tickets
-from tests.support import PLAN, Project
+from tests.support import PLAN, Project, kept
 
 COUNTS = 'echo "$SCRIPTORIUM_AREA" >> "$(dirname "$0")/runs"; '
 
@@ -46,12 +46,6 @@ def open_tickets(project: Project) -> dict[str, str]:
     start = "tickets/open/"
     files = project.plan_files().items()
     return {path[len(start) : -3]: text for path, text in files if path.startswith(start) and path.endswith(".md")}
-
-
-def kept(project: Project) -> str:
-    """Return the only rescue ref."""
-    (ref,) = project.git("for-each-ref", "--format=%(refname)", "refs/scriptorium/rescue/").splitlines()
-    return ref
 
 
 def test_ids_are_given_out_by_the_tool(project: Project) -> None:

@@ -17,7 +17,7 @@ from scriptorium.merge_queue import lane
 from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
 from scriptorium.project.workspace import Workspace
-from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, until, write_script
+from tests.support import BUSY, PLAN, Project, busy_pids, gates, is_alive, trailers, until, write_script
 
 COUNT = 'echo gate >>"$$FACTS/gates"'
 BRANCH = "refs/heads/scriptorium/ticket-0001"
@@ -27,11 +27,6 @@ BRANCH = "refs/heads/scriptorium/ticket-0001"
 def _plan(project: Project, facts: Path) -> None:
     project.init()
     project.gate(COUNT)
-
-
-def gates(facts: Path) -> int:
-    """Return how often the gate has run."""
-    return len((facts / "gates").read_text().splitlines()) if (facts / "gates").exists() else 0
 
 
 def state(project: Project, name: str) -> str:
@@ -45,12 +40,6 @@ def state(project: Project, name: str) -> str:
 def note(project: Project, name: str) -> str:
     """Return what was added to an open ticket."""
     return project.plan_files()[f"tickets/open/{name}.md"].partition("Do it.\n\n")[2]
-
-
-def trailers(project: Project) -> dict[str, str]:
-    lines = project.git("log", "-1", "--format=%(trailers:unfold)", PLAN).splitlines()
-    found = dict(line.split(": ", 1) for line in lines)
-    return {key: value for key, value in found.items() if key not in ("Transaction", "Seconds")}
 
 
 # -- green --------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from scriptorium.planning.conversation import Turn, render_turns
-from tests.support import PLAN, Project, until
+from tests.support import PLAN, Project, kept, until
 
 ANSWER = "I wrote it."
 WRITES = f'cat > ../prompt; echo "# Tool" > spec.md; echo "{ANSWER}"'
@@ -47,12 +47,6 @@ def project(project: Project) -> Project:
 
 def refs(project: Project) -> list[str]:
     return project.git("for-each-ref", "--format=%(refname)").splitlines()
-
-
-def kept(project: Project) -> str:
-    """Return the only rescue ref."""
-    (ref,) = [ref for ref in refs(project) if ref.startswith("refs/scriptorium/rescue/")]
-    return ref
 
 
 def worktree(project: Project) -> Path:

@@ -11,17 +11,11 @@ from scriptorium.system.watchdog import members
 from tests.integration.conftest import OpenCode
 from tests.integration.test_flow import REQUEST, steps, submit
 from tests.scripted_model import Answer, Fault, NoAnswer, Reply, Request, Shell, Text, Usage
-from tests.support import PLAN, Project, is_alive, until
+from tests.support import is_alive, trailers, until
 
 TICKET = "0001-greet"
 OPEN = f"tickets/open/{TICKET}.md"
 WORK = Shell("echo 'Hello, world' > greeting.txt")
-
-
-def trailers(project: Project) -> dict[str, str]:
-    """Return the trailers of the newest event."""
-    lines = project.git("log", "-1", "--format=%(trailers:only,unfold)", PLAN).splitlines()
-    return dict(line.split(": ", 1) for line in lines)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PLAN, Project, write_script
+from tests.support import Project, trailers, write_script
 
 STAND_IN = """\
 # a stand-in for typoi, which says in each of the assumed ways what it does
@@ -29,12 +29,6 @@ def typoi(tmp_path: Path, script: str) -> None:
 
 def say(*lines: str) -> str:
     return "".join(f"cat <<'END'\n{line}\nEND\n" for line in lines)
-
-
-def trailers(project: Project) -> dict[str, str]:
-    """Return the trailers of the newest event."""
-    lines = project.git("log", "-1", "--format=%(trailers:unfold)", PLAN).splitlines()
-    return dict(line.split(": ", 1) for line in lines)
 
 
 def test_a_model_that_is_nobody_elses_is_typois(project: Project, facts: Path, tmp_path: Path) -> None:
