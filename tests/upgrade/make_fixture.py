@@ -8,7 +8,7 @@ dependencies of that checkout and its group ``test``::
 
 The script installs that checkout below ``ROOT``. Then it acts as a user does: by git, by an editor and by the command
 line of the product. The agent is a shell script named codex, because codex resumes sessions. Some commands are
-killed, either while their agent works or right after a git that they called. The result is written to ``fixture/``;
+killed: while their agent works, or right before or after a git call. The result is written to ``fixture/``;
 `tests.upgrade.unpack` describes how a test gets it back.
 
 Commit ids, tokens and times differ each time. The tests therefore know the fixture by names, never by ids.
@@ -65,10 +65,15 @@ echo '{"type":"turn.completed","usage":{"input_tokens":1200,"cached_input_tokens
 
 GIT = """\
 #!/bin/sh
-# Where $KILL_AFTER is among the arguments, kills the caller once git is done.
+# Kills the caller before or after the git that has $KILL_BEFORE or $KILL_AFTER among its arguments.
+arguments=" $* "
+kill_at() {
+    [ -z "$1" ] || case $arguments in *" $1 "*) kill -9 $PPID; exit ;; esac
+}
+kill_at "$KILL_BEFORE"
 "$REAL_GIT" "$@"
 status=$?
-[ -z "$KILL_AFTER" ] || case " $* " in *" $KILL_AFTER "*) kill -9 $PPID ;; esac
+kill_at "$KILL_AFTER"
 exit $status
 """
 
@@ -79,7 +84,7 @@ TICKETS = {
     "break": "Its first attempt was red.",
     "retry": "Its first attempt did not submit.",
     "killed": "Command and agent were killed with work in the worktree.",
-    "queued": "It waits in the merge queue; the command was killed while it updated a checkout of the plan.",
+    "queued": "It waits in the merge queue; the command was killed before it updated a checkout of the plan.",
     "landing": "The command was killed while it landed.",
     "wait": "It depends on another ticket.",
 }
@@ -105,6 +110,7 @@ def environment() -> dict[str, str]:
         "FACTS": str(FACTS),
         "SCRIPTORIUM_ROOT": str(STATE),
         "GIT_CONFIG_NOSYSTEM": "1",
+        "KILL_BEFORE": "",
         "KILL_AFTER": "",
     }
 
@@ -133,12 +139,16 @@ def git(*argv: str, cwd: Path = PROJECT) -> str:
     return done.stdout.strip()
 
 
-def scriptorium(*argv: str, turn: str = "exit 9", code: int = 0, kill_after: str = "") -> None:
-    """Run 1.0, whose agent does what ``turn`` says, and check the exit code."""
+def scriptorium(*argv: str, turn: str = "exit 9", code: int = 0, **kill: str) -> None:
+    """Run 1.0, whose agent does what ``turn`` says, and check the exit code.
+
+    ``KILL_BEFORE`` or ``KILL_AFTER`` names the git call at which the command is killed.
+    """
     write(FACTS / "turn", turn)
-    done = subprocess.run([PROGRAM, *argv], cwd=PROJECT, env={**environment(), "KILL_AFTER": kill_after}, check=False)
-    if done.returncode != code:
-        raise SystemExit(f"scriptorium {' '.join(argv)}: exit code {done.returncode}, not {code}")
+    done = subprocess.run([PROGRAM, *argv], cwd=PROJECT, env={**environment(), **kill}, check=False)
+    wanted = -signal.SIGKILL if kill else code
+    if done.returncode != wanted:
+        raise SystemExit(f"scriptorium {' '.join(argv)}: exit code {done.returncode}, not {wanted}")
 
 
 def submit(work: str) -> str:
@@ -204,7 +214,7 @@ def kill_agent(ticket: str) -> None:
 def end() -> None:
     """Kill some commands, let the backend cool down, and leave edits in the user's checkout."""
     scriptorium("assign")
-    scriptorium("code", name_of("clash"), code=-signal.SIGKILL, kill_after="merge --quiet --no-edit")
+    scriptorium("code", name_of("clash"), KILL_AFTER="merge --quiet --no-edit")
     kill_agent(name_of("killed"))
     scriptorium("code", name_of("landing"), turn=submit('echo landing >landing.txt; echo "# landing" >>Makefile'))
     write(PROJECT / ".git" / "hooks" / "post-commit", "#!/bin/sh\nexit 0\n", 0o755)
@@ -213,12 +223,12 @@ def end() -> None:
     git("add", ".", cwd=PLAN)
     git("-c", "core.hooksPath=/dev/null", "commit", "--quiet", "--message", "Add an area", cwd=PLAN)
     queued = submit("echo queued >queued.txt")
-    scriptorium("code", name_of("queued"), turn=queued, code=-signal.SIGKILL, kill_after=MOVE_FILES)
+    scriptorium("code", name_of("queued"), turn=queued, KILL_BEFORE=MOVE_FILES)
     limit = json.dumps({"type": "turn.failed", "error": {"message": USAGE_LIMIT}})
     scriptorium("manager", turn=f"echo '{limit}'; exit 1", code=1)
     write(PROJECT / "mine.txt", "mine\n")
     write(PROJECT / "untracked.txt", "mine\n")
-    scriptorium("merge", code=-signal.SIGKILL, kill_after=MOVE_FILES)
+    scriptorium("merge", KILL_AFTER=MOVE_FILES)
 
 
 def files() -> Iterator[Path]:

@@ -16,8 +16,8 @@ import sys
 import tomllib
 from pathlib import Path
 
-from tests.support import CHECKOUT, Project, until, write_script
-from tests.upgrade.reading import commits, key_of, state
+from tests.support import CHECKOUT, PLAN, Project, until, write_script
+from tests.upgrade.reading import commits, key_of, lines, state
 
 VERBS = (
     "init", "plan", "ask", "run", "status", "worktrees", "architect", "manager", "assign", "code", "submit-pr",
@@ -48,6 +48,18 @@ PLAN_FILES = {
     "tickets/in-progress/.gitkeep", "tickets/open/.gitkeep", "tickets/stuck/.gitkeep", "tickets/stuck/0002-bad.md",
 }  # fmt: skip
 
+ITEM = """\
+# Merge Queue Item
+
+**Ticket:** tickets/in-progress/{name}.md
+**Ticket ID:** {id}
+**Branch:** scriptorium/ticket-{id}
+**Worktree:** /nowhere
+**Head:** {head}
+**Summary:** Done
+"""
+FIELD = re.compile(r"^\*\*(.+?):\*\*", re.MULTILINE)
+
 ATTEMPT = ("attempt-01.json", "attempt-01.jsonl", "attempt-01.prompt.md", "attempt-01.stderr")
 STATE_FILES = {
     "bin/scriptorium", "conversation.jsonl", "gates/TREE-22cc66aa7d26", "logs/0001-good/gate-01.log",
@@ -67,13 +79,14 @@ VARIABLES = {
 AGENT = r"""
 [ "$1" = exec ] || exit 0
 cat >/dev/null
+echo "$SCRIPTORIUM_ROLE,$SCRIPTORIUM_TICKET,$SCRIPTORIUM_AREA,$SCRIPTORIUM_REPO,$SCRIPTORIUM_WORKTREE" >>"$FACTS/agents"
 names() { env | sed -n 's/^\(SCRIPTORIUM_[A-Z]*\)=.*/\1/p'; }
 case $SCRIPTORIUM_ROLE-$SCRIPTORIUM_TICKET-$(head -n 1 spec.md 2>/dev/null) in
 "architect--# Spec") echo 'A tool.' >spec.md ;;
-architect--A*) pwd >"$FACTS/plan"; echo 'The core.' >areas/core.md ;;
-architect--) pwd >"$FACTS/ask"; find "$SCRIPTORIUM_ROOT" -path '*/locks/ask/*' >>"$FACTS/ask" ;;
+architect--A*) echo 'The core.' >areas/core.md ;;
+architect--) find "$SCRIPTORIUM_ROOT" -path '*/locks/ask/*' >"$FACTS/ask" ;;
 manager-*) for name in 1-good 2-bad; do printf "# $name\n\nDo it.\n" >tickets/open/$name.md; done ;;
-coding-0001-*) names >"$FACTS/coding"; pwd >"$FACTS/ticket"; echo good >good; scriptorium submit-pr "Good" ;;
+coding-0001-*) names >"$FACTS/coding"; echo good >good; scriptorium submit-pr "Good" ;;
 esac >&2
 echo '{"type":"thread.started","thread_id":"session"}'
 echo '{"type":"item.completed","item":{"type":"agent_message","text":"Done."}}'
@@ -102,6 +115,8 @@ def test_a_project_is_built_under_the_names_of_1_0(project: Project, facts: Path
     for subject, trailers in COMMITS.items():
         assert trailers | {"Transaction"} <= found[subject], subject
     assert project.plan_files().keys() >= PLAN_FILES
+    item = project.git("show", f"{PLAN}^{{/enqueue}}:queue/merge/pending/0001-0001-good.md")
+    assert set(FIELD.findall(item)) >= set(FIELD.findall(ITEM))
     home = state(project)
     files = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()}
     files = {re.sub("^gates/[0-9a-f]{40}-", "gates/TREE-", path) for path in files}
@@ -111,27 +126,19 @@ def test_a_project_is_built_under_the_names_of_1_0(project: Project, facts: Path
     gate = set((facts / "gate").read_text().split())
     assert "SCRIPTORIUM_WORKTREE" in gate
     assert gate.isdisjoint({"SCRIPTORIUM_TOKEN", "SCRIPTORIUM_SOCKETS", "SCRIPTORIUM_ROLE", "SCRIPTORIUM_TICKET"})
-    places = [
-        *(facts / "gates").read_text().split(),
-        *((facts / name).read_text().strip() for name in ("plan", "ticket")),
+    trees = home / "worktrees"
+    assert lines(facts / "gates") == [str(trees / "health"), str(trees / "tickets" / "0001-good")]
+    *agents, asked = lines(facts / "agents")
+    assert agents == [
+        f"architect,,,{project.root},{trees}/plan",
+        f"architect,,,{project.root},{trees}/plan",
+        f"manager,,core,{project.root},{trees}/plan",
+        f"coding,0001-good,core,{project.root},{trees}/tickets/0001-good",
+        f"coding,0002-bad,core,{project.root},{trees}/tickets/0002-bad",
     ]
-    assert places == [
-        str(home / "worktrees" / name) for name in ("health", "tickets/0001-good", "plan", "tickets/0001-good")
-    ]
-    asked = rf"{home}/worktrees/ask/([^/]+)/source\n{home}/locks/ask/\1\.lock\n"
-    assert re.fullmatch(asked, (facts / "ask").read_text())
-
-
-ITEM = """\
-# Merge Queue Item
-
-**Ticket:** tickets/in-progress/{name}.md
-**Ticket ID:** {id}
-**Branch:** scriptorium/ticket-{id}
-**Worktree:** /nowhere
-**Head:** {head}
-**Summary:** Done
-"""
+    question = re.fullmatch(rf"architect,,,{project.root},{trees}/ask/([^/]+)/source", asked)
+    assert question
+    assert lines(facts / "ask") == [str(home / "locks" / "ask" / f"{question[1]}.lock")]
 
 
 def causes(project: Project) -> dict[str, str]:
@@ -139,6 +146,11 @@ def causes(project: Project) -> dict[str, str]:
     return {
         commit.trailers["Ticket"]: commit.trailers["Cause"] for commit in commits(project) if "Cause" in commit.trailers
     }
+
+
+def locks_worktrees(project: Project) -> bool:
+    """Return whether the lock for making a worktree has its name, after a step of one kind has made some."""
+    return (state(project) / "locks" / "worktrees.lock").exists()
 
 
 def test_causes_of_an_agent_that_fails(project: Project, facts: Path) -> None:
@@ -157,6 +169,7 @@ def test_causes_of_an_agent_that_fails(project: Project, facts: Path) -> None:
         until((facts / "busy").exists)
         assert coding.end(signal.SIGTERM).code == 143
 
+    assert locks_worktrees(project)
     expected = dict(zip(names, ("no-submit", "agent", "silence", "timeout", "stopped"), strict=True))
     assert causes(project) == expected
     files = project.plan_files()
@@ -169,11 +182,12 @@ def test_causes_of_a_landing_that_fails(project: Project) -> None:
     project.init()
     project.gate("! test -e broken")
     heads = {}
-    for id, file in (("0002", "shared"), ("0003", "broken")):
+    for id, file in (("0002", "shared"), ("0003", "broken"), ("0004", "other")):
         project.git("checkout", "--quiet", "-b", f"scriptorium/ticket-{id}", "master")
         heads[id] = project.commit({file: f"{id}\n"})
     project.git("checkout", "--quiet", "master")
     project.commit({"shared": "theirs\n"})
+    heads["0004"] = "1" * 40  # submitted, and gone
     names = {"0001": "0001-dropped", "0002": "0002-conflict", "0003": "0003-gate", "0004": "0004-lost"}
     items = {
         f"queue/merge/pending/{id}-{name}.md": ITEM.format(name=name, id=id, head=heads.get(id, ""))
@@ -223,6 +237,7 @@ def test_causes_of_a_backend_that_refuses(project: Project, facts: Path) -> None
         file.unlink()
     session.communicate()
     assert session.returncode == 1
+    assert locks_worktrees(project)
 
 
 def test_exit_codes(project: Project, tmp_path: Path) -> None:
@@ -244,6 +259,7 @@ def test_exit_codes(project: Project, tmp_path: Path) -> None:
         interrupted = run.end(signal.SIGINT)
     project.gate("false")
     red = project.run("health")
+    assert locks_worktrees(project)
     project.configure(gates="make test")
     codes = {
         0: project.run("--version").code,
@@ -270,11 +286,11 @@ def test_console_scripts_and_verbs(project: Project) -> None:
 def test_keys_of_doctor_and_variables_of_every_command(project: Project, tmp_path: Path) -> None:
     checked = project.run("doctor", "--json", cwd=tmp_path)
     assert checked.code == 1
-    report = json.loads(checked.out)
-    assert report.keys() >= {"ok", "checks"}
-    assert report["ok"] is False
-    assert all(check.keys() >= {"subject", "state", "text", "hint"} for check in report["checks"])
-    found = {check["subject"]: check["state"] for check in report["checks"]}
+    facts = json.loads(checked.out)
+    assert facts.keys() >= {"ok", "checks"}
+    assert facts["ok"] is False
+    assert all(check.keys() >= {"subject", "state", "text", "hint"} for check in facts["checks"])
+    found = {check["subject"]: check["state"] for check in facts["checks"]}
     assert found == {"git": "ok", "repository": "failed"}
 
     place = tmp_path / "elsewhere"
@@ -286,3 +302,43 @@ def test_keys_of_doctor_and_variables_of_every_command(project: Project, tmp_pat
     assert re.match(r"#!/bin/sh\n# scriptorium-hook [0-9a-f]{64}\n", hook)
     traced = project.run("rescue", env={"SCRIPTORIUM_DEBUG": "1"})
     assert "Traceback (most recent call last):" in traced.err
+
+
+ROLES = ("architect", "manager", "coding", "reviewer")
+CONFIG = {
+    "models": dict.fromkeys(ROLES, "gpt-5.5"),
+    "reasoning_effort": dict.fromkeys(ROLES, "high"),
+    "harnesses": {"mine": {"command": ["true"], "env": {}, "protocol": "acp", "model": "m", "mode": "n"}},
+    "environment": ["DATABASE_URL"],
+    "prices": {"gpt-5.5": {"input": 1.25, "cached": 0.125, "output": 10}},
+    "endpoints": {"local": "http://127.0.0.1:0"},
+    "sandbox": "off",
+    "branch": "master",
+    "gate": "make test",
+    "timeouts": {
+        "gate": 1800,
+        "hard": 14400,
+        "no_output": 300,
+        "no_progress": 600,
+        "codingAgentHardTimeoutMs": 14400000,
+        "codingAgentNoOutputTimeoutMs": 300000,
+        "codingAgentProgressTimeoutMs": 600000,
+        "codingAgentMaxAttempts": 5,
+    },
+    "agents": {role: {"model": "gpt-5.5", "harness": "codex"} for role in (*ROLES, "audit")},
+    "concurrency": {"maxAgents": 1, "tokenBudgetMB": 4},
+    "loop": {},
+    "max_attempts": 5,
+    "disk_floor": 0,
+    "logLevel": "INFO",
+    "fileLogLevel": "DEBUG",
+}
+"""Every key that 1.0 accepts."""
+
+
+def test_keys_of_the_configuration(project: Project) -> None:
+    project.init()
+    project.configure(**CONFIG)
+    assert project.run("assign") == (0, "", "")
+    project.configure(models={"coder": "gpt-5.5"})  # an unknown key
+    assert project.run("assign").code == 78

@@ -242,6 +242,8 @@ def test_run_brings_every_ticket_of_1_0_to_its_end(left_an_hour_ago: Project, fa
     project = left_an_hour_ago
     install(project)
     watch_marks(project, facts)
+    assert "M  Makefile\nA  landing.txt" in project.git("status", "--porcelain")  # moved, and master not
+    assert project.git("status", "--porcelain", cwd=project.root.parent / "plan")  # behind its branch
     known = {file.name[:40] for file in (state(project) / "gates").iterdir()}
     since = project.git("rev-parse", PLAN)
     [session] = (project.root.parent / "root" / "project").iterdir()
