@@ -128,7 +128,7 @@ class _Attempt:
                 raise
             except ScriptoriumError as error:
                 if error.code is ExitCode.CONFIG:  # else it is tried again by itself, as when a backend rests
-                    self._reopen(Cause.INFRASTRUCTURE, f"The agent could not be set to work: {error.message}", "", {})
+                    self._reopen(Cause.INFRASTRUCTURE, f"The agent could not start its work: {error.message}", "", {})
                 raise
         return self._conclude(outcome, task)
 

@@ -248,7 +248,7 @@ class Driver:
         """Leave a step alone as long as its backend rests, and say so once a rest."""
         self.standing = DriverState.FAILING
         self._tell("backend", error.message, logging.WARNING, error.hint)
-        self._pauses[step].rest(error.rest.seconds, error.rest.failures)
+        self._pauses[step].rest(error.cooldown.seconds, error.cooldown.failures)
 
     def _merge(self) -> bool:
         pause = self._pauses["merge"]

@@ -26,7 +26,7 @@ def test_a_rest_doubles_with_each_failure_and_ends_with_a_run_that_works(tmp_pat
     with pytest.raises(OnCooldown) as caught:
         cooldown.raise_if_active(tmp_path, "codex")
     assert caught.value.code == 75
-    assert "backend 'codex' rests until " in caught.value.message
+    assert "backend 'codex' cools down until " in caught.value.message
 
     cooldown.record(tmp_path, "codex", Cause.GATE, "the ticket's own")
     cooldown.raise_if_active(tmp_path, "codex")
@@ -84,8 +84,8 @@ def test_a_rate_limit_costs_no_ticket_an_attempt_and_holds_all_of_them_up(
     held = project.run("code", second)
 
     assert (held.code, held.out) == (75, "")
-    assert "scriptorium: backend 'codex' rests until " in held.err
-    assert "hint: it is tried again by itself; to try at once, remove '" in held.err
+    assert "scriptorium: backend 'codex' cools down until " in held.err
+    assert "hint: it is retried automatically; to retry now, remove '" in held.err
     assert project.refs() == before
     assert runs.read_text() == "run\n"
     Path(held.err.rpartition("remove '")[2].strip().removesuffix("'")).unlink()
@@ -109,7 +109,7 @@ def test_a_run_leaves_a_resting_backend_alone_assigns_nothing_and_says_so_once(
     assert "tickets/open/0001-thing.md" in project.plan_files()
     again = project.run("run", "--once")
     assert again.code == 1
-    assert again.out.count("backend 'codex' rests until") == 1
+    assert again.out.count("backend 'codex' cools down until") == 1
     assert runs.read_text() == "run\n"
 
 

@@ -101,7 +101,7 @@ def test_off_is_a_choice_for_which_nothing_is_tried_out(project: Project, facts:
 def test_program_of_the_users_own_has_none_and_that_is_no_news_at_each_run(project: Project) -> None:
     project.agent("echo x >file; scriptorium submit-pr done")
     assert "sandbox" not in work(project, "0001").err
-    assert "Sandbox: script: none ('script' has none of its own)\n" in project.run("status").out
+    assert "Sandbox: script: none ('script' has no sandbox)\n" in project.run("status").out
 
 
 def test_status_says_nothing_of_a_sandbox_that_nobody_has_tried_out(project: Project, facts: Path) -> None:

@@ -180,7 +180,7 @@ def test_log_lines_go_to_stdout_and_to_a_file_of_the_session(project: Project) -
     assert re.fullmatch(r"run_\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ\.log", file.name)
     whole = file.read_text().splitlines()
     assert [line for line in whole if "[DEBUG]" not in line] == lines
-    assert {line.partition("[DEBUG] ")[2] for line in whole} == {"", "sandbox: none ('script' has none of its own)"}
+    assert {line.partition("[DEBUG] ")[2] for line in whole} == {"", "sandbox: none ('script' has no sandbox)"}
     told = [re.sub(r"after \d+ seconds$", "after a while", line.partition("] [INFO] ")[2]) for line in lines]
     assert told[1:] == [
         f"repo: {project.root}",

@@ -127,7 +127,7 @@ def test_work_on_a_detached_head_is_kept_and_named_in_the_note(backend: Backend,
     assert f"'{project.worktree(TICKET)}' (not on '{BRANCH}')" in told(coded)
     (rescue,) = project.refs("refs/scriptorium/rescue/")
     assert (
-        f"Attempt 1 failed: no-submit\n\nThe agent ended without handing in; what it left is kept as '{rescue}'"
+        f"Attempt 1 failed: no-submit\n\nThe agent ended without submitting; what it left is kept as '{rescue}'"
         in (project.plan_files()[OPEN])
     )
     assert project.git("show", f"{rescue}:file") == "lost"

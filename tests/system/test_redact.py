@@ -113,7 +113,7 @@ def test_no_cut_of_a_stream_lets_a_secret_through(
     secrets = Secrets(VALUES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(redact, "_CHUNK", chunk)
-        patch.setattr(redact, "_FORM_MOST", 1_500 + reach)  # the private key has 1,100 characters
+        patch.setattr(redact, "_MAX_MATCH", 1_500 + reach)  # the private key has 1,100 characters
         secrets.redact_file(file)
     clean = file.read_bytes().decode()
     assert clean == secrets.redact(text)
@@ -161,7 +161,7 @@ class Loose(Harness):
         yield Event(EventKind.TEXT, report.error)
 
 
-def test_nothing_that_a_run_leaves_or_shows_holds_the_secrets_of_its_environment(tmp_path: Path) -> None:
+def test_a_run_leaves_and_shows_no_secret_of_its_environment(tmp_path: Path) -> None:
     script = """printf '{"text":"say \\\\"%s\\\\" twice"}\\n' "$MY_TOKEN"; echo "$MY_TOKEN" | tee "$1" >&2"""
     loose = Loose(write_script(tmp_path / "loose", script))
     shown: list[Event] = []
@@ -224,7 +224,7 @@ def test_secrets_that_overlap_are_one() -> None:
 
 
 @pytest.mark.parametrize("piece", ["eyJ", "eyJabcdefgh.", "-----BEGIN PRIVATE KEY-----!", "-----BEGIN ", "sk-", "a"])
-def test_what_begins_like_a_credential_again_and_again_takes_no_longer_than_other_text(piece: str) -> None:
+def test_repeated_beginnings_of_credentials_take_no_longer(piece: str) -> None:
     began = time.process_time()
     redact.redact(piece * (400_000 // len(piece)))
     assert time.process_time() - began < 2, "it takes the square of its length"

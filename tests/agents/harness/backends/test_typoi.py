@@ -63,7 +63,7 @@ def test_text_and_json_lines_are_read_alike(project: Project, tmp_path: Path, sa
     assert project.run("code", name).code == 1
 
     ticket = project.plan_files()[f"tickets/open/{name}.md"]
-    assert "## Attempt 1 failed: no-submit\n\nThe agent ended without handing in\n" in ticket
+    assert "## Attempt 1 failed: no-submit\n\nThe agent ended without submitting\n" in ticket
     assert "I am done" in ticket
     assert '"type"' not in ticket
     found = trailers(project)
