@@ -89,7 +89,7 @@ def test_what_an_agent_moves_is_told_and_left_as_it_is(
     at = 0
     for piece in pattern:
         at = told.index(piece, at) + len(piece)
-    assert told.endswith("; nothing of it is undone: look whether it was you")
+    assert told.endswith("; nothing is undone: check whether you did it")
 
 
 def test_the_commits_that_moved_are_named(watched: Project, caplog: pytest.LogCaptureFixture) -> None:
@@ -172,7 +172,7 @@ def test_a_run_that_is_stopped_is_told_of_as_well(watched: Project, facts: Path)
 
 def test_a_repository_that_cannot_be_read_any_more_is_told(watched: Project, caplog: pytest.LogCaptureFixture) -> None:
     told = warnings(watched, caplog, "git update-ref $PLAN $PLAN~1; rm -r .git/objects")
-    assert told.startswith(f"what moved while the agent of ticket '{NAME}' ran cannot be told: ")
+    assert told.startswith(f"cannot tell what moved while the agent of ticket '{NAME}' ran: ")
 
 
 def test_the_branch_of_a_ticket_at_which_nobody_is_may_not_move(

@@ -105,12 +105,12 @@ def test_wrong_and_missing_tokens_are_tool_errors(endpoint: Endpoint, sockets: P
 
 def test_a_refusal_is_told_to_the_agent(endpoint: Endpoint, sockets: Path) -> None:
     def refuse(_: str) -> str:
-        raise ScriptoriumError("there is no change to hand in", "make one")
+        raise ScriptoriumError("there is no change to submit", "make one")
 
     with SubmitServer(sockets, submit_pr(refuse)) as server:
         failed, text = call_tool(endpoint.address, bearer(server.token))
     assert failed
-    assert "there is no change to hand in" in text
+    assert "there is no change to submit" in text
 
 
 def test_a_stop_is_told_to_an_agent_that_calls_a_tool(sockets: Path) -> None:

@@ -167,7 +167,7 @@ def answered(sockets: Path, run: SubmitServer) -> bool:
 def test_a_call_that_is_longer_than_is_taken_is_refused(sockets: Path, run: SubmitServer) -> None:
     call = {**CALL, "arguments": {"summary": "x" * MAX_LINE}}
     answer = json.loads(said(sockets, run, json.dumps(call).encode() + b"\n"))
-    assert answer == {"ok": False, "message": "that is too long, hand in less at once"}
+    assert answer == {"ok": False, "message": "the call is too long, submit less at once"}
     assert still_taken(sockets, run)
 
 
