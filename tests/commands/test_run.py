@@ -455,7 +455,7 @@ def test_port_in_use_is_one_line_and_a_hint(project: Project) -> None:
         1,
         "",
         f"scriptorium: cannot listen on '127.0.0.1:{port}': address already in use\n"
-        "hint: end what listens there, or set 'endpoints.local' in 'scriptorium.json'\n",
+        "hint: end the program that listens there, or set 'endpoints.local' in 'scriptorium.json'\n",
     )
 
 

@@ -1,4 +1,4 @@
-"""The typoi backend, with a stand-in: no public copy of the program exists, and its ways are assumed."""
+"""The typoi backend, with a stand-in: no public copy of the program exists, and its interface is assumed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.support import PLAN, Project, write_script
 
 STAND_IN = """\
-# a stand-in for typoi, which says in each of the assumed ways what it does
+# a stand-in for typoi
 test "$1 $2" = "--model llama-5"
 cat >"$FACTS/prompt"
 """
@@ -37,7 +37,7 @@ def trailers(project: Project) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in lines)
 
 
-def test_a_model_that_is_nobody_elses_is_typois(project: Project, facts: Path, tmp_path: Path) -> None:
+def test_a_model_of_no_other_backend_is_for_typoi(project: Project, facts: Path, tmp_path: Path) -> None:
     name = project.ticket("0001", state="in-progress")
     typoi(tmp_path, "echo x >file; scriptorium submit-pr 'add a file'")
 
