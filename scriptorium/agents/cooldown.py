@@ -1,7 +1,6 @@
-"""Backends that rest: one that refuses is left alone by every step for a while, not ticket by ticket.
+"""Cooldowns: after a backend rejects a run, no step starts it again for a while.
 
-A file a backend, in the repository's own directory, says until when. It is a hint for the next try and
-nothing more: without it, the next run finds out again.
+Each cooldown is a file in the state directory. If the file is lost, the next run finds out again.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from scriptorium.plan.cause import BACKEND, Cause
 from scriptorium.system.files import replace_file
 
 FIRST_COOLDOWN = {Cause.RATE_LIMIT: 30.0, Cause.AUTH: 60.0, Cause.PROVIDER: 1.0, Cause.INFRASTRUCTURE: 1.0}
-"""Seconds of the first rest; each failure in a row doubles them."""
+"""Seconds of the first cooldown; each further failure in a row doubles them."""
 
 MAX_COOLDOWN = 3600.0
-"""Seconds of the longest rest; one that ends later is from before the clock was set back."""
+"""Seconds of the longest cooldown. If a recorded one lasts longer, the clock was set back; it does not count."""
 
 
 @dataclass(frozen=True)
 class Cooldown:
-    """How long a backend is left alone, and why."""
+    """When a backend may be tried again, and why it failed."""
 
     backend: str
     until: float
@@ -40,32 +39,33 @@ class Cooldown:
 
     def __str__(self) -> str:
         end = time.strftime("%H:%M:%S", time.gmtime(self.until))
-        return f"backend '{self.backend}' rests until {end} UTC: {self.error}"
+        return f"backend '{self.backend}' cools down until {end} UTC: {self.error}"
 
 
 class OnCooldown(ScriptoriumError):
-    """A backend is not asked now."""
+    """The backend is cooling down."""
 
-    def __init__(self, rest: Cooldown, file: Path) -> None:
-        super().__init__(str(rest), f"it is tried again by itself; to try at once, remove '{file}'", ExitCode.LOCKED)
-        self.rest = rest
+    def __init__(self, cooldown: Cooldown, file: Path) -> None:
+        hint = f"it is retried automatically; to retry now, remove '{file}'"
+        super().__init__(str(cooldown), hint, ExitCode.LOCKED)
+        self.cooldown = cooldown
 
 
 def active(directory: Path, backend: str) -> Cooldown | None:
-    """Return the rest of a backend that is not over."""
-    rest = _read(directory, backend)
-    return rest if rest and 0 < rest.seconds <= MAX_COOLDOWN else None
+    """Return the cooldown of a backend, None if it may be started."""
+    found = _read(directory, backend)
+    return found if found and 0 < found.seconds <= MAX_COOLDOWN else None
 
 
 def raise_if_active(directory: Path, backend: str) -> None:
-    """Raise `Resting`, with exit code 75, while a backend rests."""
-    rest = active(directory, backend)
-    if rest:
-        raise OnCooldown(rest, _file(directory, backend))
+    """Raise `OnCooldown`, with exit code 75, while a backend is cooling down."""
+    found = active(directory, backend)
+    if found:
+        raise OnCooldown(found, _file(directory, backend))
 
 
 def record(directory: Path, backend: str, cause: Cause, error: str) -> None:
-    """Remember what a run says of its backend; a cause that is the ticket's own says that the backend works."""
+    """Record the result of a run: a backend's failure starts a cooldown, any other cause ends it."""
     file = _file(directory, backend)
     if cause not in BACKEND:
         with suppress(FileNotFoundError):
@@ -74,8 +74,8 @@ def record(directory: Path, backend: str, cause: Cause, error: str) -> None:
     before = _read(directory, backend)
     failures = before.failures + 1 if before and before.cause == cause else 1
     seconds = max(retry_after(error), FIRST_COOLDOWN[cause] * 2 ** min(failures - 1, 20))
-    rest = Cooldown(backend, time.time() + min(seconds, MAX_COOLDOWN), failures, cause, " ".join(error.split())[:300])
-    replace_file(file, json.dumps(asdict(rest)))
+    until, error = time.time() + min(seconds, MAX_COOLDOWN), " ".join(error.split())[:300]
+    replace_file(file, json.dumps(asdict(Cooldown(backend, until, failures, cause, error))))
 
 
 def _file(directory: Path, backend: str) -> Path:

@@ -1,4 +1,4 @@
-"""What of our environment an agent is given: an allow-list, because agents run what they read. Pure."""
+"""The environment of agents: an allow-list, because agents run commands that they read somewhere."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from scriptorium.system.files import replace_file
 from scriptorium.system.interpreter import command_for
 from scriptorium.system.redact import is_secret
 
-ALLOWED = (  # noqa: SIM905 - so that one can read it
-    # who, where, and how text looks
+ALLOWED = (  # noqa: SIM905 - easier to read
+    # user, directories, language and terminal
     "PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TERM COLORTERM NO_COLOR TZ TMPDIR TEMP TMP XDG_* CI "
-    # the network, without which a program in a closed one finds nothing
+    # proxies and certificates
     "HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy no_proxy all_proxy "
     "SSL_CERT_* NODE_EXTRA_CA_CERTS REQUESTS_CA_BUNDLE CURL_CA_BUNDLE "
-    # git, whose variables that name a repository are gone by now, and ours
+    # git (variables that name a repository are removed at start) and scriptorium
     "GIT_* SCRIPTORIUM_ROOT SCRIPTORIUM_LOG_LEVEL "
     # compilers, languages and their version managers
     "CC CXX CPP LD AR *FLAGS *_PATH CPATH PKG_CONFIG_* CMAKE_* CCACHE_* "
@@ -29,15 +29,15 @@ ALLOWED = (  # noqa: SIM905 - so that one can read it
     "RUBY* GEM_* BUNDLE_* RBENV_* PERL* PHP* COMPOSER_* DOTNET_* NUGET_* ASDF_* MISE_* "
     "NIX_* GUIX_* HOMEBREW_* NIM* ZIG_* OPAM* GHCUP_* STACK_* ELIXIR_* MIX_* ERL_*"
 ).split()
-"""Patterns of names; one that speaks of a secret is left out all the same."""
+"""Patterns of variable names; names that indicate a secret are left out even if they match."""
 
-NOT_SECRET = ("GIT_CONFIG_KEY_*",)  # a key of git's configuration, without which git refuses to start
+NOT_SECRET = ("GIT_CONFIG_KEY_*",)  # git refuses to start if one is missing
 
 
 def allowed_variables(
     environ: Mapping[str, str], needs: Iterable[str] = (), more: Iterable[str] = ()
 ) -> dict[str, str]:
-    """Return what an agent gets: the usual, what its program ``needs``, and ``more`` that the user has named."""
+    """Return the variables for an agent: `ALLOWED`, what its program ``needs``, and ``more`` from the configuration."""
     usual, no_secret, named = _matcher(ALLOWED), _matcher(NOT_SECRET), _matcher((*needs, *more))
     return {
         name: value
@@ -47,15 +47,15 @@ def allowed_variables(
 
 
 def _matcher(patterns: Iterable[str]) -> Callable[[str], object]:
-    """Return what matches names by any of the patterns, in which ``*`` stands for anything."""
-    # one expression for all: fnmatch, name by name and pattern by pattern, takes longer than to start git
+    """Return a function that matches a name against patterns; ``*`` stands for any text."""
+    # one expression for all: fnmatch for each name and pattern takes longer than starting git
     return re.compile("|".join(re.escape(pattern).replace(r"\*", ".*") for pattern in patterns) or "(?!)").fullmatch
 
 
 def launcher(workspace: Workspace) -> Path:
-    """Return a directory with nothing in it but this `scriptorium`, to go first on the agents' PATH.
+    """Return a directory that holds only this `scriptorium`, to be first on the agents' PATH.
 
-    The directory that it is installed in would bring along a Python that is not the project's.
+    The installation's own directory also holds a `python`, which is not the project's.
     """
     text = f'#!/bin/sh\nexec {shlex.join(command_for("scriptorium.main"))} "$@"\n'
     directory = workspace.paths.ensure(workspace.paths.home / "bin")
@@ -66,7 +66,7 @@ def launcher(workspace: Workspace) -> Path:
 
 
 def identity(workspace: Workspace) -> dict[str, str]:
-    """Return an author for the agent's commits, where the user has configured none."""
+    """Return variables with an author for the agent's commits; empty if the user has configured one."""
     if workspace.has_author:
         return {}
     name, email = IDENTITY

@@ -1,4 +1,4 @@
-"""Why a run of an agent failed, and what that says about the ticket. Pure."""
+"""Why a run of an agent failed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scriptorium.system.redact import redact
 
 
 def failure_of(outcome: Outcome, task: Task) -> tuple[Cause, str]:
-    """Return why a run without a result failed, as a cause and a sentence."""
+    """Return the cause of a run without a result, and a sentence that explains it."""
     limits, report, end = task.limits, outcome.report, outcome.finished.end
     error = f": {report.error}" if report.error else ""
     if report.cause in BACKEND or report.cause is Cause.AGENT:
@@ -33,13 +33,14 @@ def failure_of(outcome: Outcome, task: Task) -> tuple[Cause, str]:
         case EndReason.EXIT if outcome.finished.status:
             return Cause.AGENT, f"The agent ended with exit code {outcome.finished.status}{error}"
         case EndReason.EXIT:
-            return Cause.NO_SUBMIT, f"The agent ended without handing in{error}"
+            return Cause.NO_SUBMIT, f"The agent ended without submitting{error}"
 
 
 def raise_if_failed(workspace: Workspace, outcome: Outcome, task: Task, subject: str, *, empty: bool = False) -> None:
-    """Raise with what a person can do about it, when a run has failed.
+    """Raise if a run has failed.
 
-    One that is ``empty`` has also failed where its backend has, as without its tools, and exits with 0.
+    A run that left nothing (``empty``) has also failed if its backend failed, even with exit code 0: for
+    example, an agent without its tools.
     """
     cause, reason = failure_of(outcome, task)
     if outcome.finished.ok and not (empty and cause in BACKEND):
@@ -53,6 +54,6 @@ SENTENCES = {
     Cause.AUTH: "The provider refused the sign-in or key",
     Cause.RATE_LIMIT: "The provider's limit is reached",
     Cause.PROVIDER: "The model could not be reached",
-    Cause.INFRASTRUCTURE: "The agent could not be set to work",
-    Cause.AGENT: "The agent could not go on",
+    Cause.INFRASTRUCTURE: "The agent could not start its work",
+    Cause.AGENT: "The agent could not continue",
 }

@@ -1,4 +1,4 @@
-"""What the agents are asked: the files under ``templates/prompts``, filled in."""
+"""The prompts of agents, from ``templates/prompts``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from scriptorium.system.resources import share
 
 
 def prompt(name: str, **values: object) -> str:
-    """Fill in a prompt. Values are put in as they are, so a ``$`` or ``{{…}}`` in them means nothing."""
+    """Return a prompt with its placeholders replaced; a ``$`` in a value is not replaced again."""
     template = Template((share("templates") / "prompts" / f"{name}.md").read_text(encoding="utf-8"))
     return template.substitute({key: str(value) for key, value in values.items()})

@@ -1,4 +1,4 @@
-"""What every agent run has in common: its environment, and what it leaves behind."""
+"""Runs an agent: its environment, tools, sandbox and cooldown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from scriptorium.project.workspace import Workspace
 
 
 def make_task(workspace: Workspace, role: str, prompt: str, directory: Path, subject: str) -> tuple[Harness, Task]:
-    """Return the harness for a role and the task for it; raises when it cannot run here."""
+    """Return the harness for a role and its task. Raises if the program cannot be started here."""
     config = workspace.config
     harness, model = choose(config, role, workspace.repository.root)
     harness.check()
@@ -33,7 +33,7 @@ def make_task(workspace: Workspace, role: str, prompt: str, directory: Path, sub
         "SCRIPTORIUM_WORKTREE": str(directory),
         "SCRIPTORIUM_TICKET": "",
         "SCRIPTORIUM_AREA": "",
-        # a worktree that loses its .git file must not become the repository around it
+        # without its .git file, a worktree must not be taken for a part of the repository around it
         "GIT_CEILING_DIRECTORIES": str(directory.parent),
         "PATH": f"{launcher(workspace)}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         **identity(workspace),
@@ -48,9 +48,9 @@ def make_task(workspace: Workspace, role: str, prompt: str, directory: Path, sub
 def run_agent(
     workspace: Workspace, harness: Harness, task: Task, on_event: Callable[[Event], None] | None = None
 ) -> Outcome:
-    """Run an agent, unless its backend rests or the disk is full; a backend that refuses is made to rest.
+    """Run an agent; start a cooldown if its backend rejects the run.
 
-    Raises `Resting`, with exit code 75, while it does.
+    Raises `OnCooldown` if the backend is cooling down, and `ScriptoriumError` without disk space.
     """
     disk.require_free_space(workspace)
     directory = workspace.paths.ensure(workspace.paths.backends)
@@ -66,14 +66,14 @@ def run_agent(
 
 
 def check_can_start(workspace: Workspace, role: str) -> None:
-    """Raise while no agent is to be started: `Resting` while the backend of a role rests, or without disk space."""
+    """Raise if no agent may be started: `OnCooldown` during a cooldown, `ScriptoriumError` without disk space."""
     disk.require_free_space(workspace)
     harness, _ = choose(workspace.config, role, workspace.repository.root)
     cooldown.raise_if_active(workspace.paths.backends, harness.name)
 
 
 def resume_session(harness: Harness, task: Task, prompt: str) -> Task:
-    """Return a task that goes on with the session of the newest run of the same agent, where there is one."""
+    """Return the task with the session of the newest run of the same agent, if it can be resumed."""
     if not harness.can_resume:
         return task
     return replace(task, session=last_session(task.logs, harness.label(task.model), prompt))
@@ -83,10 +83,10 @@ def resume_session(harness: Harness, task: Task, prompt: str) -> Task:
 def serve_tools(
     workspace: Workspace, harness: Harness, task: Task, tools: Tools, endpoint: Endpoint | None, *, role: str = ""
 ) -> Iterator[Task]:
-    """Answer an agent's tool calls for the length of a block; yields the task with what it needs to call.
+    """Serve tools to an agent within a block; yields the task with the token and the addresses for calls.
 
-    ``endpoint`` is the MCP server of a surrounding `scriptorium run`; without it, a harness that
-    wants one gets its own. ``role`` chooses the tools that it lists, those of coding agents by default.
+    ``endpoint`` is the MCP endpoint of a surrounding `scriptorium run`; without it, a harness that
+    needs an endpoint gets its own. ``role`` chooses the tools that the endpoint lists; '' means coding.
     """
     sockets = workspace.paths.ensure(workspace.paths.sockets)
     with ExitStack() as stack:

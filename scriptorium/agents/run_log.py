@@ -1,4 +1,4 @@
-"""The logs of a ticket's runs, read again: trailers for commits, and the session to resume."""
+"""Reads the logs of a ticket's runs: trailers for commits, and the session to resume."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scriptorium.plan.cause import BACKEND, Cause
 
 
 def _runs(logs: Path) -> Iterator[dict[str, Any]]:
-    """Yield the facts of the finished runs in a directory of logs, the newest first."""
+    """Yield the facts of the finished runs in a directory of logs, newest first."""
     for file in sorted(logs.glob("attempt-*.json"), key=lambda file: (len(file.name), file.name), reverse=True):
         try:
             facts = json.loads(file.read_text())
@@ -23,19 +23,19 @@ def _runs(logs: Path) -> Iterator[dict[str, Any]]:
 
 
 def last_trailers(logs: Path) -> dict[str, object]:
-    """Return the trailers of the newest finished run in a directory of logs; empty when there is none."""
+    """Return the trailers of the newest finished run in a directory of logs; empty if there is none."""
     trailers = next(_runs(logs), {}).get("trailers")
     return trailers if isinstance(trailers, dict) else {}
 
 
 def last_session(logs: Path, agent: str, prompt: str) -> Session | None:
-    """Return the session of the newest run in which the model answered, if that agent can go on with it.
+    """Return the session of the newest run in which the model answered, if the same agent made it.
 
-    Runs since then in which its backend refused are passed over: the session is none the worse for them.
+    Later runs that the backend rejected are skipped: they did not change the session.
     """
     for run in _runs(logs):
         trailers = run.get("trailers")
-        # one that could not go on, as with its context full, would fail again
+        # after the cause `agent`, such as a full context, the session would fail again
         if not isinstance(trailers, dict) or trailers.get("Agent") != agent or run.get("cause") == Cause.AGENT:
             return None
         if run.get("worked") or run.get("cause") not in BACKEND:

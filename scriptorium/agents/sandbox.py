@@ -1,9 +1,9 @@
-"""The sandboxes of the agents' own programs: whether one works on this host, and what holds an agent.
+"""The sandboxes of the agents' own programs: whether one works on this host, and which one a run uses.
 
-A program says how to try its sandbox out (`Harness.probe`). The answer is kept in the repository's
-own directory with all that it depends on, so that one ticket after the other does not ask again
-and `status` can tell without starting anything. In force, only the agent's directory and a
-temporary one of its own are writable: no ref, no hook and no other worktree is.
+`Harness.probe` is a command that tries a sandbox. Its result is cached in the state directory with a
+key of everything that it depends on, so `status` can print it without starting a program. In a
+sandbox, an agent can write to its worktree and a temporary directory only: to no ref, hook or other
+worktree.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 WRITE, READ = "workspace-write", "read-only"
 
 PROBE_TIMEOUT = 20.0
-"""Seconds in which a probe has to answer; codex takes a quarter of one."""
+"""Time limit of a probe in seconds; codex needs 0.25 s."""
 
 RETRY_AFTER = 600.0
-"""Seconds for which a no stands: what was missing may be mended in a way that no key shows."""
+"""Seconds until a failed probe is tried again: a repair may not change the key."""
 
 KERNEL_SETTINGS = (
     "user/max_user_namespaces",
     "kernel/unprivileged_userns_clone",
     "kernel/apparmor_restrict_unprivileged_userns",
 )
-"""Settings of Linux, below /proc/sys, that decide whether a sandbox works."""
+"""Linux settings below /proc/sys that decide whether a sandbox works."""
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """What holds the agents of a program: the sandbox's name, or '' and why there is none."""
+    """The sandbox of a program's agents: its name, or '' and the reason why there is none."""
 
     name: str
     reason: str = ""
@@ -57,18 +57,18 @@ OFF = Sandbox("", "switched off in 'scriptorium.json'")
 
 @contextmanager
 def confined(workspace: Workspace, harness: Harness, task: Task) -> Iterator[Task]:
-    """Give a task as it is to be run, in the program's sandbox where that works, and say what holds it."""
-    import logging  # these three late: `status` only looks answers up
+    """Yield the task, in the program's sandbox if that works on this host; logs the sandbox."""
+    import logging  # these three late: `status` only reads the cache
     import shutil
     import tempfile
 
     found = find_sandbox(workspace, harness, task.env)
-    level = logging.INFO if harness.probe() else logging.DEBUG  # that a program never had one is no news
+    level = logging.INFO if harness.probe() else logging.DEBUG  # not worth a line for a program without a sandbox
     logging.getLogger(__name__).log(level, "sandbox: %s", READ if found.name and task.read_only else found)
     if not found.name:
         yield task
         return
-    # not below our root, because claude makes sockets in there, and a socket's path is cut at about 104 bytes
+    # not below the state root: claude creates sockets in it, and a socket's path is limited to about 104 bytes
     temporary = tempfile.mkdtemp(prefix="scriptorium-")
     try:
         env = {**task.env, "TMPDIR": temporary}
@@ -78,7 +78,7 @@ def confined(workspace: Workspace, harness: Harness, task: Task) -> Iterator[Tas
 
 
 def find_sandbox(workspace: Workspace, harness: Harness, env: Mapping[str, str], *, anew: bool = False) -> Sandbox:
-    """Return what holds a program's agents here; starts the program when it is not known or asked ``anew``."""
+    """Return the sandbox for a program's agents; runs the probe if no result is cached, or with ``anew``."""
     if workspace.config.sandbox == "off":
         return OFF
     key = _key(harness)
@@ -92,7 +92,7 @@ def find_sandbox(workspace: Workspace, harness: Harness, env: Mapping[str, str],
 
 
 def recorded_sandbox(workspace: Workspace, backend: str) -> Sandbox | None:
-    """Return what held the last agent of a backend, None when there was none; starts nothing."""
+    """Return the sandbox of the last agent of a backend, None if there was none; starts no program."""
     return OFF if workspace.config.sandbox == "off" else _read(_file(workspace, backend))
 
 
@@ -109,7 +109,7 @@ def _read(file: Path, key: str = "") -> Sandbox | None:
 
 
 def _key(harness: Harness) -> str:
-    """Return all that the answer depends on, as one short word."""
+    """Return a hash of everything that the result of a probe depends on."""
     from shutil import which
 
     facts: list[object] = [list(harness.probe()), os.geteuid(), *os.uname()]
@@ -128,17 +128,17 @@ def _setting(name: str) -> str:
 
 
 def _probe(workspace: Workspace, harness: Harness, env: Mapping[str, str]) -> Sandbox:
-    """Run a program's probe and return what it shows."""
+    """Run a program's probe and return the sandbox that works."""
     from tempfile import TemporaryDirectory
 
     from scriptorium.system import process
 
     argv = harness.probe()
     if not argv:
-        return Sandbox("", f"'{harness.name}' has none of its own")
+        return Sandbox("", f"'{harness.name}' has no sandbox")
     with TemporaryDirectory(dir=workspace.paths.ensure(workspace.paths.sandboxes)) as directory:
         try:
-            # a TMPDIR as in a run: codex makes no helpers for its sandbox when its home lies below that
+            # a TMPDIR as in a run: codex creates no sandbox helpers if its home is below TMPDIR
             tried = process.run_for_output(
                 argv, cwd=Path(directory), env={**env, "TMPDIR": directory}, seconds=PROBE_TIMEOUT
             )

@@ -1,9 +1,9 @@
-"""Tells when something moved while an agent ran that no agent should move.
+"""Warns when something changed during an agent's run that no agent may change.
 
-Looked at before and after a run: refs, the stash, the HEAD and the index of the user's checkout, the HEADs of their
-other worktrees, the repository's configuration and hooks, and the run's own worktree. Read from git's own files
-(gitrepository-layout, gitformat-index), because a run is to cost no further git process; what is kept in reftables is
-asked of git. What our own steps move is left out. A person may have moved the rest, so it is told and never undone.
+Two fingerprints, before and after the run, cover the refs, the stash, the HEAD and the index of the user's checkout,
+the HEADs of the user's other worktrees, the repository's configuration and hooks, and the run's own worktree. They are
+read from git's files (gitrepository-layout, gitformat-index), which starts no git process; reftables are read by git.
+Changes by scriptorium's own steps are left out. The user may have made the others, so nothing is undone.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from scriptorium.worktrees import rescue
 log = logging.getLogger(__name__)
 
 TEMPORARY_REFS = ("refs/bisect/", "refs/worktree/", "refs/rewritten/")
-"""Refs that git moves in the midst of a command."""
+"""Refs that git moves during a command."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a look has found: refs and HEAD by name, files by path; the values only tell whether they moved."""
+    """Refs and HEAD by name, files by path; two values are equal if the ref or file has not changed."""
 
     refs: Mapping[str, str]
     files: Mapping[str, str]
@@ -45,7 +45,7 @@ class Fingerprint:
 
 @contextmanager
 def watch_for_changes(workspace: Workspace, worktree: Path, role: str, ticket: str = "") -> Iterator[None]:
-    """Warn, after a block in which an agent runs, of all that moved meanwhile and should not have."""
+    """Log a warning, after a block in which an agent runs, about all unexpected changes during it."""
     who = f"agent of ticket '{ticket}'" if ticket else f"{role} agent"
     before = take_fingerprint(workspace)
     try:
@@ -56,23 +56,23 @@ def watch_for_changes(workspace: Workspace, worktree: Path, role: str, ticket: s
                 workspace, worktree, ticket
             )
             if moved:
-                hint = "nothing of it is undone: look whether it was you"
+                hint = "nothing is undone: check whether you did it"
                 log.warning("while the %s ran, these moved: %s; %s", who, ", ".join(moved), hint)
         except (ScriptoriumError, OSError) as error:
-            log.warning("what moved while the %s ran cannot be told: %s", who, as_user_error(error).message)
+            log.warning("cannot tell what moved while the %s ran: %s", who, as_user_error(error).message)
 
 
 def take_fingerprint(workspace: Workspace) -> Fingerprint:
-    """Return how everything stands now."""
+    """Return the fingerprint of the repository."""
     repository, common = workspace.repository, workspace.repository.common_dir
     reftable = (common / "reftable").is_dir()
     refs = refs_by_git(repository) if reftable else refs_in_files(common)
     watched = [
         common / "config",
         common / "config.worktree",
-        common / "logs" / "refs" / "stash",  # all of them; the ref is the last
+        common / "logs" / "refs" / "stash",  # all entries; the ref holds the newest only
         *(common / "hooks").glob("*"),
-        *(file for file in (common / "info").glob("*") if file.name != "refs"),  # which git's own clean-up writes
+        *(file for file in (common / "info").glob("*") if file.name != "refs"),  # written by git gc
     ]
     files = {os.path.relpath(file, repository.root): _digest(_read(file)) for file in watched}
     if repository.root != common:
@@ -83,21 +83,21 @@ def take_fingerprint(workspace: Workspace) -> Fingerprint:
 
 
 def user_worktrees(workspace: Workspace) -> list[tuple[Path, Path]]:
-    """Return git directory and place of the linked worktrees that are not ours."""
+    """Return git directory and path of the linked worktrees outside of the state directory."""
     homes = {workspace.paths.home, workspace.paths.home.resolve()}
     linked = [place for place in all_worktrees(workspace.repository) if place[0] != workspace.repository.common_dir]
     return [(git_dir, path) for git_dir, path in linked if homes.isdisjoint(path.parents)]
 
 
 def refs_in_files(common: Path) -> dict[str, str]:
-    """Return HEAD and all refs as their files have them: an object id, or the ref that one stands for."""
+    """Return HEAD and all refs from their files: an object id, or the target of a symbolic ref."""
     found = {"HEAD": _read(common / "HEAD").decode(errors="surrogateescape").removeprefix("ref: ").strip()}
     for directory, _, names in os.walk(common / "refs"):
         for name in names:
             file = Path(directory, name)
             if text := _read(file).decode(errors="replace").removeprefix("ref: ").strip():
                 found[os.path.relpath(file, common)] = text
-    # after the loose ones, or a ref that is packed meanwhile would be in neither
+    # after the loose refs: a ref that is packed meanwhile would be missed otherwise
     for line in _read(common / "packed-refs").decode(errors="surrogateescape").split("\n"):
         oid, _, ref = line.partition(" ")
         if ref and oid[:1] not in "#^":
@@ -106,7 +106,7 @@ def refs_in_files(common: Path) -> dict[str, str]:
 
 
 def refs_by_git(repository: Repository) -> dict[str, str]:
-    """Return the same by asking git; a detached HEAD is '', wherever it is."""
+    """Return HEAD and all refs from git; a detached HEAD is ''."""
     out = repository.git("for-each-ref", "--format=%(HEAD) %(objectname) %(refname) %(symref)")[1]
     facts = [(line[0], *line[2:].split(" ")) for line in lines_of(out)]
     head = next((ref for mark, _, ref, _ in facts if mark == "*"), "")
@@ -127,25 +127,25 @@ def _digest(data: bytes) -> str:
 
 
 def _staged(data: bytes, raw: int) -> bytes:
-    """Return what an index says of its files, their times left out: every `git status` may refresh those.
+    """Return the entries of an index without the times, which every `git status` may refresh.
 
-    One that cannot be read is returned whole.
+    An index that cannot be parsed is returned whole.
     """
     try:
-        return b"\0".join(mode + said for mode, said in index_entries(data, raw))
+        return b"\0".join(mode + entry for mode, entry in index_entries(data, raw))
     except ValueError:
         return data
 
 
 def _changed(workspace: Workspace, before: Fingerprint, after: Fingerprint) -> list[str]:
-    """Return what moved and is not our own doing, in words."""
+    """Return descriptions of the changes that scriptorium did not make itself."""
     repository = workspace.repository
     refs, files = _differences(before.refs, after.refs), _differences(before.files, after.files)
-    # we name what is to be kept, and nobody but a person lets go of it
+    # scriptorium creates rescue refs, but only the user drops one
     refs = {ref: pair for ref, pair in refs.items() if not ref.startswith("refs/scriptorium/") or _is_lost(ref, *pair)}
     commits = _since(repository, *refs[REF]) if REF in refs else []
     if commits is not None:
-        refs.pop(REF, None)  # it is to move by our own commits, which have this trailer
+        refs.pop(REF, None)  # scriptorium's own commits have this trailer
     foreign = [name for name, message in commits or [] if "\nTransaction: " not in message]
     if workspace.master_ref in refs and _is_landed(workspace, refs[workspace.master_ref][1], commits or [], after):
         del refs[workspace.master_ref]
@@ -153,9 +153,9 @@ def _changed(workspace: Workspace, before: Fingerprint, after: Fingerprint) -> l
             files.pop(os.path.relpath(repository.common_dir / "index", repository.root), None)
     ours = any(ref.startswith(f"refs/heads/{BRANCH_PREFIX}") for ref in refs)
     at_work = _branches_at_work(repository, before.refs.get(REF, ""), after.refs.get(REF, "")) if ours else set()
-    told = [f"'{REF}' by the commit {name[:12]}" for name in foreign]
-    told += [_ref(ref, _short(old), _short(new)) for ref, (old, new) in refs.items() if ref not in at_work]
-    return told + [f"'{file}'" for file in files]
+    found = [f"'{REF}' by the commit {name[:12]}" for name in foreign]
+    found += [_ref(ref, _short(old), _short(new)) for ref, (old, new) in refs.items() if ref not in at_work]
+    return found + [f"'{file}'" for file in files]
 
 
 def _is_lost(ref: str, old: str, new: str) -> bool:
@@ -163,7 +163,7 @@ def _is_lost(ref: str, old: str, new: str) -> bool:
 
 
 def _since(repository: Repository, old: str, new: str) -> list[tuple[str, str]] | None:
-    """Return id and message of the commits after ``old``, the newest first; None when ``new`` does not descend."""
+    """Return id and message of the commits after ``old``, newest first; None if ``new`` does not descend from it."""
     found: list[tuple[str, str]] = []
     for commit in repository.history(new):
         if commit.oid == old:
@@ -173,10 +173,10 @@ def _since(repository: Repository, old: str, new: str) -> list[tuple[str, str]] 
 
 
 def _is_landed(workspace: Workspace, master: str, commits: list[tuple[str, str]], after: Fingerprint) -> bool:
-    """Tell whether it was the merge queue that moved master."""
+    """Return whether the merge queue moved master."""
     if any(f"\nLanded: {master}\n" in f"{message}\n" for _, message in commits):
         return True
-    # between master's move and the plan's it is the tip of a ticket that the gate has passed
+    # before the plan moves, master is at the tip of a ticket that the gate has passed
     tips = {oid for ref, oid in after.refs.items() if ref.startswith(f"refs/heads/{BRANCH_PREFIX}")}
     return master in tips and recall_verdict(workspace, workspace.repository.tree_of(master)) is Colour.GREEN
 
@@ -197,7 +197,7 @@ def _ticket_states(repository: Repository, commit: str) -> set[tuple[str, State,
 
 
 def _worktree_problems(workspace: Workspace, worktree: Path, ticket: str) -> list[str]:
-    """Return how the run's own worktree is not what it was, in words."""
+    """Return descriptions of what is wrong with the run's own worktree."""
     if not (worktree / ".git").exists():
         return [f"'{worktree}' (gone)"]
     if ticket and not Worktree(workspace.repository, worktree).is_on_branch(branch_of(ticket)):
@@ -211,7 +211,7 @@ def _differences(before: Mapping[str, str], after: Mapping[str, str]) -> dict[st
 
 
 def _ref(ref: str, old: str, new: str) -> str:
-    back = f" (back by: git update-ref {REF} {old})" if ref == REF else ""  # without it nothing goes on
+    back = f" (to restore it: git update-ref {REF} {old})" if ref == REF else ""  # all steps need the plan
     return f"'{ref}' {old} -> {new}{back}"
 
 

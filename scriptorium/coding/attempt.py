@@ -127,7 +127,7 @@ class _Attempt:
                 raise
             except ScriptoriumError as error:
                 if error.code is ExitCode.CONFIG:  # other errors, such as a cooldown, are retried without a commit
-                    self._record(Failure(Cause.INFRASTRUCTURE, f"The agent could not be started: {error.message}"))
+                    self._record(Failure(Cause.INFRASTRUCTURE, f"The agent could not start its work: {error.message}"))
                 raise
         return self._conclude(outcome, task)
 

@@ -208,7 +208,7 @@ class Driver:
         except OnCooldown as error:
             self.state = DriverState.FAILING
             self._log.log("backend", error.message, logging.WARNING, hint=error.hint)
-            self._backoffs[step.name].wait(error.rest.seconds, error.rest.failures)
+            self._backoffs[step.name].wait(error.cooldown.seconds, error.cooldown.failures)
         except (ScriptoriumError, OSError) as error:
             self._step_failed(step.name, error)
         return False

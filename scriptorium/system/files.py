@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and directories that nobody else can have prepared."""
+"""Atomic writes, private directories, and writes that follow no symbolic link."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scriptorium.errors import ScriptoriumError
 
 
 def private_directory(path: Path) -> Path:
-    """Create a directory with mode 0700, or raise when somebody else could have put it there."""
+    """Create a directory with mode 0700 and return it; raise if another user could have prepared it."""
     hint = "set SCRIPTORIUM_ROOT to a directory of your own"
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -36,11 +36,11 @@ def private_directory(path: Path) -> Path:
 DRAFT = ".draft"
 
 DRAFT_AGE = 60.0
-"""Seconds after which a draft has nobody any more who would put it in its place."""
+"""Seconds after which a draft is stale: its writer was killed."""
 
 
 def replace_file(file: Path, text: str, mode: int = 0o600) -> None:
-    """Write a file whole or not at all; who reads it meanwhile has the old one."""
+    """Replace a file atomically: readers see the old text or the new text."""
     draft = file.with_name(f".{secrets.token_hex(4)}{DRAFT}")
     draft.write_text(text, errors="surrogateescape")
     draft.chmod(mode)
@@ -48,7 +48,7 @@ def replace_file(file: Path, text: str, mode: int = 0o600) -> None:
 
 
 def next_log(directory: Path, stem: str, suffix: str) -> Path:
-    """Make the first free ``<stem>-NN<suffix>`` of a directory, which no other process is given then, and return it."""
+    """Create and return the first free ``<stem>-NN<suffix>`` in a directory; no two processes get the same file."""
     number = 1
     while True:
         path = directory / f"{stem}-{number:02d}{suffix}"
@@ -61,24 +61,27 @@ def next_log(directory: Path, stem: str, suffix: str) -> Path:
 
 
 def write_inside(worktree: Path, path: str, data: bytes) -> None:
-    """Write a file into a worktree whose agent may be kept from writing elsewhere, and so must not lead us there."""
+    """Write a file into a worktree; follows no symbolic link, since a sandboxed agent may have made one."""
     name, draft = PurePath(path).name, f".{secrets.token_hex(8)}"
     with _inside(worktree, PurePath(path).parent) as directory:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=directory)
         with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor
             file.write(data)
-        os.replace(draft, name, src_dir_fd=directory, dst_dir_fd=directory)  # a link in its place goes as well
+        os.replace(draft, name, src_dir_fd=directory, dst_dir_fd=directory)  # replaces a link, too
 
 
 def remove_inside(worktree: Path, path: str) -> None:
-    """Remove a file from a worktree, with the same care."""
+    """Remove a file from a worktree; follows no symbolic link."""
     with _inside(worktree, PurePath(path).parent) as directory, suppress(FileNotFoundError):
         os.unlink(PurePath(path).name, dir_fd=directory)
 
 
 @contextmanager
 def _inside(worktree: Path, path: PurePath) -> Iterator[int]:
-    """Open a directory of a worktree, made where it is missing, step by step: the agent is at work meanwhile."""
+    """Open a directory of a worktree, creating missing levels.
+
+    Each level is opened by itself, because the agent may replace one by a link meanwhile.
+    """
     at = os.open(worktree, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for name in path.parts:

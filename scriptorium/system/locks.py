@@ -1,4 +1,4 @@
-"""Who may act: advisory locks that the kernel frees when their holder dies."""
+"""Advisory locks; the kernel releases a lock when its holder dies."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 POLL_INTERVAL = 0.25
-"""Seconds between two looks whether a signal has arrived, while a lock is waited for."""
+"""Seconds between two checks for a stop request while waiting for a lock."""
 
-PROBE_GRACE = 0.1  # seconds; outlasts the instant for which `is_held` of a neighbour holds the lock
+PROBE_GRACE = 0.1  # seconds; `is_held` in another process holds the lock for an instant
 
 
 @contextmanager
 def hold(path: Path, subject: str, *, wait: float = PROBE_GRACE) -> Iterator[None]:
-    """Hold a lock for the length of a block; raises with exit code 75 when somebody else has it."""
+    """Hold a lock for a block. Raises, with exit code 75, if another process holds it after ``wait`` seconds.
+
+    Raises `Stopped` if a stop is requested during the wait.
+    """
     from filelock import FileLock  # late: status and the hooks do without
 
     lock = FileLock(path, poll_interval=0.01)
@@ -39,7 +42,7 @@ def hold(path: Path, subject: str, *, wait: float = PROBE_GRACE) -> Iterator[Non
 
 
 def _acquire(lock: FileLock, wait: float) -> bool:
-    """Wait for a lock, but no longer than until a signal to stop arrives."""
+    """Return whether the lock was acquired in time."""
     from filelock import Timeout
 
     from scriptorium.system import signals
@@ -58,7 +61,7 @@ def _acquire(lock: FileLock, wait: float) -> bool:
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether somebody holds the lock now."""
+    """Return whether a process holds the lock now."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The narrative: log lines for people, on a stream and, for a session, in a file."""
+"""Log lines for users: on a stream and, for a session of `run`, in a file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING
 
 
 def wanted_level(default: str) -> str:
-    """Return the level that ``SCRIPTORIUM_LOG_LEVEL`` asks for, the default when it names none."""
+    """Return the level that ``SCRIPTORIUM_LOG_LEVEL`` asks for, else the default."""
     level = os.environ.get("SCRIPTORIUM_LOG_LEVEL", "").upper()
     return level if level in _LEVELS else default
 
@@ -32,7 +32,7 @@ def start(stream: TextIO, level: str, file: Path | None = None, file_level: str 
     """Send log lines to a stream, coloured on a terminal, and plain ones to a file."""
     logging.addLevelName(logging.WARNING, "WARN")
     logging.Formatter.converter = time.gmtime
-    logging.raiseExceptions = False  # a reader that is gone, as in `run | head`, is no news and no traceback
+    logging.raiseExceptions = False  # no traceback for a closed pipe, as in `run | head`
     root = logging.getLogger("scriptorium")
     root.setLevel(logging.DEBUG)
     root.propagate = False
@@ -43,19 +43,19 @@ def start(stream: TextIO, level: str, file: Path | None = None, file_level: str 
 
 
 def freshen() -> None:
-    """Keep a session's file, which may be silent for weeks, from being taken for an old one and removed."""
+    """Update the time of the session's log file, so that housekeeping does not remove it as old."""
     for handler in logging.getLogger("scriptorium").handlers:
         if isinstance(handler, logging.FileHandler) and handler.stream:
             os.utime(handler.stream.fileno())
 
 
 def start_plain() -> None:
-    """Send warnings of a single command to stderr, without dates."""
+    """Send the log lines of a single command to stderr, without dates."""
     logging.addLevelName(logging.WARNING, "WARN")
     root = logging.getLogger("scriptorium")
     root.propagate = False
     root.setLevel(_LEVELS[wanted_level("INFO")])
-    logging.getLogger(GATE).setLevel(logging.WARNING)  # who calls a single step knows that it runs the gate
+    logging.getLogger(GATE).setLevel(logging.WARNING)  # the user of a single step knows that it runs the gate
     root.handlers = [
         _handler(logging.StreamHandler(sys.stderr), "DEBUG", logging.Formatter("scriptorium: %(message)s"))
     ]
@@ -69,7 +69,7 @@ def _handler(handler: logging.Handler, level: str, formatter: logging.Formatter)
 
 
 def _redacted(record: logging.LogRecord) -> bool:
-    """Take credentials out of a line, whoever wrote it, and what would make it more than a line."""
+    """Remove credentials and line breaks from a record; filters return whether to keep it."""
     record.msg, record.args = one_line(redact(record.getMessage())), ()
     return True
 
@@ -83,7 +83,7 @@ def _formatter(stream: TextIO) -> logging.Formatter:
 
 
 def session_file(directory: Path) -> Path:
-    """Return a new file ``run_<UTC>.log``; two sessions of one second get two files."""
+    """Create and return a new file ``run_<UTC>.log``; two sessions in one second get two files."""
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
         file = directory / f"run_{stamp}{suffix}.log"

@@ -1,7 +1,7 @@
-"""The one module that starts agents and gates, watches their limits and ends their whole tree.
+"""Starts agents and gates, enforces their limits and ends their process trees; no other module does.
 
-Output goes straight to files: a killed run leaves all it said, nothing is buffered here, and a
-reader of ours can be slow or gone without stopping the program.
+Output goes straight to files. A killed run leaves all its output, and a slow or dead reader does
+not block the program.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from scriptorium.system.limits import Limits
 from scriptorium.system.signals import raise_if_stopped
 
 MAX_LINE = 16 * 1024 * 1024
-"""Bytes of one line of output that are looked at; the file has it all."""
+"""Bytes of a line of output that are parsed; the file has the whole line."""
 
 MAX_OUTPUT = 512 * 1024 * 1024
-"""Bytes of output after which a run is ended, because the disk is everybody's."""
+"""Bytes of output after which a run is ended, before it fills the disk."""
 
 MAX_SHEBANG = 256
-"""Bytes of a script's first line that the system looks at."""
+"""Bytes of a script's first line that the kernel reads."""
 
 POLL_INTERVAL = 0.1
-"""Seconds between two looks at output and limits; the end of a run is noticed at once."""
+"""Seconds between two checks of output and limits; the end of a run is noticed at once."""
 
 
 class EndReason(StrEnum):
@@ -52,7 +52,7 @@ class EndReason(StrEnum):
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that is over; ``status`` is its exit code, negative for a signal."""
+    """The result of a run; ``status`` is the exit code, or the negative number of a signal."""
 
     end: EndReason
     status: int
@@ -64,7 +64,7 @@ class Finished:
 
 
 def start_helper(argv: Sequence[str], inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-    """Start a helper process of ours that ends when its stdin does, so that it never outlives us."""
+    """Start a helper process. It must exit at the end of its stdin, and so ends when this process dies."""
     return subprocess.Popen(
         argv,
         stdin=subprocess.PIPE,
@@ -77,7 +77,7 @@ def start_helper(argv: Sequence[str], inherited: Sequence[int] = ()) -> subproce
 
 
 def stop_helper(process: subprocess.Popen[bytes]) -> None:
-    """Let a helper end, and wait for it."""
+    """Close the stdin of a helper and wait for its end."""
     process.communicate()
 
 
@@ -108,7 +108,7 @@ _watchdog = Watchdog()
 
 
 class _Tail:
-    """Hands on the complete lines that were added to a file."""
+    """Reads the complete lines that are added to a file."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
@@ -126,7 +126,7 @@ class _Tail:
         return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> Iterator[bytes]:
-        """Give the rest of the lines; of a program that was far ahead only the last ones, where its result is."""
+        """Yield the remaining lines; of a large remainder only the last `MAX_LINE` bytes, which hold the result."""
         end = self.written()
         if end - self._file.tell() > MAX_LINE:
             self._file.seek(end - MAX_LINE)
@@ -150,12 +150,12 @@ def run_program(
     stderr_is_progress: bool = False,
     first_signal: int = signal.SIGTERM,
 ) -> Finished:
-    """Run a program to its end, or to a limit, and leave nothing of it running.
+    """Run a program until it exits or reaches a limit, and end its whole process tree.
 
     ``output`` receives stdout, and stderr too unless ``errors`` is given; ``prompt`` is its stdin.
-    ``watch`` sees each line of output and tells whether it shows progress, as ``errors`` do where
-    they count. Raises `Stopped` after
-    ending the program when a signal to stop arrives.
+    ``watch`` is called with each line of output and returns whether the line shows progress. With
+    ``stderr_is_progress``, output on stderr counts as progress, too. Raises `Stopped`, after ending
+    the program, if a stop is requested.
     """
     session = _watchdog.ensure_running()
     mark = f"SCRIPTORIUM_RUN={secrets.token_hex(8)}"
@@ -164,13 +164,13 @@ def run_program(
     with output.open("wb") as out, _open_errors(errors, out) as err, Path(prompt or os.devnull).open("rb") as stdin:
         process = _launch(argv, _cwd=str(cwd), _env=environment, _in=stdin, _out=out, _err=err)
         started = time.monotonic()
-        # sh's own notice of an end comes up to a second late, so a thread waits for it
+        # sh notices the end up to a second late, so a thread waits for it
         threading.Thread(target=_set_at_end, args=(process, done), daemon=True).start()
         tail = _Tail(output)
         try:
             end = _watch(done, tail, errors, limits, started, watch, stderr_is_progress=stderr_is_progress)
         finally:
-            # the id of a leader that is gone may be somebody else's by now
+            # the id of a leader that has exited may be reused
             watchdog.end(mark, *([] if done.is_set() else [process.pid]), first=first_signal)
             done.wait(5)
             for line in tail.close():
@@ -181,7 +181,7 @@ def run_program(
 
 
 def _launch(argv: Sequence[str], **settings: Any) -> Any:
-    """Start a program in a session of its own, by files alone; return sh's process."""
+    """Start a program in a session of its own, connected to files; return sh's process."""
     import sh  # late: 54 ms
 
     try:
@@ -196,7 +196,7 @@ def _launch(argv: Sequence[str], **settings: Any) -> Any:
 
 
 def _start_failure(name: str, error: Exception) -> tuple[str, str]:
-    """Return why a program cannot be started, and what helps; the system says 'no such file' of an interpreter, too."""
+    """Return why a program cannot be started, and a hint; for a missing interpreter the system names the script."""
     program = shutil.which(name)
     if program is None:
         return "not found on PATH", "install it, or name another program in 'scriptorium.json'"
@@ -204,10 +204,10 @@ def _start_failure(name: str, error: Exception) -> tuple[str, str]:
         is_script, words = file.read(2) == b"#!", file.readline(MAX_SHEBANG).strip(b" \t\n").split(b" ")
     interpreter = os.fsdecode(words[0])
     if is_script and not shutil.which(interpreter):
-        return f"its interpreter '{interpreter}' is not there", "install that, or mend the first line of the script"
+        return f"its interpreter '{interpreter}' does not exist", "install it, or correct the first line of the script"
     if not is_script and "Exec format error" in str(error):
-        return "it is no program for this machine, nor a script", "begin a script with a line such as '#!/bin/sh'"
-    return str(error).strip().rpartition("\n")[2].strip(), "see whether it runs by itself"
+        return "it is neither a script nor a program for this machine", "begin a script with a line such as '#!/bin/sh'"
+    return str(error).strip().rpartition("\n")[2].strip(), "check that it runs from a shell"
 
 
 def _set_at_end(process: Any, done: threading.Event) -> None:
@@ -234,7 +234,7 @@ def _watch(
     *,
     stderr_is_progress: bool,
 ) -> EndReason:
-    """Wait for the end of a run or its first limit."""
+    """Wait until a run exits or reaches a limit, and return which."""
     heard = progressed = started
     size = complained = 0
     while not done.wait(POLL_INTERVAL):
@@ -262,14 +262,14 @@ def _watch(
 
 @dataclass(frozen=True)
 class ProgramOutput:
-    """What a program had to say to a question; ``complaint`` is one line on why it failed, '' when it did not."""
+    """The output of a short program; ``complaint`` is one line on why it failed, '' if it succeeded."""
 
     out: str
     complaint: str
 
 
 def run_for_output(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], seconds: float) -> ProgramOutput:
-    """Run a program that answers by itself within a time limit; its output goes by way of ``cwd`` and does not stay."""
+    """Run a short program within a time limit and return its output. Creates a temporary directory in ``cwd``."""
     with tempfile.TemporaryDirectory(dir=cwd) as directory:
         output, errors = Path(directory, "stdout"), Path(directory, "stderr")
         limits = Limits(hard=seconds, no_output=0, no_progress=0)
@@ -285,10 +285,10 @@ def run_for_output(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], se
 
 
 def run_in_foreground(argv: Sequence[str], directory: Path) -> int:
-    """Run a program on our own terminal and return its exit code."""
+    """Run a program on this terminal and return its exit code."""
     return subprocess.run(argv, cwd=directory, check=False).returncode
 
 
 def terminate_leftovers(mark: str) -> None:
-    """End processes of an earlier run that a crash left behind; ``mark`` is ``NAME=value`` of their environment."""
+    """End the processes that a crashed run left behind; ``mark`` is ``NAME=value`` in their environment."""
     watchdog.end(mark, first=signal.SIGINT)

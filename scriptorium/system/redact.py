@@ -1,4 +1,4 @@
-"""Removes secrets from what agents and gates print, before it is committed, kept or shown."""
+"""Removes credentials from the output of agents and gates before it is committed, logged or shown."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|AUTH(?!OR)", re.IGNORECASE)
 
-# The published forms of the common providers' credentials. One pattern each, as one that begins with letters
-# of its own is found ten times as fast, and none without an end: a stream is cut where no match can reach.
+# The published formats of common providers' credentials. Separate patterns, because a pattern with a literal prefix is
+# ten times as fast. Each has a maximum length, so that `_pieces` knows where it can cut a stream.
 _FORMS = [
     re.compile(form)
     for form in (
-        # not any word that ends in "sk", as in the name of a ticket on risks and their management
+        # a known word must follow: "risk-management-…" contains "sk-", too
         r"sk-(?:proj|ant|admin|svcacct|or)-[A-Za-z0-9_-]{16,4096}",
         r"sk-[A-Za-z0-9]{20,4096}",
         r"gh[pousr]_[A-Za-z0-9]{20,255}",
@@ -23,30 +23,30 @@ _FORMS = [
         r"glpat-[A-Za-z0-9_-]{16,255}",
         r"AKIA[0-9A-Z]{16}",
         r"xox[abprs]-[A-Za-z0-9-]{10,255}",
-        # what only begins like one is passed over as a whole, or it would be looked at from each of its letters
+        # the group "no" consumes a token without a signature as a whole; else the search restarts at each letter
         r"eyJ[A-Za-z0-9_-]{8,8192}+(?:\.[A-Za-z0-9_-]{8,8192}+\.[A-Za-z0-9_-]{8,8192}+|(?P<no>))",
-        # of one that breaks off, what looks like a key; a line break may be that of a string in JSON
+        # of a truncated key, everything that looks like base64; in a JSON string a line break is "\\n"
         r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
         r"(?:(?:[^-]|-(?!----)){0,16384}+-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----|[A-Za-z0-9+/=\\\s]{0,16384})",
     )
 ]
-_FORM_MOST = 32 * 1024
-"""Characters of the longest match of a form, and some more."""
+_MAX_MATCH = 32 * 1024
+"""An upper bound on the length of a match, in characters."""
 
 _CHUNK = 1024 * 1024  # bytes of a file that are read at once
 
 
 def is_secret(name: str) -> bool:
-    """Tell whether the name of an environment variable says that its value is a secret."""
+    """Return whether the name of an environment variable indicates a secret."""
     return bool(_SECRET_NAME.search(name))
 
 
 class Secrets:
-    """Known forms of credentials, and the values of telling variables in our environment and in ``more``."""
+    """Recognizes credentials: by format, and as values of secret variables in this environment and in ``more``."""
 
     def __init__(self, *more: Mapping[str, str]) -> None:
         self.names: dict[str, str] = {}
-        """The variable of each value, as it is and as a string in JSON, or in JSON within JSON, has it."""
+        """The variable of each secret value; the value as it is, as a JSON string, and as JSON within JSON."""
         for name, value in (pair for environment in (os.environ, *more) for pair in environment.items()):
             if len(value) >= 8 and is_secret(name):
                 self.names |= dict.fromkeys(_spellings(value), name)
@@ -56,14 +56,14 @@ class Secrets:
         return _without(text, _spans(text, self.names))
 
     def find(self, text: str) -> Iterator[tuple[int, str, str]]:
-        """Yield place, description and text of what must not become public: values that cannot be there by chance."""
+        """Yield position, description and text of each credential; leaves out values that also occur by chance."""
         yield from ((match.start(), "what looks like a credential", match[0]) for match in _formed(text))
         for value, name in self.names.items():
             if not _is_common(value) and (start := text.find(value)) >= 0:
                 yield start, f"the value of '{name}'", value
 
     def redact_file(self, path: Path) -> None:
-        """Replace the credentials in a file, of any size, if there is such a file and it holds any."""
+        """Replace the credentials in a file of any size; does nothing if the file does not exist."""
         values = [os.fsencode(value).decode("latin-1") for value in self.names if _is_encodable(value)]
         with suppress(FileNotFoundError), path.open("rb") as file:
             if not any(removed for _, removed in _pieces(_chunks(file.fileno()), values)):
@@ -78,9 +78,9 @@ class Secrets:
 
 
 def redact(text: str, *more: Mapping[str, str]) -> str:
-    """Return a text with credentials replaced: known forms, and values of telling environment variables.
+    """Return a text with credentials replaced, see `Secrets`.
 
-    ``more`` are environments beside our own, as that of an agent.
+    ``more`` are further environments, such as an agent's.
     """
     return Secrets(*more).redact(text)
 
@@ -90,7 +90,7 @@ def _formed(text: str) -> Iterator[re.Match[str]]:
 
 
 def _spellings(value: str) -> set[str]:
-    import json  # late: most have nothing to escape
+    import json  # late: most values need no escaping
 
     found = {value}
     if not re.fullmatch(r"[A-Za-z0-9_.+/=:-]*", value):
@@ -100,7 +100,7 @@ def _spellings(value: str) -> set[str]:
 
 
 def _is_common(value: str) -> bool:
-    """Tell whether a value may well stand in a file for another reason: a word, a path, an address."""
+    """Return whether a value may occur in a file by chance: a word, a path, a URL."""
     mixed = len(value) >= 12 and re.search(r"\d", value) and re.search(r"[A-Za-z]", value)
     return not (mixed or len(value) >= 20) or value.startswith(("/", "~", "./", "http"))
 
@@ -114,7 +114,7 @@ def _is_encodable(value: str) -> bool:
 
 
 def _spans(text: str, values: Iterable[str]) -> list[tuple[int, int]]:
-    """Return where the credentials are, in order; those that overlap are one."""
+    """Return the positions of the credentials in order; overlapping ones are merged."""
     found = [match.span() for match in _formed(text)]
     for value in values:
         start = text.find(value)
@@ -139,22 +139,25 @@ def _without(text: str, spans: Iterable[tuple[int, int]]) -> str:
 
 
 def _chunks(descriptor: int) -> Iterator[str]:
-    """Yield a file a piece at a time, each byte as the character of its number."""
+    """Yield a file in chunks, decoded as latin-1, so that every byte survives."""
     while data := os.read(descriptor, _CHUNK):
         yield data.decode("latin-1")
 
 
 def _pieces(chunks: Iterable[str], values: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    """Yield a stream without its credentials, wherever it was cut, and whether any was removed."""
+    """Yield the pieces of a stream without credentials, and for each whether any was removed.
+
+    A credential that spans two chunks is removed, too.
+    """
     values = list(values)
-    hold = max([_FORM_MOST, *map(len, values)])
+    hold = max([_MAX_MATCH, *map(len, values)])
     rest = ""
     for chunk in chunks:
         rest += chunk
         if len(rest) < 2 * hold:
             continue
         spans = _spans(rest, values)
-        # what begins before this point also ends within what is known
+        # a match that begins before this point ends before the end of the text
         cut = len(rest) - hold
         cut = next((start for start, end in spans if start < cut < end), cut)
         before = [span for span in spans if span[1] <= cut]

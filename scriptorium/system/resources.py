@@ -1,4 +1,4 @@
-"""Finds the files that are shipped beside the code."""
+"""Finds the files that are shipped with the code."""
 
 from __future__ import annotations
 

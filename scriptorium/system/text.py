@@ -1,4 +1,4 @@
-"""Output files of agents and gates: their names, and their tails made fit for a ticket."""
+"""Text from agents and gates, made fit for tickets and terminals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scriptorium.system.redact import redact
 TAIL_LINES = 20
 TAIL_CHARACTERS = 1500
 _STEERING = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_READ = 64 * 1024  # bytes; redacted as a whole, so that no secret is cut in two and then missed
+_READ = 64 * 1024  # bytes; redacted before it is cut, because half a secret is not recognized
 
 
 def tail(path: Path, *environments: Mapping[str, str]) -> str:
@@ -28,20 +28,20 @@ def tail(path: Path, *environments: Mapping[str, str]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text without what would steer a terminal or turn its lines round, and without half characters."""
+    """Return a text without control characters, bidirectional overrides and lone surrogates."""
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r\n", "\n").replace("\r", "\n")
     return _STEERING.sub("?", text).encode(errors="replace").decode()
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line that can be printed, so that it cannot be taken for several."""
+    """Return a text as one printable line."""
     return " ".join(printable(text).splitlines())
 
 
 def fence(text: str) -> str:
-    """Return a text as a Markdown code block that it cannot close, and of which no line can be taken for a field.
+    """Return a text as a Markdown code block that the text itself cannot close.
 
-    A field, a heading or a trailer begins a line, and here two spaces do, which Markdown takes away again.
+    Each line is indented by two spaces, so none is parsed as a field, a heading or a trailer.
     """
     longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
     fence = "`" * (longest + 1)

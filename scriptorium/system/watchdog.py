@@ -1,12 +1,12 @@
-"""Ends what a dead scriptorium process left running.
+"""Ends the programs that a dead scriptorium process left running.
 
 Agents and gates start commands in sessions of their own, so no signal to a process group reaches
-them all. Each run therefore carries a mark in its environment, which its children inherit, and a
-process belongs to a run when it has the mark or descends from one that has.
+them all. Each run therefore has a mark in its environment, which its children inherit. A process
+belongs to a run if it has the mark or descends from a process that has it.
 
-Run as a program, this file is the watchdog: it waits on a pipe that only its parent holds, and
-when the parent is gone, however it died, it ends all that carries the parent's mark. It is started
-with ``python -I`` on this file alone, so it imports nothing of the package.
+Run as a program, this file is the watchdog. It waits on a pipe that only its parent holds. When
+the parent dies, the watchdog ends every process with the parent's mark. It is started with
+``python -I`` on this file alone, so it must not import from the package.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ GRACE = 2.0
 """Seconds between asking a run to end and killing it."""
 
 MAX_READS = 20
-"""How often a process without an environment is looked at, a millisecond apart, before it counts as having none."""
+"""How often an empty environment is read again, a millisecond apart, before it counts as empty."""
 
 _bare: set[int] = set()
-"""The processes that have none."""
+"""The processes whose environment is empty."""
 
 
 def _parents() -> dict[int, int]:
@@ -34,7 +34,7 @@ def _parents() -> dict[int, int]:
         for name in os.listdir("/proc"):  # noqa: PTH208
             if name.isdigit():
                 with suppress(OSError), open(f"/proc/{name}/stat", "rb", buffering=0) as file:  # noqa: PTH123
-                    # "pid (comm) state ppid …", and comm may hold anything; zombies are gone already
+                    # "pid (comm) state ppid …", and comm may contain anything; zombies do not count
                     state, parent = file.read().rpartition(b")")[2].split()[:2]
                     if state != b"Z":
                         found[int(name)] = int(parent)
@@ -50,13 +50,13 @@ def _parents() -> dict[int, int]:
 
 
 def _has_mark(pid: int, mark: bytes) -> bool:
-    """Tell whether a process has a mark; in the midst of execve(2) it shows no environment for a moment."""
+    """Return whether a process has a mark. During execve(2) its environment reads as empty for a moment."""
     for _ in range(1 if pid in _bare else MAX_READS):
         try:
             with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123
                 if environment := file.read():
                     return mark in environment.split(b"\0")
-            os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115 - fails for threads of the kernel, which never have any
+            os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115 - fails for kernel threads
         except OSError:
             return False
         time.sleep(0.001)
@@ -65,7 +65,7 @@ def _has_mark(pid: int, mark: bytes) -> bool:
 
 
 def members(mark: str, *leaders: int) -> set[int]:
-    """Return the processes of a run: those with its mark or led by a leader, and all their descendants."""
+    """Return the processes of a run: the leaders, the processes with its mark, and all their descendants."""
     parents = _parents()
     wanted = mark.encode()
     found = {pid for pid in parents if pid in leaders or _has_mark(pid, wanted)}
@@ -79,21 +79,21 @@ def members(mark: str, *leaders: int) -> set[int]:
 
 
 def end(mark: str, *leaders: int, first: int = signal.SIGTERM, grace: float = GRACE) -> None:
-    """End a run: ``first`` to everything, and after the grace time SIGKILL until nothing is left."""
+    """End a run: send ``first`` to its processes and, after the grace time, SIGKILL until none is left."""
     known = members(mark, *leaders)
     for pid in known:
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, first)
     deadline = time.monotonic() + grace
     while known:
-        # who was known stays known: an orphan of theirs may have neither mark nor parent any more
+        # remember known processes: an orphan may have lost both its mark and its parent
         known = (known & _parents().keys()) | members(mark, *leaders)
         if time.monotonic() > deadline:
             for pid in known:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             if time.monotonic() > deadline + 5:
-                return  # unkillable, in the kernel; waiting longer helps nobody
+                return  # stuck in the kernel, where SIGKILL does not reach it
         time.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""A backend that refuses rests as a whole, and no ticket pays for it."""
+"""Cooldowns: after a backend rejects a run, no step starts it, and no ticket loses an attempt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import PLAN, ROLES, Project, write_script
 LIMIT = '{"type":"turn.failed","error":{"message":"exceeded retry limit, last status: 429 Too Many Requests"}}'
 
 
-def test_a_rest_doubles_with_each_failure_and_ends_with_a_run_that_works(tmp_path: Path) -> None:
+def test_a_cooldown_doubles_with_each_failure_and_ends_on_success(tmp_path: Path) -> None:
     rests = []
     for _ in range(3):
         cooldown.record(tmp_path, "codex", Cause.RATE_LIMIT, "too many")
@@ -26,13 +26,13 @@ def test_a_rest_doubles_with_each_failure_and_ends_with_a_run_that_works(tmp_pat
     with pytest.raises(OnCooldown) as caught:
         cooldown.raise_if_active(tmp_path, "codex")
     assert caught.value.code == 75
-    assert "backend 'codex' rests until " in caught.value.message
+    assert "backend 'codex' cools down until " in caught.value.message
 
     cooldown.record(tmp_path, "codex", Cause.GATE, "the ticket's own")
     cooldown.raise_if_active(tmp_path, "codex")
 
 
-def test_a_provider_that_says_when_is_believed_within_limits(tmp_path: Path) -> None:
+def test_a_retry_delay_of_the_provider_is_obeyed_within_limits(tmp_path: Path) -> None:
     cooldown.record(tmp_path, "a", Cause.RATE_LIMIT, "try again in 10m")
     cooldown.record(tmp_path, "b", Cause.RATE_LIMIT, "try again in 1000h")
     for name, seconds in (("a", 600), ("b", MAX_COOLDOWN)):
@@ -43,7 +43,7 @@ def test_a_provider_that_says_when_is_believed_within_limits(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"until": "soon"}', '{"backend": "codex"}'])
-def test_a_torn_file_and_a_clock_that_was_set_back_hold_nobody_up(tmp_path: Path, text: str) -> None:
+def test_a_torn_file_and_a_clock_set_back_end_a_cooldown(tmp_path: Path, text: str) -> None:
     file = tmp_path / "codex.json"
     file.write_text(text)
     cooldown.raise_if_active(tmp_path, "codex")
@@ -66,9 +66,7 @@ def fake_codex(project: Project, monkeypatch: pytest.MonkeyPatch, *events: str) 
     return runs
 
 
-def test_a_rate_limit_costs_no_ticket_an_attempt_and_holds_all_of_them_up(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rate_limit_uses_no_attempt_and_delays_all_tickets(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.init()
     first, second = (project.ticket(id, state="in-progress") for id in ("0001", "0002"))
     runs = fake_codex(project, monkeypatch, LIMIT)
@@ -84,8 +82,8 @@ def test_a_rate_limit_costs_no_ticket_an_attempt_and_holds_all_of_them_up(
     held = project.run("code", second)
 
     assert (held.code, held.out) == (75, "")
-    assert "scriptorium: backend 'codex' rests until " in held.err
-    assert "hint: it is tried again by itself; to try at once, remove '" in held.err
+    assert "scriptorium: backend 'codex' cools down until " in held.err
+    assert "hint: it is retried automatically; to retry now, remove '" in held.err
     assert project.refs() == before
     assert runs.read_text() == "run\n"
     Path(held.err.rpartition("remove '")[2].strip().removesuffix("'")).unlink()
@@ -93,7 +91,7 @@ def test_a_rate_limit_costs_no_ticket_an_attempt_and_holds_all_of_them_up(
     assert runs.read_text() == "run\nrun\n"
 
 
-def test_a_run_leaves_a_resting_backend_alone_assigns_nothing_and_says_so_once(
+def test_run_assigns_nothing_during_a_cooldown_and_logs_it_once(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.init()
@@ -109,11 +107,11 @@ def test_a_run_leaves_a_resting_backend_alone_assigns_nothing_and_says_so_once(
     assert "tickets/open/0001-thing.md" in project.plan_files()
     again = project.run("run", "--once")
     assert again.code == 1
-    assert again.out.count("backend 'codex' rests until") == 1
+    assert again.out.count("backend 'codex' cools down until") == 1
     assert runs.read_text() == "run\n"
 
 
-def test_a_backend_that_refuses_is_not_asked_for_each_area(project: Project) -> None:
+def test_a_rejecting_backend_is_not_started_for_each_area(project: Project) -> None:
     project.init()
     project.commit_plan({"areas/core.md": "# Core\n", "areas/extra.md": "# Extra\n"})
     program = project.root.parent / "home" / "bin" / "codex"

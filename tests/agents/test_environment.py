@@ -1,4 +1,4 @@
-"""What of our environment an agent gets to see."""
+"""The environment variables that an agent gets."""
 
 from __future__ import annotations
 
@@ -22,18 +22,16 @@ OURS = {
 USUAL = {"PATH", "LC_ALL", "HTTPS_PROXY", "GIT_CONFIG_KEY_0", "RUSTFLAGS"}
 
 
-def test_an_agent_gets_the_usual_and_no_secret() -> None:
+def test_an_agent_gets_usual_variables_and_no_secret() -> None:
     assert allowed_variables(OURS).keys() == USUAL
 
 
-def test_a_program_gets_what_it_needs_and_the_user_has_named() -> None:
+def test_a_program_gets_the_variables_it_needs_and_configured_ones() -> None:
     assert allowed_variables(OURS, ["OPENAI_*"], ["DATABASE_URL"]).keys() == USUAL | {"OPENAI_API_KEY", "DATABASE_URL"}
     assert allowed_variables(OURS, [], ["AWS_*"])["AWS_SECRET_ACCESS_KEY"] == "secret"
 
 
-def test_a_run_sees_what_the_configuration_names_and_nothing_else_that_is_not_usual(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_sees_only_usual_and_configured_variables(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgres://db")
     monkeypatch.setenv("DEPLOY_HOST", "example.com")
     project.init()

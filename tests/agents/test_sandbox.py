@@ -1,4 +1,4 @@
-"""What holds an agent: found out once by the program's own probe, remembered, said; stand-ins for the programs."""
+"""The sandbox of an agent: probed once, cached and reported. Stand-ins replace the programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ esac
 
 @pytest.fixture
 def project(project: Project, facts: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A project whose agents are given $FACTS, and see a `codex` that a test sets."""
+    """A project whose agents get $FACTS and a `codex` that a test sets."""
     project.init()
     project.configure(environment=["FACTS"])
     monkeypatch.delenv("TMPDIR", raising=False)
@@ -29,12 +29,12 @@ def project(project: Project, facts: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def codex(project: Project, probe: str = "true") -> Path:
-    """Put a stand-in for codex on PATH, whose sandbox is tried out by a script."""
+    """Put a stand-in for codex on PATH; a script is its sandbox probe."""
     return write_script(project.root.parent / "home" / "bin" / "codex", CODEX.format(probe=probe))
 
 
 def work(project: Project, id: str) -> Result:
-    """Let the coding agent hand in a new ticket."""
+    """Let the coding agent submit a new ticket."""
     result = project.run("code", project.ticket(id, state="in-progress"))
     assert result.code == 0, result.err
     return result
@@ -45,7 +45,7 @@ def probes(facts: Path) -> int:
     return len(file.read_text().splitlines()) if file.exists() else 0
 
 
-def test_sandbox_that_works_is_tried_out_once_and_said_at_each_run(project: Project, facts: Path) -> None:
+def test_a_working_sandbox_is_probed_once_and_logged_in_each_run(project: Project, facts: Path) -> None:
     codex(project)
     for id in ("0001", "0002"):
         assert "scriptorium: sandbox: workspace-write\n" in work(project, id).err
@@ -60,7 +60,7 @@ def test_sandbox_that_works_is_tried_out_once_and_said_at_each_run(project: Proj
     }
 
 
-def test_sandbox_that_does_not_work_is_left_out_and_the_reason_is_said(project: Project, facts: Path) -> None:
+def test_a_broken_sandbox_is_not_used_and_the_reason_is_logged(project: Project, facts: Path) -> None:
     codex(project, "echo 'WARNING: something else' >&2; echo 'bwrap: no namespaces' >&2; exit 1")
     for id in ("0001", "0002"):
         assert "scriptorium: sandbox: none (bwrap: no namespaces)\n" in work(project, id).err
@@ -70,10 +70,10 @@ def test_sandbox_that_does_not_work_is_left_out_and_the_reason_is_said(project: 
     assert "Sandbox: codex: none (bwrap: no namespaces)\n" in project.run("status").out
 
 
-def test_a_no_is_asked_again_after_a_while_and_a_yes_is_not(project: Project, facts: Path) -> None:
-    codex(project, 'test -e "$FACTS/mended"')
+def test_a_failed_probe_is_repeated_later_and_a_successful_one_not(project: Project, facts: Path) -> None:
+    codex(project, 'test -e "$FACTS/repaired"')
     assert "scriptorium: sandbox: none ('codex' ended with exit code 1)\n" in work(project, "0001").err
-    (facts / "mended").touch()
+    (facts / "repaired").touch()
     [file] = project.paths.sandboxes.iterdir()
     for id in ("0002", "0003"):
         os.utime(file, (0, 0))
@@ -81,7 +81,7 @@ def test_a_no_is_asked_again_after_a_while_and_a_yes_is_not(project: Project, fa
     assert probes(facts) == 2
 
 
-def test_another_program_is_tried_out_anew(project: Project, facts: Path) -> None:
+def test_another_program_is_probed_again(project: Project, facts: Path) -> None:
     codex(project)
     assert "scriptorium: sandbox: workspace-write\n" in work(project, "0001").err
     codex(project, "exit 3")
@@ -89,7 +89,7 @@ def test_another_program_is_tried_out_anew(project: Project, facts: Path) -> Non
     assert probes(facts) == 2
 
 
-def test_off_is_a_choice_for_which_nothing_is_tried_out(project: Project, facts: Path) -> None:
+def test_a_sandbox_that_is_off_is_not_probed(project: Project, facts: Path) -> None:
     codex(project)
     project.configure(sandbox="off")
     assert "scriptorium: sandbox: none (switched off in 'scriptorium.json')\n" in work(project, "0001").err
@@ -98,20 +98,20 @@ def test_off_is_a_choice_for_which_nothing_is_tried_out(project: Project, facts:
     assert "Sandbox: codex: none (switched off in 'scriptorium.json')\n" in project.run("status").out
 
 
-def test_program_of_the_users_own_has_none_and_that_is_no_news_at_each_run(project: Project) -> None:
+def test_a_configured_program_without_a_sandbox_is_not_logged_in_each_run(project: Project) -> None:
     project.agent("echo x >file; scriptorium submit-pr done")
     assert "sandbox" not in work(project, "0001").err
-    assert "Sandbox: script: none ('script' has none of its own)\n" in project.run("status").out
+    assert "Sandbox: script: none ('script' has no sandbox)\n" in project.run("status").out
 
 
-def test_status_says_nothing_of_a_sandbox_that_nobody_has_tried_out(project: Project, facts: Path) -> None:
+def test_status_omits_a_sandbox_that_was_not_probed(project: Project, facts: Path) -> None:
     codex(project)
     assert "Sandbox" not in project.run("status").out
     assert json.loads(project.run("status", "--json").out)["sandbox"] == {}
     assert probes(facts) == 0
 
 
-def test_memory_that_cannot_be_read_is_no_memory(project: Project, facts: Path) -> None:
+def test_an_unreadable_cache_is_ignored(project: Project, facts: Path) -> None:
     codex(project)
     work(project, "0001")
     [file] = project.paths.sandboxes.iterdir()

@@ -1,4 +1,4 @@
-"""The tripwire: what moves while an agent runs is told, unless it was our own doing, and never undone."""
+"""Unexpected changes during an agent's run are reported and not undone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def watched(project: Project) -> Project:
 
 
 def warnings(project: Project, caplog: pytest.LogCaptureFixture, script: str, ticket: str = NAME) -> str:
-    """Return what is told of a run in which a script is the agent; HEAD and refs stay as that leaves them."""
+    """Return the warning about a run with a script as the agent; HEAD and refs stay as the script leaves them."""
     worktree = project.worktree(NAME)
     known = {"WORKTREE": str(worktree), "PLAN": f"refs/heads/{PLAN}", "PYTHON": sys.executable}
     with unexpected_changes.watch_for_changes(project.workspace, worktree, "coding", ticket):
@@ -79,7 +79,7 @@ MOVES = {
 
 
 @pytest.mark.parametrize("what", MOVES)
-def test_what_an_agent_moves_is_told_and_left_as_it_is(
+def test_a_change_by_an_agent_is_reported_and_not_undone(
     watched: Project, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     script, words = MOVES[what]
@@ -90,7 +90,7 @@ def test_what_an_agent_moves_is_told_and_left_as_it_is(
     at = 0
     for piece in pattern:
         at = told.index(piece, at) + len(piece)
-    assert told.endswith("; nothing of it is undone: look whether it was you")
+    assert told.endswith("; nothing is undone: check whether you did it")
 
 
 def test_the_commits_that_moved_are_named(watched: Project, caplog: pytest.LogCaptureFixture) -> None:
@@ -116,7 +116,7 @@ QUIET = {
 
 
 @pytest.mark.parametrize("what", QUIET)
-def test_what_may_move_is_no_news(watched: Project, caplog: pytest.LogCaptureFixture, what: str) -> None:
+def test_allowed_changes_are_not_reported(watched: Project, caplog: pytest.LogCaptureFixture, what: str) -> None:
     if "landed" in what:
         watched.queued("0003")
     watched.agent("echo x >x; git add x; git commit -qm x")
@@ -144,7 +144,7 @@ def test_every_version_of_the_index_is_read(watched: Project, caplog: pytest.Log
     assert "'.git/index'" in warnings(watched, caplog, "git rm -q --cached an/empty")
 
 
-def test_git_tells_the_same_refs_as_the_files(watched: Project) -> None:
+def test_git_and_the_files_give_the_same_refs(watched: Project) -> None:
     watched.git("pack-refs", "--all")
     watched.git("branch", "loose")
     watched.git("symbolic-ref", "refs/remotes/origin/HEAD", "refs/heads/master")
@@ -162,7 +162,7 @@ def test_a_planning_agent_is_named_by_its_role(project: Project) -> None:
     assert "while the architect agent ran, these moved: 'refs/heads/stray' none -> " in result.err
 
 
-def test_a_run_that_is_stopped_is_told_of_as_well(watched: Project, facts: Path) -> None:
+def test_changes_in_a_stopped_run_are_reported(watched: Project, facts: Path) -> None:
     watched.agent('git -C "$SCRIPTORIUM_REPO" branch stray; touch "$FACTS/there"; sleep 600')
     with watched.running("code", NAME) as command:
         until((facts / "there").exists)
@@ -171,14 +171,12 @@ def test_a_run_that_is_stopped_is_told_of_as_well(watched: Project, facts: Path)
     assert "these moved: 'refs/heads/stray' none -> " in result.err
 
 
-def test_a_repository_that_cannot_be_read_any_more_is_told(watched: Project, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_repository_that_became_unreadable_is_reported(watched: Project, caplog: pytest.LogCaptureFixture) -> None:
     told = warnings(watched, caplog, "git update-ref $PLAN $PLAN~1; rm -r .git/objects")
-    assert told.startswith(f"what moved while the agent of ticket '{NAME}' ran cannot be told: ")
+    assert told.startswith(f"cannot tell what moved while the agent of ticket '{NAME}' ran: ")
 
 
-def test_the_branch_of_a_ticket_at_which_nobody_is_may_not_move(
-    watched: Project, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_branch_of_an_idle_ticket_must_not_move(watched: Project, caplog: pytest.LogCaptureFixture) -> None:
     watched.ticket("0002", state="stuck")
     watched.git("branch", "scriptorium/ticket-0002")
     told = warnings(watched, caplog, "git branch -f scriptorium/ticket-0002 HEAD~1; git branch -f scriptorium/ticket-3")

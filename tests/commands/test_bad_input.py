@@ -276,7 +276,7 @@ def test_agent_program_that_is_missing(project: Project) -> None:
     project.agent("true").unlink()
     before = picture(project)
     result = project.run("run")
-    what = f"'{project.root.parent / 'agent'}' is not a program that can be run"
+    what = f"'{project.root.parent / 'agent'}' is not an executable file"
     refused(result, 78, what, "check 'harnesses.script.command'")
     assert picture(project) == before
 

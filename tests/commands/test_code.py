@@ -192,7 +192,7 @@ def test_a_run_without_a_submit_is_reopened_and_at_the_last_attempt_stuck(projec
 
     result = project.run("code", name)
 
-    reason = "The agent ended without handing in"
+    reason = "The agent ended without submitting"
     assert result == (
         1,
         "",
@@ -288,7 +288,7 @@ def test_a_ticket_whose_attempts_cannot_be_counted_is_stuck_at_once(project: Pro
     ((path, text),) = files(project).items()
     assert path == f"tickets/stuck/{name}.md"
     assert text.endswith(
-        "\n\nThe agent ended without handing in; 'attempts' cannot be set to '1' in its front matter\n"
+        "\n\nThe agent ended without submitting; 'attempts' cannot be set to '1' in its front matter\n"
     )
 
 
@@ -304,7 +304,7 @@ def test_commits_on_a_detached_head_are_kept_and_the_next_attempt_is_on_the_bran
     where = f"the worktree '{project.worktree(name)}' is not on branch 'scriptorium/ticket-0001'"
     assert f"scriptorium: ticket '{name}': 'git status' failed: error: {where}\n" in result.err
     (rescue,) = project.refs("refs/scriptorium/rescue/")
-    note = f"The agent ended without handing in; its work is kept as '{rescue}'"
+    note = f"The agent ended without submitting; its work is kept as '{rescue}'"
     assert_reopened(project, "no-submit", note, name)
 
     project.agent("echo found >file" + SUBMIT)
@@ -613,11 +613,11 @@ def test_an_agent_that_cannot_be_started_leaves_the_ticket_open_with_the_reason(
 
     result = project.run("code", name)
 
-    why = f"cannot start '{agent}': it is no program for this machine, nor a script"
+    why = f"cannot start '{agent}': it is neither a script nor a program for this machine"
     assert (result.code, result.out) == (78, "")
     assert result.err.endswith(f"scriptorium: {why}\nhint: begin a script with a line such as '#!/bin/sh'\n")
     assert list(files(project)) == [f"tickets/open/{name}.md"]
-    assert trailers(project)["Reason"] == f"The agent could not be started: {why}"
+    assert trailers(project)["Reason"] == f"The agent could not start its work: {why}"
 
 
 def test_two_on_one_ticket_run_one_agent(project: Project, facts: Path) -> None:
@@ -763,7 +763,7 @@ def test_the_note_tells_why_what_was_handed_in_was_refused(project: Project) -> 
 
     refusal = "refusing to change 'scriptorium.json': it names programs that run outside the sandbox"
     note = (
-        f"The agent ended without handing in; its submission was refused: {refusal}\n\n  ```\n  I handed it in\n  ```"
+        f"The agent ended without submitting; its submission was refused: {refusal}\n\n  ```\n  I handed it in\n  ```"
     )
     assert_reopened(project, "no-submit", note)
 

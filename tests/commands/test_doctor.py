@@ -291,7 +291,7 @@ def test_program_of_the_users_own_is_looked_for(project: Project) -> None:
     script.unlink()
     assert look(project, doctor.check_backends)["script"] == (
         "failed",
-        f"'{script}' is not a program that can be run, for architect, manager, coding",
+        f"'{script}' is not an executable file, for architect, manager, coding",
         "check 'harnesses.script.command' in 'scriptorium.json'",
     )
 
@@ -313,7 +313,7 @@ def test_address_that_is_taken_fails_unless_a_run_has_it(project: Project) -> No
         project.configure(endpoints={"local": f"http://127.0.0.1:{port}"})
         state, text, hint = examine(project, 1)["endpoint"]
         assert (state, text) == ("failed", f"cannot listen on '127.0.0.1:{port}': address already in use")
-        assert hint == "end what listens there, or set 'endpoints.local' in 'scriptorium.json'"
+        assert hint == "end the program that listens there, or set 'endpoints.local' in 'scriptorium.json'"
         with locks.hold(project.paths.ensure(project.paths.lock("run").parent) / "run.lock", "run"):
             assert look(project, doctor.check_held_locks)["locks"] == ("ok", "held: run", "")
             found = look(project, doctor.check_endpoint)

@@ -180,7 +180,7 @@ def test_log_lines_go_to_stdout_and_to_a_file_of_the_session(project: Project) -
     assert re.fullmatch(r"run_\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ\.log", file.name)
     whole = file.read_text().splitlines()
     assert [line for line in whole if "[DEBUG]" not in line] == lines
-    assert {line.partition("[DEBUG] ")[2] for line in whole} == {"", "sandbox: none ('script' has none of its own)"}
+    assert {line.partition("[DEBUG] ")[2] for line in whole} == {"", "sandbox: none ('script' has no sandbox)"}
     told = [re.sub(r"after \d+ seconds$", "after a while", line.partition("] [INFO] ")[2]) for line in lines]
     assert told[1:] == [
         f"repo: {project.root}",
@@ -455,7 +455,7 @@ def test_port_in_use_is_one_line_and_a_hint(project: Project) -> None:
         1,
         "",
         f"scriptorium: cannot listen on '127.0.0.1:{port}': address already in use\n"
-        "hint: end what listens there, or set 'endpoints.local' in 'scriptorium.json'\n",
+        "hint: end the program that listens there, or set 'endpoints.local' in 'scriptorium.json'\n",
     )
 
 

@@ -127,9 +127,9 @@ def test_a_summary_is_one_line_without_secrets_and_not_endless(
 def test_nonsense_on_the_socket_is_answered_and_hurts_nobody(sockets: Path) -> None:
     with SubmitServer(sockets, submit_pr(lambda summary: f"took {summary}")) as server:
         for nonsense in (b"", b"GET / HTTP/1.1\r\n\r\n", b"[]\n", b'{"token": "x"}\n'):
-            assert raw(sockets, server.token, nonsense)["message"] == "that is not a submit"
+            assert raw(sockets, server.token, nonsense)["message"] == "the call is malformed"
         endless = raw(sockets, server.token, b"{" * (MAX_LINE + 9))
-        assert endless == {"ok": False, "message": "that is too long, hand in less at once"}
+        assert endless == {"ok": False, "message": "the call is too long, submit less at once"}
         for token in ("", "wrong", 7, None, server.token + "x"):
             request = {"token": token, "tool": "submit_pr", "arguments": {"summary": "x"}}
             answer = raw(sockets, server.token, json.dumps(request).encode() + b"\n")

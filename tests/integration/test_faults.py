@@ -186,7 +186,7 @@ def test_a_limit_reached_makes_the_backend_rest_for_the_next_ticket_too(backend:
         before = project.git("rev-parse", PLAN)
         next_one = project.run("code", "0002-other")
     assert (next_one.code, next_one.out) == (75, "")
-    assert f"backend '{backend.name}' rests until " in next_one.err
+    assert f"backend '{backend.name}' cools down until " in next_one.err
     assert (len(requests), project.git("rev-parse", PLAN)) == (asked, before)
 
 
@@ -215,7 +215,7 @@ def test_an_agent_that_never_submits_has_used_up_an_attempt_and_its_work_is_kept
 ) -> None:
     with backend.answering(lambda asked: steps(asked, WORK, Text("That will do."))):
         coded = backend.project.run("code", TICKET)
-    ticket.failed(coded, Cause.NO_SUBMIT, "The agent ended without handing in")
+    ticket.failed(coded, Cause.NO_SUBMIT, "The agent ended without submitting")
     assert backend.project.git("show", f"{BRANCH}:greeting.txt") == "Hello, world"
 
 
@@ -315,4 +315,4 @@ def test_an_agent_without_the_submit_tool_uses_up_no_attempt(
     monkeypatch.setenv("MCP_TIMEOUT", "3000")  # claude's; codex waits half a minute
     with backend.answering(lambda asked: steps(asked, WORK, submit("It greets"), Text("Done."))):
         coded = backend.project.run("code", TICKET)
-    ticket.failed(coded, Cause.INFRASTRUCTURE, "could not be set to work", "MCP server", "scriptorium")
+    ticket.failed(coded, Cause.INFRASTRUCTURE, "could not start its work", "MCP server", "scriptorium")

@@ -127,7 +127,7 @@ def test_work_on_a_detached_head_is_kept_and_named_in_the_note(backend: Backend,
     assert f"'{project.worktree(TICKET)}' (not on '{BRANCH}')" in told(coded)
     (rescue,) = project.refs("refs/scriptorium/rescue/")
     assert (
-        f"Attempt 1 failed: no-submit\n\nThe agent ended without handing in; its work is kept as '{rescue}'"
+        f"Attempt 1 failed: no-submit\n\nThe agent ended without submitting; its work is kept as '{rescue}'"
         in (project.plan_files()[OPEN])
     )
     assert project.git("show", f"{rescue}:file") == "lost"
@@ -217,7 +217,7 @@ def test_a_plan_that_the_agent_deletes_can_be_had_back(backend: Backend, ticket:
     coded, _ = run(backend, Shell(f'git -C "$SCRIPTORIUM_REPO" update-ref -d {PLAN_REF}'), DONE)
     assert (coded.code, coded.out) == (78, "")
     assert f"'{PLAN_REF}' {ticket.plan[:12]} -> none" in told(coded)
-    command = told(coded).partition("(back by: ")[2].partition(")")[0]
+    command = told(coded).partition("(to restore it: ")[2].partition(")")[0]
     project.git(*command.split()[1:])
     assert project.git("rev-parse", PLAN) == ticket.plan
     again, _ = run(backend, WORK, submit("It greets"), DONE)

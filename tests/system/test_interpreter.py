@@ -9,7 +9,7 @@ from pathlib import Path
 from scriptorium.system.interpreter import command_for
 
 
-def test_a_module_runs_with_its_arguments_whatever_the_directory_holds(tmp_path: Path) -> None:
+def test_a_module_runs_whatever_the_current_directory_holds(tmp_path: Path) -> None:
     (tmp_path / "scriptorium").mkdir()
     (tmp_path / "scriptorium" / "__init__.py").write_text("raise SystemExit('the wrong package')")
     command = [*command_for("scriptorium.main"), "--version"]

@@ -1,4 +1,4 @@
-"""Running agents and gates: limits, and the end of the whole process tree, however it is asked for."""
+"""Running agents and gates: limits, and the end of the whole process tree."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(script: str, limits: Limits = NO_LIMITS, **more: object) -> Finished:
     return process.run_program(argv, cwd=Path(), env=os.environ, output=Path("out"), limits=limits, **more)  # type: ignore[arg-type]
 
 
-def test_a_run_has_its_output_in_files_its_prompt_on_stdin_and_its_exit_code() -> None:
+def test_output_goes_to_files_the_prompt_to_stdin() -> None:
     Path("prompt").write_text("hello\n")
 
     finished = run("cat; echo bad >&2; printf 'no end'; exit 7", errors=Path("err"), prompt=Path("prompt"))
@@ -63,7 +63,7 @@ def test_a_run_without_a_prompt_reads_nothing() -> None:
     assert Path("out").read_text() == ""
 
 
-def test_every_line_is_seen_the_last_one_and_one_without_an_end_too() -> None:
+def test_every_line_is_seen_with_and_without_a_newline() -> None:
     lines: list[bytes] = []
 
     def watch(line: bytes) -> bool:
@@ -75,7 +75,7 @@ def test_every_line_is_seen_the_last_one_and_one_without_an_end_too() -> None:
     assert lines == [b"1", b"2", b"3", b"\0" * 100000 + b"\xff", b"last"]
 
 
-def test_a_run_that_dies_of_a_signal_has_its_number() -> None:
+def test_a_run_killed_by_a_signal_has_its_negative_number() -> None:
     assert run("kill -KILL $$").status == -signal.SIGKILL
 
 
@@ -92,12 +92,12 @@ def test_a_program_that_is_missing_is_a_configuration_error() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (b"echo hi\n", "it is no program for this machine, nor a script"),
-        (b"#!/no/such/sh -e\n", "its interpreter '/no/such/sh' is not there"),
-        (b"#! /bin/sh\r\n", "its interpreter '/bin/sh\r' is not there"),
+        (b"echo hi\n", "it is neither a script nor a program for this machine"),
+        (b"#!/no/such/sh -e\n", "its interpreter '/no/such/sh' does not exist"),
+        (b"#! /bin/sh\r\n", "its interpreter '/bin/sh\r' does not exist"),
     ],
 )
-def test_a_file_that_cannot_be_started_says_what_is_the_matter(text: bytes, why: str) -> None:
+def test_a_file_that_cannot_be_started_is_explained(text: bytes, why: str) -> None:
     program = Path("agent").absolute()
     program.write_bytes(text)
     program.chmod(0o755)
@@ -124,7 +124,7 @@ def test_a_limit_ends_children_in_other_sessions_too(facts: Path, limits: Limits
     assert [pid for pid in busy_pids(facts) if is_alive(pid)] == []
 
 
-def test_output_holds_off_the_limit_of_silence_and_only_progress_that_of_progress() -> None:
+def test_output_resets_one_limit_and_progress_the_other() -> None:
     chatter = "for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 0.3; done"
 
     assert run(chatter, Limits(hard=0, no_output=2, no_progress=0), watch=lambda _: False).end is EndReason.EXIT
@@ -132,20 +132,20 @@ def test_output_holds_off_the_limit_of_silence_and_only_progress_that_of_progres
     assert run(chatter, Limits(hard=0, no_output=0, no_progress=2), watch=lambda _: False).end is EndReason.NO_PROGRESS
 
 
-def test_what_goes_to_stderr_counts_as_output() -> None:
+def test_stderr_counts_as_output() -> None:
     chatter = "for i in 1 2 3 4 5 6 7 8 9 10; do echo $i >&2; sleep 0.3; done"
 
     assert run(chatter, Limits(hard=0, no_output=2, no_progress=0), errors=Path("err")).end is EndReason.EXIT
 
 
-def test_an_end_leaves_nobody_behind_and_a_pipe_held_open_does_not_delay_it(facts: Path) -> None:
+def test_an_exit_ends_the_tree_and_waits_for_no_open_pipe(facts: Path) -> None:
     finished = run(BUSY.replace("exec sleep 600\n", "exit 5"))
 
     assert (finished.end, finished.status) == (EndReason.EXIT, 5)
     assert [pid for pid in busy_pids(facts) if is_alive(pid)] == []
 
 
-def test_a_child_that_drops_its_environment_is_ended_as_a_descendant(facts: Path) -> None:
+def test_a_child_without_the_mark_is_ended_as_a_descendant(facts: Path) -> None:
     finished = run('env -i setsid sleep 600 & echo $! >"$FACTS/pids"; exec sleep 600', Limits(1.5, 0, 0))
 
     assert finished.end is EndReason.HARD_LIMIT
@@ -163,7 +163,7 @@ def test_a_signal_to_the_parent_ends_the_tree(facts: Path, signum: signal.Signal
     assert [pid for pid in running if is_alive(pid)] == []
 
 
-def test_a_killed_parent_has_its_tree_ended_by_the_watchdog(facts: Path) -> None:
+def test_the_watchdog_ends_the_tree_of_a_killed_parent(facts: Path) -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT, BUSY])
     running = busy_pids(facts)
 
@@ -173,7 +173,7 @@ def test_a_killed_parent_has_its_tree_ended_by_the_watchdog(facts: Path) -> None
     until(lambda: not any(is_alive(pid) for pid in running))
 
 
-def test_the_watchdog_leaves_alone_what_another_parent_started(facts: Path) -> None:
+def test_the_watchdog_spares_programs_of_another_parent(facts: Path) -> None:
     bystander = subprocess.Popen(["sleep", "600"], env={**os.environ, "SCRIPTORIUM_SESSION": "another"})
     parent = subprocess.Popen([sys.executable, "-c", PARENT, BUSY])
     running = busy_pids(facts)
@@ -225,7 +225,7 @@ def test_a_forked_process_has_a_watchdog_and_a_mark_of_its_own(monkeypatch: pyte
         running.wait()
 
 
-def test_what_a_crash_left_is_found_by_its_mark(tmp_path: Path) -> None:
+def test_leftovers_of_a_crash_are_found_by_their_mark(tmp_path: Path) -> None:
     mark = f"SCRIPTORIUM_WORKTREE={tmp_path}"
     left = subprocess.Popen(
         ["setsid", "sleep", "600"],
@@ -258,10 +258,10 @@ def test_a_flood_of_output_costs_little_and_its_last_line_is_seen(tmp_path: Path
 
 
 EXECUTES = 'exec /bin/sh -c "$0" "$0"'
-"""A shell script that becomes itself again and again."""
+"""A shell script that executes itself again and again."""
 
 
-def test_a_process_in_the_midst_of_an_exec_is_not_overlooked() -> None:
+def test_a_process_during_an_exec_is_found() -> None:
     argv = ["/bin/sh", "-c", EXECUTES, EXECUTES]
     with subprocess.Popen(argv, env={"MARK": "x", "PATH": os.environ["PATH"]}) as process:
         seen = [process.pid in members("MARK=x") for _ in range(300)]

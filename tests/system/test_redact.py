@@ -1,4 +1,4 @@
-"""Secrets: out of texts, of files of any size however they are read, of what is shown and of every log line."""
+"""Credentials are removed from texts, files, output and log lines."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ VALUES = {
 
 
 @pytest.mark.parametrize("secret", FORMS)
-def test_a_known_form_goes_and_what_surrounds_it_stays(secret: str) -> None:
+def test_a_known_format_is_removed_and_its_surroundings_stay(secret: str) -> None:
     assert redact.redact(f"key='{secret}', and more") == "key='[removed]', and more"
     assert redact.redact(json.dumps({"text": f"({secret})"})) == '{"text": "([removed])"}'
 
 
-def test_a_key_that_is_only_spoken_of_takes_nothing_along() -> None:
+def test_a_mentioned_key_removes_nothing_else() -> None:
     text = "look for '-----BEGIN PRIVATE KEY-----', then for sk-, eyJ and ghp_ in task-1.py"
     assert redact.redact(text) == "look for '[removed]', then for sk-, eyJ and ghp_ in task-1.py"
 
 
-def test_of_a_key_with_a_foreign_margin_nothing_is_left() -> None:
+def test_an_indented_key_is_removed_completely() -> None:
     lines = "\n".join(f"web_1 | {line}" for line in PRIVATE_KEY.splitlines())
     assert redact.redact(f"before\n{lines}\nafter") == "before\nweb_1 | [removed]\nafter"
 
@@ -66,13 +66,13 @@ def spellings(value: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_a_value_goes_in_each_spelling_and_a_short_or_innocent_one_stays(name: str) -> None:
+def test_a_value_is_removed_in_each_spelling_unless_it_is_common(name: str) -> None:
     secrets = Secrets({**VALUES, "OTHER_KEY": "short", "COLOUR": "rather-long-colour"})
     for text in spellings(VALUES[name]):
         assert secrets.redact(f"a {text} short rather-long-colour") == "a [removed] short rather-long-colour"
 
 
-def test_a_text_that_is_no_text_survives() -> None:
+def test_bytes_that_are_not_utf_8_survive() -> None:
     secrets = Secrets({"A_KEY": "half \udcff characters", "B_KEY": "a lone \ud800 one"})
     assert secrets.redact("x half \udcff characters \ud800 y a lone \ud800 one") == "x [removed] \ud800 y [removed]"
 
@@ -105,7 +105,7 @@ NOISE = [
 def test_no_cut_of_a_stream_lets_a_secret_through(
     tmp_path_factory: pytest.TempPathFactory, parts: list[str], repeat: int, key: int, chunk: int, reach: int
 ) -> None:
-    """The longest match that is reckoned with is made shorter, so that a text of some 50 kB is cut at many places."""
+    """With a smaller maximum length of a match, a text of some 50 kB is cut at many places."""
     text = "x" * (reach % 97) + ", ".join([*parts[:key], PRIVATE_KEY, *parts[key:]]) + ";"
     text = text * repeat
     file = tmp_path_factory.mktemp("stream") / "log"
@@ -113,7 +113,7 @@ def test_no_cut_of_a_stream_lets_a_secret_through(
     secrets = Secrets(VALUES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(redact, "_CHUNK", chunk)
-        patch.setattr(redact, "_FORM_MOST", 1_500 + reach)  # the private key has 1,100 characters
+        patch.setattr(redact, "_MAX_MATCH", 1_500 + reach)  # the private key has 1,100 characters
         secrets.redact_file(file)
     clean = file.read_bytes().decode()
     assert clean == secrets.redact(text)
@@ -143,7 +143,7 @@ def test_a_value_that_is_no_utf_8_is_found_in_files(tmp_path: Path) -> None:
 
 
 class Loose(Harness):
-    """An agent that tells all it knows, in every way there is."""
+    """An agent that prints its environment in every way there is."""
 
     name = "loose"
 
@@ -161,7 +161,7 @@ class Loose(Harness):
         yield Event(EventKind.TEXT, report.error)
 
 
-def test_nothing_that_a_run_leaves_or_shows_holds_the_secrets_of_its_environment(tmp_path: Path) -> None:
+def test_a_run_leaves_and_shows_no_secret_of_its_environment(tmp_path: Path) -> None:
     script = """printf '{"text":"say \\\\"%s\\\\" twice"}\\n' "$MY_TOKEN"; echo "$MY_TOKEN" | tee "$1" >&2"""
     loose = Loose(write_script(tmp_path / "loose", script))
     shown: list[Event] = []
@@ -217,14 +217,14 @@ def test_a_warning_of_a_single_command_holds_no_secret(project: Project) -> None
     assert "these moved: 'refs/heads/[removed]' none" in result.err
 
 
-def test_secrets_that_overlap_are_one() -> None:
+def test_overlapping_secrets_are_merged() -> None:
     values = {"MY_KEY": "sk-abcdefghijklmnopqrst.and-a-tail", "MY_TOKEN": "tail-of-another", "SHORT_KEY": "sk-abcdef"}
     text = "a sk-abcdefghijklmnopqrst.and-a-tail-of-another, b"
     assert Secrets(values).redact(text) == "a [removed], b"
 
 
 @pytest.mark.parametrize("piece", ["eyJ", "eyJabcdefgh.", "-----BEGIN PRIVATE KEY-----!", "-----BEGIN ", "sk-", "a"])
-def test_what_begins_like_a_credential_again_and_again_takes_no_longer_than_other_text(piece: str) -> None:
+def test_repeated_beginnings_of_credentials_take_no_longer(piece: str) -> None:
     began = time.process_time()
     redact.redact(piece * (400_000 // len(piece)))
     assert time.process_time() - began < 2, "it takes the square of its length"

@@ -1,7 +1,7 @@
-"""Any agent that speaks the Agent Client Protocol, such as opencode and gemini, by configuration alone.
+"""Any agent that speaks the Agent Client Protocol, such as opencode and gemini; it needs configuration only.
 
-The program in between, `acp_client`, holds the conversation and prints lines of its own, which are described there.
-Tokens are counted for one run, the cost for the whole session.
+The program `acp_client` talks to the agent and prints the lines that this module reads; they are described there.
+Tokens are those of one run, the cost is the cost of the whole session.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ AUTH_REQUIRED = -32000
 """The protocol's error code for an agent that is not signed in."""
 
 MAX_MESSAGE = 256 * 1024
-"""Characters of a message that comes in pieces; without an end to it, they would take the square of their time."""
+"""Characters of a message that are kept; it comes in pieces, and joining them all takes quadratic time."""
 
 
 class Acp(CommandHarness):
-    """A program named in the configuration, with the protocol `acp`."""
+    """A configured program with the protocol `acp`."""
 
     wants_endpoint = True
     stderr_is_progress = False
@@ -48,7 +48,7 @@ class Acp(CommandHarness):
         return super().label(self._model(model) or self.name)
 
     def _model(self, model: str) -> str:
-        """Return the model to choose: the role's, unless that is just the name of this program."""
+        """Return the role's model, or the program's configured model if the role only names the program."""
         return model if model != self.name else self._program.model
 
     def read(self, line: bytes, report: Report) -> Iterator[Event]:
@@ -78,7 +78,7 @@ class Acp(CommandHarness):
                 report.usage = Usage(**tokens)
             case "error":
                 report.error = str(event.get("message", ""))
-                code = count(event, "code")  # gemini puts that of HTTP there; the protocol's are negative
+                code = count(event, "code")  # gemini sends an HTTP status; the protocol's own codes are negative
                 report.status = code if 400 <= code < 600 else 0
                 required = event.get("code") == AUTH_REQUIRED
                 report.cause = Cause.AUTH if required else classify(report.status, report.error)

@@ -1,11 +1,11 @@
-"""Holds one turn with an agent that speaks the Agent Client Protocol, and tells what it does.
+"""Holds one turn with an agent that speaks the Agent Client Protocol, and reports it.
 
-A program of ours between `scriptorium.system.process` and the agent, because the protocol wants a partner on both
-pipes: the prompt comes on stdin, the agent's command line and the wishes of `Options` as arguments, and one
-JSON object a line goes to stdout:
+This program runs between `scriptorium.system.process` and the agent, because the protocol needs both pipes.
+It reads the prompt from stdin and takes `Options` and the agent's command line as arguments. It prints one JSON
+object a line:
 
     {"type": "agent", "name": str, "version": str}
-    {"type": "session", "id": str}                     the prompt is sent now
+    {"type": "session", "id": str}                     the prompt is sent next
     {"type": "text", "text": str, "new": bool}         whole lines; ``new`` where a message begins
     {"type": "thinking", "text": str, "new": bool}
     {"type": "plan", "text": str}                      the agent's own list, an entry a line
@@ -16,9 +16,9 @@ JSON object a line goes to stdout:
     {"type": "end", "stop": str, "usage"?: {"in": int, "cached": int, "out": int, "reasoning": int}}
     {"type": "error", "message": str, "code"?: int}
 
-The last line is an ``end`` or an ``error``, and the exit code 0 or 1; a run that is killed has neither. No
-file or terminal service is offered, so the agent works with its own tools in its own process. Limits, logs
-and the end of the whole tree are the runner's.
+The last line is an ``end`` with exit code 0 or an ``error`` with exit code 1; a killed run has neither. The
+client offers no file or terminal service, so the agent uses its own tools in its own process. The runner
+enforces limits, keeps logs and ends the process tree.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ from acp.transports import spawn_stdio_transport
 from scriptorium.version import VERSION
 
 CANCEL_GRACE = 1.0
-"""Seconds for the agent to end a turn that is cancelled, less than what the runner gives us."""
+"""Seconds for the agent to end a cancelled turn; less than the runner gives this program."""
 
 MAX_NOTE = 500
-"""Characters of a note, which quotes what the agent printed."""
+"""Characters of a note, which quotes the agent's output."""
 
 READING_MODES = ("plan", "read-only")
-"""Modes, by the names that agents give them, in which nothing is written."""
+"""Names that agents use for modes in which they write nothing."""
 
 WRITING = ("edit", "delete", "move", "execute")
-"""Kinds of tools that are refused to a run that is to write nothing."""
+"""Kinds of tools that are refused in a read-only run."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is wished of the agent; '' leaves it to the agent."""
+    """The settings for the turn; '' leaves a choice to the agent."""
 
     endpoint: str = ""
     model: str = ""
@@ -65,12 +65,12 @@ class Options:
     effort: str = ""
     session: str = ""
     spent: float = 0
-    """What the session has cost so far, in US dollars."""
+    """Cost of the session so far, in US dollars."""
     read_only: bool = False
 
 
 class Failure(Exception):
-    """The turn cannot be held, for a reason that is ours to tell."""
+    """The turn failed for a reason that this program found."""
 
 
 def main() -> int:
@@ -84,7 +84,7 @@ def main() -> int:
         return 0
     except acp.RequestError as error:
         turn.fail(_explain(error), code=error.code)
-    except (Failure, OSError, ValueError) as error:  # a ValueError is an answer that is none
+    except (Failure, OSError, ValueError) as error:  # a ValueError is a malformed answer
         turn.fail(str(error))
     except asyncio.CancelledError:
         turn.fail("the run was stopped")
@@ -92,18 +92,18 @@ def main() -> int:
 
 
 class _Turn:
-    """One prompt and all that comes of it; also the client that the agent calls."""
+    """One prompt and its results; also the client that the agent calls."""
 
     def __init__(self, options: Options, prompt: str) -> None:
         self._options = options
         self._prompt = prompt
-        self._telling = False
+        self._reporting = False
         self._speech = _Speech()
         self._titles: dict[str, str] = {}
         self._before: float | None = None
 
     async def hold(self, command: Sequence[str]) -> None:
-        """Start the agent, have the turn with it, and end it."""
+        """Start the agent, hold the turn and end the agent."""
         loop, here = asyncio.get_running_loop(), asyncio.current_task()
         assert here is not None
         for signum in (signal.SIGINT, signal.SIGTERM):
@@ -115,7 +115,7 @@ class _Turn:
             limit=1024 * 1024,
             shutdown_timeout=CANCEL_GRACE,
         ) as (reader, writer, process):
-            # services that are not offered need no method
+            # only offered services need a method
             agent = acp.connect_to_agent(cast(acp.Client, self), writer, reader)
             try:
                 await self._converse(agent)
@@ -129,7 +129,7 @@ class _Turn:
         able = await self._introduce(agent)
         session, choices = await self._open(agent, able)
         await self._choose(agent, session, choices)
-        self._telling = True
+        self._reporting = True
         emit("session", id=session)
         answer = await self._ask(agent, session)
         self._speech.end()
@@ -147,7 +147,7 @@ class _Turn:
         return answer.agent_capabilities or schema.AgentCapabilities()
 
     async def _open(self, agent: ClientSideConnection, able: schema.AgentCapabilities) -> tuple[str, _Choices]:
-        """Begin a session or go on with one; return its id and what can be chosen in it."""
+        """Start or resume a session; return its id and its choices."""
         here, session, servers = os.getcwd(), self._options.session, self._servers(able)  # noqa: PTH109
         if not session:
             new = await agent.new_session(here, mcp_servers=servers)
@@ -156,22 +156,22 @@ class _Turn:
             resumed = await agent.resume_session(session, here, mcp_servers=servers)
             return session, _Choices(resumed.config_options, resumed.modes)
         if able.load_session:
-            loaded = await agent.load_session(here, session, mcp_servers=servers)  # tells it all again first
+            loaded = await agent.load_session(here, session, mcp_servers=servers)  # repeats the whole session first
             return session, _Choices(loaded.config_options, loaded.modes)
-        raise Failure("the agent cannot go on with a session")
+        raise Failure("the agent cannot resume a session")
 
     def _servers(self, able: schema.AgentCapabilities) -> list[Any]:
         if not self._options.endpoint:
             return []
         if not (able.mcp_capabilities and able.mcp_capabilities.http):
-            emit("note", text="the agent takes no MCP server over HTTP, so it has the command line alone")
+            emit("note", text="the agent supports no MCP server over HTTP, so it has the command line only")
             return []
         bearer = schema.HttpHeader(name="Authorization", value=f"Bearer {os.environ.get('SCRIPTORIUM_TOKEN', '')}")
         url = self._options.endpoint
         return [schema.HttpMcpServer(type="http", name="scriptorium", url=url, headers=[bearer])]
 
     async def _choose(self, agent: ClientSideConnection, session: str, choices: _Choices) -> None:
-        """Choose the model, the mode and the effort where they are wished and can be chosen."""
+        """Set the model, the mode and the effort if they are given and the agent offers them."""
         options = self._options
         mode = options.mode or (choices.first("mode", READING_MODES) if options.read_only else "")
         for what, wish in (("model", options.model), ("mode", mode), ("thought_level", options.effort)):
@@ -185,7 +185,7 @@ class _Turn:
             elif what == "mode" and wish and choices.modes:
                 await agent.set_session_mode(session, wish)
             elif wish:
-                emit("note", text=f"the agent lets nobody choose {what.replace('_', ' ')} '{wish}'")
+                emit("note", text=f"the agent offers no choice of {what.replace('_', ' ')}: '{wish}' is ignored")
 
     async def _ask(self, agent: ClientSideConnection, session: str) -> schema.PromptResponse:
         asked = asyncio.ensure_future(agent.prompt(session, [acp.text_block(self._prompt)]))
@@ -199,9 +199,9 @@ class _Turn:
     async def request_permission(
         self, options: list[schema.PermissionOption], tool_call: schema.ToolCallUpdate, **_: Any
     ) -> schema.RequestPermissionResponse:
-        """Answer for the user: yes, unless the run is to write nothing."""
+        """Allow a tool call for the user, unless the run is read-only and the tool writes."""
         allowed = not (self._options.read_only and tool_call.kind in WRITING)
-        # once before always: that may be written to a file of the worktree, or of the user's
+        # prefer once to always, which an agent may save in the worktree or the user's configuration
         wanted = ("allow_once", "allow_always") if allowed else ("reject_once", "reject_always")
         found = next((option for kind in wanted for option in options if option.kind == kind), None)
         self._speech.end()
@@ -213,8 +213,8 @@ class _Turn:
         )
 
     async def session_update(self, update: Any, **_: Any) -> None:
-        """Tell what the agent does; not what a session that is loaded did before."""
-        if not self._telling:
+        """Report an action of the agent, but not the history of a loaded session."""
+        if not self._reporting:
             return
         match update:
             case schema.AgentMessageChunk(content=schema.TextContentBlock(text=text)):
@@ -251,7 +251,7 @@ class _Turn:
 
 
 async def _end_of(process: asyncio.subprocess.Process) -> str:
-    """Return how an agent ended that says nothing more."""
+    """Return how an agent ended that closed its pipe."""
     said = f": {_Complaints.last}" if _Complaints.last else ""
     try:
         status = await asyncio.wait_for(process.wait(), CANCEL_GRACE)
@@ -261,14 +261,14 @@ async def _end_of(process: asyncio.subprocess.Process) -> str:
 
 
 class _Choices:
-    """What the agent lets us choose in a session."""
+    """The choices that the agent offers in a session."""
 
     def __init__(self, options: Sequence[Any] | None, modes: schema.SessionModeState | None) -> None:
         self._options = options or []
         self.modes = modes
 
     def first(self, category: str, wanted: Sequence[str]) -> str:
-        """Return the first of some values that is offered, or ''."""
+        """Return the first wanted value that the agent offers, or ''."""
         option = self.option(category)
         offered = option.values if option else [mode.id for mode in self.modes.available_modes] if self.modes else []
         return next((value for value in wanted if value in offered), "")
@@ -294,7 +294,7 @@ def _values(select: schema.SessionConfigOptionSelect) -> list[str]:
 
 
 class _Speech:
-    """Puts the pieces of messages and thoughts together to whole lines."""
+    """Joins the pieces of messages and thoughts into whole lines."""
 
     def __init__(self) -> None:
         self._current: tuple[str, str | None] = ("", None)
@@ -309,7 +309,7 @@ class _Speech:
         self._emit(lines + newline)
 
     def end(self) -> None:
-        """Let go of the last line of a message, because something else comes."""
+        """Print the last, unfinished line of a message."""
         self._emit(self._rest)
         self._current, self._begins, self._rest = ("", None), True, ""
 
@@ -320,26 +320,26 @@ class _Speech:
 
 
 class _Complaints(logging.Handler):
-    """Makes notes of what the protocol's library cannot use, such as lines that are no messages."""
+    """Prints a note for each log record of the protocol's library, such as a line that is not a message."""
 
     last = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        line = getattr(error, "doc", "")  # what is not JSON
+        line = getattr(error, "doc", "")  # the line that is not JSON
         _Complaints.last = str(line or error or record.getMessage()).strip()[:MAX_NOTE]
         emit("note", text=f"{record.getMessage()}: {_Complaints.last}"[:MAX_NOTE])
 
 
 def _explain(error: acp.RequestError) -> str:
-    """Return what an agent's error says, with the details that some keep apart."""
+    """Return the text of an agent's error, with the details that some agents send separately."""
     data = error.data if isinstance(error.data, dict) else {"details": error.data}
     details = next((data[key] for key in ("details", "message") if isinstance(data.get(key), str)), "")
     return f"{error}: {details}" if details and details not in str(error) else str(error)
 
 
 def _count(usage: schema.Usage) -> dict[str, int]:
-    """Return the tokens of a turn; the protocol's kinds share none, so that the total is their sum."""
+    """Return the tokens of a turn; the protocol counts each token in one kind only."""
     cached, reasoning = usage.cached_read_tokens or 0, usage.thought_tokens or 0
     return {
         "in": usage.input_tokens + cached + (usage.cached_write_tokens or 0),

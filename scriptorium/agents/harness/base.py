@@ -1,8 +1,8 @@
-"""Harnesses: how an agent program is called, and what its output means.
+"""Harnesses: how an agent program is called, and how its output is read.
 
-This is the whole interface: a `Task` goes in, `Event`s come meanwhile, an `Outcome` comes out. A
-backend is one file beside this one with a `Harness` that knows the program's arguments and the
-lines that it prints; `scriptorium.agents.harness.runner` runs all of them alike.
+The interface: a run takes a `Task`, emits `Event`s and returns an `Outcome`. A backend is one file
+in `backends/` with a `Harness`, which builds the program's command line and reads its lines;
+`runner` runs all of them.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:  # `status` resolves backends and starts no process
 
 
 class EventKind(StrEnum):
-    """What an event shows of an agent."""
+    """The kind of an event."""
 
     THINKING = "thinking"
     TOOL = "tool"
     TEXT = "text"
-    NOTE = "note"  # a retry or a warning, which is no progress
+    NOTE = "note"  # a retry or a warning; not progress
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something an agent did, fit to be shown to a person."""
+    """An action of an agent, described for the user."""
 
     kind: EventKind
     text: str
@@ -44,17 +44,17 @@ class Event:
 
 @dataclass(frozen=True)
 class Session:
-    """A conversation that a backend has kept: its id, and what it has used so far."""
+    """A conversation that can be resumed: its id, and its usage so far."""
 
     id: str
     prompt: str
-    """What to say to it, in place of the whole prompt."""
+    """The text that replaces the whole prompt."""
     spent: Usage = NOTHING
 
 
 @dataclass(frozen=True)
 class Task:
-    """One run to be: what an agent is asked, where, as whom and within which limits."""
+    """The input of one run: prompt, directory, role, model and limits."""
 
     role: str
     prompt: str
@@ -64,42 +64,42 @@ class Task:
     effort: str
     limits: Limits
     env: Mapping[str, str] = field(default_factory=dict)
-    """The whole environment of the run, but for what the harness adds."""
+    """The environment of the run; the harness adds its `settings`."""
     endpoint: str = ""
     """The URL of the MCP server with the role's tools, or '' for none."""
     session: Session | None = None
-    """The conversation to go on with; where that fails, a new one begins with the whole prompt."""
+    """The conversation to resume; if that fails, a new one starts with the whole prompt."""
     price: Price | None = None
     read_only: bool = False
-    """Whether the run is to write nothing, where the program can be told so."""
+    """Whether the run must not write, if the program has an option for that."""
     sandboxed: bool = False
-    """Whether the program's own sandbox is to hold it: nothing is writable but ``directory`` and TMPDIR."""
+    """Whether to use the program's own sandbox: only ``directory`` and TMPDIR are writable."""
     git_dir: Path = Path()
-    """The repository's git directory, of which a sandbox leaves nothing writable; set with ``sandboxed``."""
+    """The repository's git directory, read-only in the sandbox; set with ``sandboxed``."""
 
 
 @dataclass
 class Report:
-    """What is learnt from an agent's output, filled in line by line."""
+    """The facts from an agent's output, collected line by line."""
 
     message: str = ""
     error: str = ""
     status: int = 0
-    """The HTTP status of the failure, where the program tells it."""
+    """The HTTP status of the failure, 0 if unknown."""
     cause: Cause | None = None
-    """Why it failed, where the harness is sure of it."""
+    """The cause of the failure, if the harness knows it."""
     session: str = ""
     usage: Usage = NOTHING
-    """What the run has used, as far as the program tells that."""
+    """Usage of the run, as far as the program reports it."""
     total: Usage | None = None
-    """What the whole session has used so far, in the figures that the program tells so."""
+    """Usage of the whole session so far, in the figures that the program reports for the session."""
     worked: bool = False
-    """Whether the model has answered at all, so that a failure may be the ticket's."""
+    """Whether the model has answered; only then a failure can count against the ticket."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run that is over."""
+    """The result of a run."""
 
     finished: Finished
     report: Report
@@ -107,7 +107,7 @@ class Outcome:
     agent: str
 
     def trailers(self) -> dict[str, object]:
-        """Return the facts of the run as commit trailers; what is not known is left out."""
+        """Return the facts of the run as commit trailers; unknown ones are empty."""
         return {"Agent": self.agent, **self.report.usage.trailers(), "Seconds": f"{self.finished.seconds:.1f}"}
 
 
@@ -118,12 +118,12 @@ class Harness(ABC):
     model_prefixes: tuple[str, ...] = ()
     """For a built-in backend, the prefixes of its models; '' takes any model that no other backend takes."""
     wants_endpoint = False
-    """Whether the agent is to be given the MCP endpoint."""
+    """Whether the agent uses the MCP endpoint."""
     can_resume = False
     stderr_is_progress = False
-    """Whether what it prints on stderr shows that it gets on."""
+    """Whether output on stderr counts as progress."""
     needs: tuple[str, ...] = ()
-    """Patterns of the names in our environment that the program is given beside the usual ones."""
+    """Patterns of variable names that the program needs beside `environment.ALLOWED`."""
 
     @classmethod
     def create(cls, _config: Config, _model: str, /) -> Harness:
@@ -140,55 +140,55 @@ class Harness(ABC):
 
     @abstractmethod
     def read(self, line: bytes, report: Report) -> Iterator[Event]:
-        """Learn from one line of output, and yield what it shows."""
+        """Update the report from one line of output, and yield its events."""
 
     def model_options(self, task: Task) -> list[str]:
-        """Return the options that choose the model; none where the program's own default is meant."""
+        """Return the options that choose the model; empty for the program's own default."""
         return ["--model", task.model] if task.model != self.name else []
 
     def label(self, model: str) -> str:
-        """Return how the agent is called in commits."""
+        """Return the agent's name for commit trailers."""
         return self.name if model == self.name else f"{self.name}/{model}"
 
     def settings(self, _task: Task, /) -> Mapping[str, str]:
-        """Return what the program is given in its environment."""
+        """Return variables to add to the program's environment."""
         return {}
 
     def probe(self) -> Sequence[str]:
-        """Return a command that succeeds where the program's own sandbox works; empty when it has none."""
+        """Return a command that succeeds if the program's sandbox works; empty without a sandbox."""
         return ()
 
     def version(self) -> Sequence[str]:
-        """Return a command that prints the program's version; empty when none is known to."""
+        """Return a command that prints the program's version; empty if there is none."""
         return ()
 
     def login(self) -> Sequence[str]:
-        """Return a command that succeeds when the program is signed in; empty when it cannot be told."""
+        """Return a command that succeeds if the user is signed in; empty if there is none."""
         return ()
 
     def account(self, _env: Mapping[str, str], /) -> str:
-        """Return what stands for a sign-in though `login` does not know of it, '' for nothing."""
+        """Return the credential that replaces a sign-in and is unknown to `login`, or ''."""
         return ""
 
     def sign_in(self) -> str:
-        """Return what a person can do who is not signed in."""
+        """Return a hint on how to sign in."""
         return ""
 
     def install_hint(self) -> str:
         return "install it, or name another model in 'scriptorium.json'"
 
     def check(self) -> None:
-        """Raise, with exit code 78, when the program cannot be started here."""
+        """Raise, with exit code 78, if the program cannot be started here."""
         import shutil  # late, for `status`
 
         program = self.program()
         if shutil.which(program) is None:
-            what = "is not on PATH" if "/" not in program else "is not a program that can be run"
+            what = "is not on PATH" if "/" not in program else "is not an executable file"
             raise ScriptoriumError(f"'{program}' {what}", self.install_hint(), ExitCode.CONFIG)
 
 
 def parse_event(line: bytes) -> dict[str, Any]:
-    """Return a line's JSON object; empty for anything else."""
+    """Return the JSON object in a line; empty for any other line."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What a failure of an agent program says: whose failure it was. Pure."""
+"""Classifies the errors of agent programs by cause."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 from scriptorium.plan.cause import Cause
 
 MAX_MESSAGE = 2000
-"""Characters of an error that are looked at: what it is stands at its beginning."""
+"""Characters of an error that are searched; the reason stands at the beginning."""
 
 _STATUS = re.compile(r"(?:status|HTTP|API Error)\b\D{0,12}\b([45]\d\d)\b", re.IGNORECASE)
 
-# What the programs say, for want of a status or in spite of it. The first that matches counts.
+# Messages of the programs. They count if the status is unknown or undecided; the first match wins.
 _WORDS = (
     (Cause.AGENT, r"context.(?:window|length)|prompt is too long|too many (?:input )?tokens|maximum context"),
     (Cause.RATE_LIMIT, r"rate.?limit|usage limit|quota|too many requests|credit balance|billing"),
@@ -30,9 +30,9 @@ _WORDS = (
 
 
 def classify(status: int, message: str) -> Cause | None:
-    """Return what an HTTP status and an error message say: whose failure it is; None when they do not tell.
+    """Return the cause of a failure by its HTTP status and its message; None if neither shows it.
 
-    ``status`` is 0 where the program does not give it apart; then it is looked for in the message.
+    ``status`` is 0 if unknown; then the message is searched for it.
     """
     message = message[:MAX_MESSAGE]
     found = _STATUS.search(message)
@@ -43,7 +43,7 @@ def classify(status: int, message: str) -> Cause | None:
         case 402 | 429:
             return Cause.RATE_LIMIT
         case 404:
-            return Cause.INFRASTRUCTURE  # the model is not there, whatever the ticket
+            return Cause.INFRASTRUCTURE  # an unknown model
         case 408:
             return Cause.PROVIDER
         case _ if status >= 500:
@@ -53,7 +53,7 @@ def classify(status: int, message: str) -> Cause | None:
 
 
 def retry_after(message: str) -> float:
-    """Return the seconds after which a message says to try again; 0 when it does not."""
+    """Return the delay in seconds that an error message asks for; 0 if there is none."""
     message = message[:MAX_MESSAGE]
     found = re.search(r"(?:try again|retry) (?:in|after) (\d+(?:\.\d+)?) ?(ms|s|m|h)?", message, re.IGNORECASE)
     if not found:

@@ -1,6 +1,6 @@
-"""Any program as an agent: prompt on stdin, worktree as directory, the rest in the environment.
+"""Any program as an agent: it gets the prompt on stdin, runs in the worktree, and has SCRIPTORIUM_* variables.
 
-Whatever it prints is kept and counts as progress. It hands in by `scriptorium submit-pr`.
+All its output is logged and counts as progress. It submits by `scriptorium submit-pr`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from scriptorium.project.config import Program
 
 
 class CommandHarness(Harness):
-    """A program named in the configuration."""
+    """A configured program."""
 
     stderr_is_progress = True
 
@@ -30,7 +30,7 @@ class CommandHarness(Harness):
 
     def program(self) -> str:
         first = self._program.command[0]
-        # "./agent" is meant from the top of the repository, not from the worktree
+        # "./agent" is relative to the top of the repository, not to the worktree
         return str(self._root / first) if "/" in first else first
 
     def install_hint(self) -> str:

@@ -1,4 +1,4 @@
-"""Runs a harness's program to its end, and keeps what it said."""
+"""Runs a harness's program and logs its output."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ from scriptorium.system.redact import Secrets
 from scriptorium.system.text import one_line, printable
 
 MAX_ERROR = 1000
-"""Characters of a program's error that are told."""
+"""Characters of a program's error that are kept."""
 
 MAX_SESSION_ID = 256
 
 
 def run_harness(harness: Harness, task: Task, on_event: Callable[[Event], None] | None = None) -> Outcome:
-    """Run the agent to its end; its raw output stays in ``<logs>/attempt-NN.jsonl``.
+    """Run the agent to its end; its raw output goes to ``<logs>/attempt-NN.jsonl``.
 
-    ``on_event`` is told what it does. A session that the backend does not know any more is
-    replaced by a new one.
+    ``on_event`` is called with each event. If the backend has lost the session, a new one starts.
     """
     if task.session is None or not harness.can_resume:
         return _run(harness, replace(task, session=None), task.prompt, on_event)
@@ -66,7 +65,7 @@ def _run(harness: Harness, task: Task, prompt: str, on_event: Callable[[Event], 
             limits=task.limits,
             watch=watch,
             stderr_is_progress=harness.stderr_is_progress,
-            first_signal=signal.SIGINT,  # on which the known agents end their own commands
+            first_signal=signal.SIGINT,  # known agents end their own commands on it
         )
     finally:
         for file in (log, log.with_suffix(".stderr"), asked, last_message):
@@ -74,7 +73,7 @@ def _run(harness: Harness, task: Task, prompt: str, on_event: Callable[[Event], 
     if last_message.exists():
         report.message = last_message.read_text(errors="replace")
     if finished.end is EndReason.EXIT and finished.status and harness.can_resume and not report.session:
-        # it ended before it began, as for a wrong option or without the tools it needs: not the ticket's doing
+        # the program failed before a session began, as for a wrong option: not the ticket's failure
         report.error = report.error or _error_line(log.with_suffix(".stderr"))
         report.cause = report.cause or classify(0, report.error) or Cause.INFRASTRUCTURE
     report.message, report.error = secrets.redact(report.message), secrets.redact(report.error)
@@ -85,22 +84,22 @@ def _run(harness: Harness, task: Task, prompt: str, on_event: Callable[[Event], 
 
 
 def sanitize_report(report: Report, task: Task) -> Report:
-    """Bring what a run has told into a form that can be kept, shown and handed on, whatever the agent said."""
+    """Sanitize a report in place, compute its usage, and return it; the agent controls its texts."""
     report.message, report.error = printable(report.message), one_line(report.error)[:MAX_ERROR]
-    # the program is given it back as an argument, where it must not be taken for an option
+    # the id becomes an argument of the program later, and must not look like an option
     usable = report.session.isprintable() and len(report.session) <= MAX_SESSION_ID and report.session[:1] != "-"
     report.session = report.session if usable else ""
     spent = task.session.spent if task.session else NOTHING
     if report.total is not None:
         report.usage = report.usage | (report.total - spent)
     elif task.session:
-        report.total = spent  # it was ended before it could tell; the next run of the session will
+        report.total = spent  # ended before it reported usage; the next run of the session reports it
     report.usage = report.usage.priced(task.price)
     return report
 
 
 def _error_line(errors: Path) -> str:
-    """Return the line of a program's stderr that names the error, else the last one."""
+    """Return the first line of stderr that begins with "error", else the last line."""
     lines = errors.read_text(errors="replace").split("\n") if errors.exists() else []
     lines = [line.strip() for line in lines if line.strip()]
     return next((line for line in lines if line.lower().startswith("error")), lines[-1] if lines else "")

@@ -1,4 +1,4 @@
-"""What a run of an agent has used up: tokens, and what they cost. Pure."""
+"""Usage of an agent's run: tokens and cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scriptorium.project.config import Price
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of a run, and its cost in US dollars; the input includes what was cached, the output the reasoning."""
+    """Tokens and cost in US dollars; input includes cached tokens, output includes reasoning."""
 
     tokens_in: int = 0
     tokens_cached: int = 0
@@ -19,16 +19,16 @@ class Usage:
     cost_usd: float = 0.0
 
     def __sub__(self, earlier: Usage) -> Usage:
-        """Return what was used since, never less than nothing."""
+        """Return the usage since ``earlier``, at least zero."""
         names = [field.name for field in fields(self)]
         return Usage(**{name: max(0, getattr(self, name) - getattr(earlier, name)) for name in names})
 
     def __or__(self, other: Usage) -> Usage:
-        """Return it, and what it leaves at nothing from another."""
+        """Return this usage, with zero figures taken from another."""
         return Usage(**{field.name: getattr(self, field.name) or getattr(other, field.name) for field in fields(self)})
 
     def priced(self, price: Price | None) -> Usage:
-        """Return it with the cost by a price table, unless the backend has told its own."""
+        """Return this usage with a cost by the price table, unless the backend reported a cost."""
         if price is None or self.cost_usd:
             return self
         fresh = self.tokens_in - self.tokens_cached
@@ -37,12 +37,12 @@ class Usage:
 
     @classmethod
     def parse(cls, data: object) -> Usage:
-        """Read one that was kept as JSON; what is missing or wrong is nothing."""
+        """Return the usage in parsed JSON; missing and invalid figures are zero."""
         tokens = {name: count(data, f"tokens_{name}") for name in ("in", "cached", "out", "reasoning")}
         return cls(**{f"tokens_{name}": number for name, number in tokens.items()}, cost_usd=amount(data, "cost_usd"))
 
     def trailers(self) -> dict[str, object]:
-        """Return it as commit trailers, '' for what is not known."""
+        """Return commit trailers; '' for unknown figures."""
         return {
             "Tokens-In": self.tokens_in or "",
             "Tokens-Cached": self.tokens_cached or "",
@@ -55,11 +55,11 @@ class Usage:
 NOTHING = Usage()
 
 MAX_AMOUNT = 10**15
-"""A figure above this is no count of tokens and no cost."""
+"""The largest figure that is accepted as a token count or a cost."""
 
 
 def amount(data: object, key: str) -> float:
-    """Return a number of a parsed JSON object, 0 when it is not there, negative or more than can be."""
+    """Return a number from a parsed JSON object; 0 if it is missing, negative or above `MAX_AMOUNT`."""
     value = data.get(key) if isinstance(data, Mapping) else None
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_AMOUNT:
         return value
@@ -67,5 +67,5 @@ def amount(data: object, key: str) -> float:
 
 
 def count(data: object, key: str) -> int:
-    """Return a whole number of a parsed JSON object, as `amount` does."""
+    """Return `amount` as a whole number."""
     return int(amount(data, key))

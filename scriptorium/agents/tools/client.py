@@ -1,8 +1,8 @@
-"""Hands in an agent's work through the unix socket of the run that it belongs to.
+"""Submits an agent's work through the unix socket of its run.
 
 The socket is `<first 32 hex digits of sha256(token)>.sock` in the sockets directory; one JSON line goes each
-way: `{"token": str, "tool": str, "arguments": {...}}` and `{"ok": bool, "message": str}`. Imports are lazy: this
-also serves a command that must start in a few tens of milliseconds.
+way: `{"token": str, "tool": str, "arguments": {...}}` and `{"ok": bool, "message": str}`. Imports are late,
+because `submit-pr` must start in a few tens of milliseconds.
 """
 
 TYPE_CHECKING = False
@@ -11,14 +11,14 @@ if TYPE_CHECKING:  # typing itself costs as much as all the rest
 
 
 class SubmitError(Exception):
-    """A submission was not accepted; the message is meant for the agent."""
+    """The submission was not accepted; the message is for the agent."""
 
 
 def submit(sockets_dir: str, token: str, tool: str, arguments: "Mapping[str, object]", timeout: float = 30.0) -> str:
     """Call a tool of the run that holds `token` and return the reply.
 
-    `timeout` is in seconds and holds for each step. Raises SubmitError if the run is unknown,
-    refuses, or it does not answer.
+    `timeout` is in seconds, for each step. Raises SubmitError if the run is unknown, refuses the
+    call or does not answer.
     """
     import json
     import socket
@@ -36,7 +36,7 @@ def submit(sockets_dir: str, token: str, tool: str, arguments: "Mapping[str, obj
             with connection.makefile("rb") as answers:
                 line = answers.readline()
         except TimeoutError:
-            raise SubmitError(f"no answer within {timeout:g} s, the submission may have been taken") from None
+            raise SubmitError(f"no answer within {timeout:g} s, the submission may have been accepted") from None
         except OSError as error:
             raise SubmitError(f"the run hung up: {error.strerror or error}") from error
     if not line.endswith(b"\n"):
@@ -45,7 +45,7 @@ def submit(sockets_dir: str, token: str, tool: str, arguments: "Mapping[str, obj
         answer = json.loads(line)
         taken, message = bool(answer["ok"]), str(answer["message"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise SubmitError("what answered is no run") from None
+        raise SubmitError("the answer is not from a run") from None
     if not taken:
         raise SubmitError(message)
     return message

@@ -1,4 +1,4 @@
-"""The MCP endpoint: the address is taken at once, the server process starts when it is needed."""
+"""The MCP endpoint: it listens at once, and starts the server process when it is needed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from scriptorium.system.interpreter import command_for
 class Endpoint:
     """A listening address with the MCP server behind it.
 
-    The server costs half a second and 70 MB to start, so it comes with the first run that wants it
-    or the first caller from outside, who waits in the backlog meanwhile.
+    The server takes half a second and 70 MB, so it starts with the first run that needs it or the
+    first caller from outside; that caller waits in the backlog meanwhile.
     """
 
     def __init__(self, host: str, port: int, sockets: Path) -> None:
@@ -31,7 +31,7 @@ class Endpoint:
             self._listener.bind((host, port))
         except OSError as error:
             self._listener.close()
-            hint = "end what listens there, or set 'endpoints.local' in 'scriptorium.json'"
+            hint = "end the program that listens there, or set 'endpoints.local' in 'scriptorium.json'"
             raise ScriptoriumError(f"cannot listen on '{host}:{port}': {str(error.strerror).lower()}", hint) from error
         self._listener.listen(64)
         self._end, self._ended = socket.socketpair()
@@ -57,7 +57,7 @@ class Endpoint:
             process.stop_helper(self._server)
 
     def ready(self, role: str = "") -> str:
-        """Start the server if it does not run, and return the URL for agents: that of coding agents, or of a role."""
+        """Start the server unless it runs, and return the URL for a role's agents; '' means coding."""
         with self._starting:
             if self._server is None or self._server.poll() is not None:
                 descriptor = self._listener.fileno()
@@ -66,7 +66,7 @@ class Endpoint:
         return f"{self.address}/mcp/{role}" if role else f"{self.address}/mcp"
 
     def answer_callers(self) -> None:
-        """Start the server when somebody calls, however long that takes."""
+        """Start the server in the background when the first caller connects."""
 
         def wait() -> None:
             if self._ended not in select.select([self._listener, self._ended], [], [])[0]:

@@ -1,9 +1,9 @@
 """Serves the MCP tools to all running agents, in a process of its own.
 
-Each role has a path with its own tools, so that no agent is offered what is not its to call. The listening
-socket is inherited from the parent; the directory of sockets holds one for each run, see submit_client. The
-process keeps no state and knows no ticket: the bearer token of a call says whose run it is, and that run
-judges it. It lives as long as the pipe on its stdin, so it ends with the daemon, however that ends.
+Each role has a path that lists only its own tools. The listening socket is inherited from the parent; each
+run has a socket in the directory of sockets, see `client`. The process keeps no state: the bearer token of a
+call identifies the run, which decides about it. The process exits at the end of its stdin, and so ends with
+its parent.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ from starlette.applications import Starlette
 
 from scriptorium.agents.tools.client import SubmitError, submit
 
-# A web page in the user's browser must not submit: no name that DNS could be made to point here, and no
-# Origin at all, which browsers send and agents do not.
+# A web page in the user's browser must not submit. So a host name, which DNS may point here, is refused, and so is
+# an Origin, which browsers send and agents do not.
 LOOPBACK_ONLY = TransportSecuritySettings(
     allowed_hosts=["127.0.0.1:*", "localhost:*", "[::1]:*"],
     allowed_origins=[],
@@ -34,57 +34,57 @@ LOOPBACK_ONLY = TransportSecuritySettings(
 
 
 class Ticket(BaseModel):
-    """A ticket to be; a field that is not here is refused, not lost."""
+    """A new ticket; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(description="short, by which other tickets of this batch can depend on it")
     title: str = Field(description="what is to be done, as one line")
-    body: str = Field(description="what exactly, where, and how one can see that it is done; Markdown")
-    depends: list[str | int] = Field([], description="names of tickets of yours, or ids of tickets that exist")
+    body: str = Field(description="what exactly, where, and how to check that it is done; Markdown")
+    depends: list[str | int] = Field([], description="names of your tickets, or ids of existing tickets")
     priority: int = Field(0, description="higher goes first; 0 is usual")
 
 
 class Area(BaseModel):
-    """An area to be."""
+    """A new or changed area."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(description="short, lower case, words joined by dashes")
-    text: str = Field(description="what it covers, what not, and how one can see that it is done; Markdown")
+    text: str = Field(description="what it covers, what not, and how to check that it is done; Markdown")
 
 
 Call = Callable[[Context[Any, Any], str, dict[str, Any]], str]
-"""Relays a tool call to the run that it belongs to."""
+"""Relays a tool call to its run."""
 
 
-# Not async, so they run in threads: one slow answer does not hold up the other agents.
+# The tools are not async, so they run in threads: a slow answer does not delay other agents.
 
 
 def coding_tools(server: MCPServer, call: Call) -> None:
-    """Add what coding agents may call."""
+    """Add the tools of coding agents."""
 
     @server.tool()
     def submit_pr(summary: str, ctx: Context[Any, Any]) -> str:
-        """Hand in the finished ticket. Call once, when done; the summary says what changed and why."""
+        """Submit the finished ticket. Call once, when done; the summary says what changed and why."""
         return call(ctx, "submit_pr", {"summary": summary})
 
 
 def manager_tools(server: MCPServer, call: Call) -> None:
-    """Add what the Manager may call."""
+    """Add the tools of the Manager."""
 
     @server.tool()
     def submit_tickets(tickets: list[Ticket], ctx: Context[Any, Any]) -> str:
-        """Hand in tickets. All are taken or none; the reply names their ids. A name used again replaces the ticket."""
+        """Submit tickets: all are accepted or none. The reply has their ids. A repeated name replaces the ticket."""
         return call(ctx, "submit_tickets", {"tickets": [ticket.model_dump() for ticket in tickets]})
 
 
 def architect_tools(server: MCPServer, call: Call) -> None:
-    """Add what the Architect may call while it divides the spec."""
+    """Add the tools of the Architect while it divides the spec."""
 
     @server.tool()
     def submit_areas(areas: list[Area], ctx: Context[Any, Any], remove: list[str] | None = None) -> str:
-        """Hand in areas that are new or changed, and name those to remove; all other areas stay as they are."""
+        """Submit new or changed areas, and name the areas to remove; all other areas stay as they are."""
         return call(ctx, "submit_areas", {"areas": [area.model_dump() for area in areas], "remove": remove or []})
 
 
@@ -106,18 +106,18 @@ def serve(listener: socket.socket, sockets_dir: str) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Sleeps until it is called or told to end; uvicorn's own looks ten times a second whether it was."""
+    """Sleeps until a call or a signal arrives; uvicorn's own loop wakes up ten times a second."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._told = asyncio.Event()
+        self._ended = asyncio.Event()
 
     async def main_loop(self) -> None:
-        await self._told.wait()
+        await self._ended.wait()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
-        asyncio.get_running_loop().call_soon_threadsafe(self._told.set)
+        asyncio.get_running_loop().call_soon_threadsafe(self._ended.set)
 
 
 def build_app(sockets_dir: str) -> Starlette:
@@ -133,7 +133,7 @@ def build_app(sockets_dir: str) -> Starlette:
     for path, add_tools in PATHS.items():
         server = MCPServer("scriptorium", log_level="WARNING")
         add_tools(server, call)
-        # Stateless: a restarted endpoint knows as much as the first one.
+        # Stateless, so a restarted server can go on.
         apps.append(
             server.streamable_http_app(
                 streamable_http_path=path, stateless_http=True, json_response=True, transport_security=LOOPBACK_ONLY
@@ -151,7 +151,7 @@ def build_app(sockets_dir: str) -> Starlette:
 
 
 def bearer_token(ctx: Context[Any, Any]) -> str:
-    """Return the bearer token of the HTTP request behind a tool call; raises ToolError if there is none."""
+    """Return the bearer token of the HTTP request of a tool call; raises ToolError if there is none."""
     scheme, _, token = (ctx.headers or {}).get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise ToolError("the request carries no bearer token")
@@ -159,8 +159,8 @@ def bearer_token(ctx: Context[Any, Any]) -> str:
 
 
 def exit_at_end_of_stdin() -> None:
-    """End the process as soon as nobody holds the other end of stdin."""
+    """Exit the process at the end of stdin."""
     while os.read(0, 4096):
         pass
-    # Not sys.exit: open streams and calls under way have nobody left to serve.
+    # Not sys.exit, which waits for open streams and calls.
     os._exit(0)

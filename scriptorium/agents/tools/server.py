@@ -1,8 +1,8 @@
-"""Handing in: the socket on which a run waits for its agent, and the tools that it answers to.
+"""The socket of a run, on which it answers the tool calls of its agent.
 
 Each run has a socket of its own, named by the hash of an unguessable token that only its agent
-has. The command `scriptorium submit-pr` and the MCP tools both speak to it, so a submit can only
-be that run's, whatever the model says.
+has. The command `scriptorium submit-pr` and the MCP tools both use the socket, so a submission
+always belongs to the run of its token, whatever the model says.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from scriptorium.errors import ScriptoriumError, Stopped, as_user_error, is_reso
 from scriptorium.system.signals import start_thread
 
 MAX_LINE = 1024 * 1024
-"""Bytes of one submit; a summary is a sentence or two, a batch of tickets some pages."""
+"""Bytes of one call; a summary is a sentence or two, a batch of tickets some pages."""
 
 CALL_TIMEOUT = 10.0
-"""Seconds for a caller to say what it wants, all in all, and to take the answer."""
+"""Seconds for a caller to send its whole call, and again to receive the answer."""
 
 MAX_CALLERS = 64
-"""Callers that are listened to at once; who comes on top is hung up on."""
+"""Callers that are served at once; the connection of a further one is closed."""
 
 CHUNK = 64 * 1024
 
 Tools = Mapping[str, Callable[[dict[str, Any]], str]]
-"""What a run answers to: by name of the tool, what turns its arguments into a reply."""
+"""The tools of a run by name: functions from arguments to a reply."""
 
 
 def remove_stale_sockets(sockets: Path) -> None:
-    """Remove the sockets of runs that were killed; one that is alive takes the call and stays."""
+    """Remove the sockets of killed runs; a socket that accepts connections stays."""
     for path in sockets.glob("*.sock"):
         with socket.socket(socket.AF_UNIX) as probe:
             try:
@@ -53,8 +53,7 @@ def remove_stale_sockets(sockets: Path) -> None:
 class SubmitServer:
     """Answers the tool calls of one run until the block is left.
 
-    A tool runs in a thread of the server, one call at a time; a ScriptoriumError it raises is told
-    to the agent.
+    Tools run in threads of the server, one call at a time. The agent is told a ScriptoriumError.
     """
 
     def __init__(self, sockets: Path, tools: Tools) -> None:
@@ -74,14 +73,14 @@ class SubmitServer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        with suppress(OSError):  # else it is discarded as stale
+        with suppress(OSError):  # else it is removed as stale later
             self._path.unlink()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
         if self._thread is not None:
             self._thread.join()
         self._socket.close()
-        with self._turn:  # a call under way is let finish, and none begins any more
+        with self._turn:  # waits for the call under way; no call begins after it
             self._over = True
 
     def _serve(self) -> None:
@@ -91,10 +90,10 @@ class SubmitServer:
             except OSError as error:
                 if not is_resource_error(error):
                     return
-                time.sleep(0.1)  # the call waits in line until there is a descriptor for it
+                time.sleep(0.1)  # the caller waits in the backlog until a descriptor is free
                 continue
             if self._callers.acquire(blocking=False):
-                # one that is slow, or says nothing, must not keep the others waiting
+                # in a thread: a slow or silent caller must not delay the others
                 start_thread(self._converse, connection)
             else:
                 connection.close()
@@ -114,13 +113,13 @@ class SubmitServer:
         if self._over:
             return {"ok": False, "message": "this run is over or its token is unknown"}
         if len(line) >= MAX_LINE:
-            return {"ok": False, "message": "that is too long, hand in less at once"}
+            return {"ok": False, "message": "the call is too long, submit less at once"}
         try:
             request = _sanitize(json.loads(line))
             token, tool, arguments = request["token"], request["tool"], dict(request["arguments"])
             call = self._tools.get(tool)
         except (ValueError, KeyError, TypeError, RecursionError):
-            return {"ok": False, "message": "that is not a submit"}
+            return {"ok": False, "message": "the call is malformed"}
         if not isinstance(token, str) or not hmac.compare_digest(token.encode(errors="replace"), self.token.encode()):
             return {"ok": False, "message": "this run is over or its token is unknown"}
         if call is None:
@@ -131,12 +130,12 @@ class SubmitServer:
             return {"ok": False, "message": str(as_user_error(error))}
         except Stopped:
             return {"ok": False, "message": "this run is being stopped"}
-        except Exception as error:  # noqa: BLE001 - the agent must hear of it, and the thread must live
+        except Exception as error:  # noqa: BLE001 - the agent must be told, and the thread must go on
             return {"ok": False, "message": f"this is a bug: {type(error).__name__}: {error}"}
 
 
 def _read_line(connection: socket.socket) -> bytes:
-    """Return what a caller sends up to the end of a line, or of what is taken at most; OSError for one too slow."""
+    """Return the first line that a caller sends, at most `MAX_LINE` bytes; raises TimeoutError for a slow caller."""
     data, end = bytearray(), time.monotonic() + CALL_TIMEOUT
     while b"\n" not in data[-CHUNK:] and len(data) < MAX_LINE:
         connection.settimeout(max(0.001, end - time.monotonic()))
@@ -150,7 +149,7 @@ def _read_line(connection: socket.socket) -> bytes:
 
 
 def _sanitize(value: Any) -> Any:
-    """Return parsed JSON with texts that git and files can hold: without half characters and NUL."""
+    """Return parsed JSON without lone surrogates and NUL, which git and files cannot hold."""
     match value:
         case str():
             return value.encode(errors="replace").decode().replace("\0", "?")

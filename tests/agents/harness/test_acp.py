@@ -54,7 +54,7 @@ def calls(facts: Path, method: str = "") -> list[Any]:
 
 
 def lines(outcome: Outcome) -> list[dict[str, Any]]:
-    """Return what the client has told, but for the usual beginning."""
+    """Return the lines of the client without the usual beginning."""
     told = [json.loads(line) for line in outcome.log.read_text().splitlines()]
     assert told[:2] == [{"type": "agent", "name": "fake", "version": "1"}, {"type": "session", "id": "s-1"}]
     return told[2:]
@@ -63,7 +63,7 @@ def lines(outcome: Outcome) -> list[dict[str, Any]]:
 # -- a turn -------------------------------------------------------------------------------------------
 
 
-def test_a_turn_is_told_line_by_line_and_reported(run: Run, facts: Path) -> None:
+def test_a_turn_is_printed_line_by_line_and_reported(run: Run, facts: Path) -> None:
     shown: list[Event] = []
     outcome = run({"cost": 0.25}, shown)
 
@@ -117,7 +117,7 @@ def test_the_agent_is_given_the_mcp_server_with_the_token_of_the_run(run: Run, f
     assert "secret-token" not in outcome.log.read_text()
 
 
-def test_an_agent_without_mcp_over_http_hands_in_by_the_command(project: Project, facts: Path) -> None:
+def test_an_agent_without_mcp_over_http_submits_by_the_command(project: Project, facts: Path) -> None:
     project.init()
     name = project.ticket("0001", state="in-progress")
     script = json.dumps({"http": False, "turn": "submit"})
@@ -136,7 +136,7 @@ def test_an_agent_without_mcp_over_http_hands_in_by_the_command(project: Project
     assert project.git("show", "scriptorium/ticket-0001:file") == "x"
     assert calls(facts, "session/new")[0]["mcpServers"] == []
     [log] = project.root.parent.glob("root/*/logs/*/attempt-01.jsonl")
-    note = "the agent takes no MCP server over HTTP, so it has the command line alone"
+    note = "the agent supports no MCP server over HTTP, so it has the command line only"
     assert {"type": "note", "text": note} in [json.loads(line) for line in log.read_text().splitlines()]
 
 
@@ -147,7 +147,7 @@ def test_an_agent_without_mcp_over_http_hands_in_by_the_command(project: Project
         (True, ["id of reject_once", "id of allow_once", None]),
     ],
 )
-def test_permissions_are_given_once_unless_the_run_is_to_write_nothing(
+def test_permissions_are_given_once_unless_the_run_is_read_only(
     run: Run, facts: Path, read_only: bool, answers: list[str | None]
 ) -> None:
     outcome = run({"turn": "permission"}, read_only=read_only)
@@ -195,18 +195,18 @@ def test_a_mode_is_set_in_the_older_way_as_well(run: Run, facts: Path) -> None:
     assert calls(facts, "session/set_mode") == [{"sessionId": "s-1", "modeId": "free"}]
 
 
-def test_a_run_that_is_to_write_nothing_has_the_mode_for_that(run: Run, facts: Path) -> None:
+def test_a_read_only_run_has_the_mode_for_that(run: Run, facts: Path) -> None:
     assert run({"modes": True}, read_only=True).finished.ok
     assert calls(facts, "session/set_mode") == [{"sessionId": "s-1", "modeId": "read-only"}]
 
 
-def test_what_cannot_be_chosen_is_noted_and_left(run: Run) -> None:
+def test_a_choice_that_is_not_offered_is_noted_and_ignored(run: Run) -> None:
     shown: list[Event] = []
     outcome = run({}, shown, model="large", effort="high")
     assert outcome.finished.ok
     assert [event.text for event in shown if event.kind is EventKind.NOTE] == [
-        "the agent lets nobody choose model 'large'",
-        "the agent lets nobody choose thought level 'high'",
+        "the agent offers no choice of model: 'large' is ignored",
+        "the agent offers no choice of thought level: 'high' is ignored",
     ]
 
 
@@ -214,8 +214,8 @@ def test_what_cannot_be_chosen_is_noted_and_left(run: Run) -> None:
 
 
 @pytest.mark.parametrize(("way", "cost"), [("resume", 1.5), ("load", 1.5), ("resume", 0.5)])
-def test_a_session_is_gone_on_with_and_its_cost_so_far_subtracted(run: Run, facts: Path, way: str, cost: float) -> None:
-    """Some agents tell the cost of the whole session, others begin anew with each process."""
+def test_a_session_is_resumed_and_its_earlier_cost_subtracted(run: Run, facts: Path, way: str, cost: float) -> None:
+    """claude-agent-acp reports the cost since its start, other agents the cost of the session."""
     session = Session("s-1", "Go on.", Usage(cost_usd=1.0))
     outcome = run({"resume": way, "cost": cost}, session=session)
 
@@ -228,7 +228,7 @@ def test_a_session_is_gone_on_with_and_its_cost_so_far_subtracted(run: Run, fact
 
 
 @pytest.mark.parametrize("script", [{"resume": "resume", "known": False}, {"resume": "load", "known": False}, {}])
-def test_a_session_that_cannot_be_gone_on_with_is_replaced(run: Run, facts: Path, script: dict[str, Any]) -> None:
+def test_a_session_that_cannot_be_resumed_is_replaced(run: Run, facts: Path, script: dict[str, Any]) -> None:
     outcome = run(script, session=Session("s-0", "Go on."))
     assert outcome.finished.ok
     assert calls(facts)[-3:] == ["initialize", "session/new", "session/prompt"]
@@ -249,7 +249,7 @@ def test_a_session_that_cannot_be_gone_on_with_is_replaced(run: Run, facts: Path
         ({"version": 2}, "the agent speaks version 2 of the protocol, not 1", "infrastructure"),
     ],
 )
-def test_a_fault_is_told_with_its_cause(run: Run, script: dict[str, Any], error: str, cause: str | None) -> None:
+def test_a_fault_is_reported_with_its_cause(run: Run, script: dict[str, Any], error: str, cause: str | None) -> None:
     outcome = run(script)
     assert outcome.finished.status == 1
     assert (outcome.report.error, outcome.report.cause) == (error, cause)
@@ -264,7 +264,7 @@ def test_a_fault_is_told_with_its_cause(run: Run, script: dict[str, Any], error:
         (("./no-such-program",), "No such file or directory", "infrastructure"),
     ],
 )
-def test_a_program_that_does_not_speak_the_protocol_is_told(
+def test_a_program_that_does_not_speak_the_protocol_is_reported(
     run: Run, command: tuple[str, ...], error: str, cause: str
 ) -> None:
     outcome = run(program=Program(command, {}, "acp"))
@@ -273,7 +273,7 @@ def test_a_program_that_does_not_speak_the_protocol_is_told(
     assert outcome.report.cause == cause
 
 
-def test_what_is_no_message_is_noted_and_the_turn_goes_on(run: Run) -> None:
+def test_a_line_that_is_no_message_is_noted_and_the_turn_goes_on(run: Run) -> None:
     shown: list[Event] = []
     outcome = run({"turn": "babble"}, shown)
     assert outcome.finished.ok
@@ -282,7 +282,7 @@ def test_what_is_no_message_is_noted_and_the_turn_goes_on(run: Run) -> None:
     assert outcome.report.message == "the\nend"
 
 
-def test_a_flood_of_what_is_no_message_is_ended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flood_of_lines_that_are_no_messages_is_ended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "MAX_OUTPUT", 200_000)
     outcome = run({"turn": "flood"})
     assert outcome.finished.end is process.EndReason.TOO_MUCH

@@ -1,4 +1,4 @@
-"""What a backend's failure says: whose it is, and whether an attempt is used up."""
+"""The cause of a failure, and whether it uses up an attempt."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from scriptorium.plan.cause import UNCOUNTED, Cause
         (0, "Unable to connect to API (ConnectionRefused)", "provider"),
     ],
 )
-def test_a_failure_is_blamed_on_whom_it_belongs_to(status: int, message: str, cause: str) -> None:
+def test_a_message_has_its_cause(status: int, message: str, cause: str) -> None:
     assert classify(status, message) == cause
 
 
 @pytest.mark.parametrize("message", ["", "I fixed 500 tests", "line 401 was wrong", "the build failed"])
-def test_what_does_not_tell_is_blamed_on_nobody(message: str) -> None:
+def test_an_unclear_message_has_no_cause(message: str) -> None:
     assert classify(0, message) is None
 
 
@@ -58,7 +58,7 @@ def test_a_message_says_when_to_try_again(message: str, seconds: float) -> None:
     assert retry_after(message) == seconds
 
 
-def test_no_cause_that_is_the_tickets_own_is_free() -> None:
+def test_every_cause_of_the_ticket_uses_up_an_attempt() -> None:
     assert {cause for cause in Cause if cause not in UNCOUNTED} == {
         Cause.NO_SUBMIT, Cause.AGENT, Cause.SILENCE, Cause.TIMEOUT, Cause.CONFLICT, Cause.GATE, Cause.LOST,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which session a further attempt goes on with."""
+"""Which session a further attempt resumes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ REFUSED = {"session": "one", "worked": False, "cause": "rate-limit", "total": {"
 
 
 def keep(logs: Path, *runs: dict[str, object]) -> None:
-    """Keep the facts of runs, the oldest first."""
+    """Write the facts of runs, oldest first."""
     for number, run in enumerate(runs, 1):
         facts = {"trailers": {"Agent": AGENT}, **run}
         (logs / f"attempt-{number:02d}.json").write_text(json.dumps(facts))
 
 
 @pytest.mark.parametrize("runs", [[WORKED], [WORKED, REFUSED], [WORKED, REFUSED, REFUSED]])
-def test_a_session_outlives_the_refusals_of_its_backend(tmp_path: Path, runs: list[dict[str, object]]) -> None:
+def test_a_session_outlives_rejected_runs(tmp_path: Path, runs: list[dict[str, object]]) -> None:
     keep(tmp_path, *runs)
     session = last_session(tmp_path, AGENT, "go on")
     assert session
@@ -40,12 +40,12 @@ def test_a_session_outlives_the_refusals_of_its_backend(tmp_path: Path, runs: li
         [WORKED, {"trailers": None}],
     ],
 )
-def test_there_is_none_to_go_on_with(tmp_path: Path, runs: list[dict[str, object]]) -> None:
+def test_there_is_no_session_to_resume(tmp_path: Path, runs: list[dict[str, object]]) -> None:
     keep(tmp_path, *runs)
     assert last_session(tmp_path, AGENT, "go on") is None
 
 
-def test_a_torn_file_is_none(tmp_path: Path) -> None:
+def test_a_torn_file_has_no_session(tmp_path: Path) -> None:
     keep(tmp_path, WORKED)
     (tmp_path / "attempt-02.json").write_text("{")
     assert last_session(tmp_path, AGENT, "go on") is None

@@ -86,7 +86,7 @@ def test_a_tool_that_the_run_does_not_have_is_refused_in_words(endpoint: Endpoin
     assert told == (True, error)
 
 
-def test_a_field_that_tickets_do_not_have_is_told_to_the_agent(endpoint: Endpoint, sockets: Path) -> None:
+def test_an_unknown_field_of_a_ticket_is_refused(endpoint: Endpoint, sockets: Path) -> None:
     ticket = {"name": "a", "title": "A", "body": "b", "depends_on": ["c"]}
     with SubmitServer(sockets, {"submit_tickets": lambda _: "taken"}) as server:
         failed, text = mcp_call(
@@ -235,7 +235,7 @@ DEEP = b"[" * 100_000 + b"\n"
 LONE = b'{"token": "\\ud800", "summary": "x"}\n'
 
 
-def test_half_characters_in_a_summary_are_replaced(sockets: Path) -> None:
+def test_lone_surrogates_in_a_summary_are_replaced(sockets: Path) -> None:
     with SubmitServer(sockets, submit_pr(lambda summary: summary)) as server:
         assert submit(str(sockets), server.token, "submit_pr", {"summary": "a\ud800b\0c"}) == "a?b?c"
 

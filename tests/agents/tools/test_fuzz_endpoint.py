@@ -1,4 +1,4 @@
-"""Fuzz of the endpoint and of the sockets of runs: whatever is sent, the next honest call is answered."""
+"""Fuzz the endpoint and the sockets of runs: after any input, the next valid call is answered."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def sockets() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def run(sockets: Path) -> Iterator[SubmitServer]:
-    """A run that takes submits of any kind, and notes them."""
+    """A run that accepts and records every submission."""
 
     def take(given: dict[str, Any]) -> str:
         TAKEN.append(given)
@@ -51,12 +51,12 @@ def run(sockets: Path) -> Iterator[SubmitServer]:
 
 
 TAKEN: list[object] = []
-"""The submits that the run has taken, as an answer may come later than a test waits for it."""
+"""The accepted submissions; an answer may come later than a test waits for it."""
 
 
 @contextmanager
 def only_the_honest_is_taken(endpoint: Endpoint, run: SubmitServer) -> Iterator[None]:
-    """Make a proper submit after a block, and assert that it is answered, and that none but it was taken."""
+    """Submit after a block; assert that this submission is answered and no other was accepted."""
     before = len(TAKEN)
     yield
     assert honest(endpoint, run)
@@ -76,7 +76,7 @@ CALL = {"token": "x", "tool": "submit_pr", "arguments": {"summary": "a page"}}
 
 
 def said(sockets: Path, run: SubmitServer, data: bytes, *, whole: bool = True) -> bytes:
-    """Send bytes to a run's socket and return its answer; a caller that hangs up is answered nothing."""
+    """Send bytes to a run's socket and return its answer; '' if the caller hangs up."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(30)
         client.connect(str(sockets / socket_name(run.token)))
@@ -167,7 +167,7 @@ def answered(sockets: Path, run: SubmitServer) -> bool:
 def test_a_call_that_is_longer_than_is_taken_is_refused(sockets: Path, run: SubmitServer) -> None:
     call = {**CALL, "arguments": {"summary": "x" * MAX_LINE}}
     answer = json.loads(said(sockets, run, json.dumps(call).encode() + b"\n"))
-    assert answer == {"ok": False, "message": "that is too long, hand in less at once"}
+    assert answer == {"ok": False, "message": "the call is too long, submit less at once"}
     assert still_taken(sockets, run)
 
 
@@ -197,7 +197,7 @@ HEAD = (
 
 
 BRIEFLY = 0.2
-"""Seconds for an answer to what may be half a request, of which the rest is waited for."""
+"""Seconds to wait for an answer; the server may wait for the rest of a request."""
 
 
 def request(body: bytes, head: bytes = HEAD) -> bytes:
@@ -205,7 +205,7 @@ def request(body: bytes, head: bytes = HEAD) -> bytes:
 
 
 def exchange(endpoint: Endpoint, data: bytes, wait: float = 30.0) -> bytes:
-    """Send bytes to the endpoint and return all that comes back until it hangs up, or says nothing for a while."""
+    """Send bytes to the endpoint and return its output until it hangs up or is silent for a while."""
     with socket.create_connection(("127.0.0.1", int(endpoint.address.rpartition(":")[2])), timeout=30) as client:
         answer = b""
         with suppress(ConnectionError, TimeoutError):
@@ -222,7 +222,7 @@ def status(answer: bytes) -> int:
 
 
 def honest(endpoint: Endpoint, run: SubmitServer) -> bool:
-    """Tell whether a proper submit is taken, by plain HTTP, which costs less than the client."""
+    """Return whether a valid submission is accepted, by plain HTTP, which is cheaper than the client."""
     head = HEAD.replace(b"guess", run.token.encode())
     return b"took s" in exchange(endpoint, request(json.dumps(BODY).encode(), head))
 
@@ -318,7 +318,7 @@ def test_malformed_http_is_refused_and_the_next_request_answered(
         ({"Accept": "text/html"}, 406),
     ],
 )
-def test_what_a_web_page_could_send_submits_nothing(
+def test_a_request_of_a_web_page_submits_nothing(
     endpoint: Endpoint, run: SubmitServer, headers: dict[str, str], expected: int
 ) -> None:
     fuzzing.COUNTS["foreign Hosts and Origins"] += 1

@@ -1,7 +1,7 @@
 """Anthropic's Claude Code CLI, by `claude --print --output-format stream-json`.
 
-One JSON object a line; the last is of type `result`, and tells an error of the API by `is_error`
-while its subtype is `success`. A message's own usage is a first guess, the result's is right.
+It prints one JSON object a line. The last has the type `result`; an API error sets `is_error` while the
+subtype is `success`. The usage of a message is an estimate, the usage of the result is exact.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from scriptorium.agents.harness.classify import classify
 from scriptorium.agents.harness.usage import Usage, amount, count
 from scriptorium.plan.cause import Cause
 
-# Edits outside its directory and whatever else would ask a person are refused; a shell can do more than all of these.
+# Edits outside the directory and everything that would ask the user are refused; the shell is not restricted.
 ALLOWED = "Bash,Read,WebFetch,WebSearch,mcp__scriptorium"
 READING = "Read,Grep,Glob"
 
 
 class ClaudeCode(Harness):
-    """The `claude` on PATH, with the user's own sign-in and configuration."""
+    """The `claude` on PATH, with the user's sign-in and configuration."""
 
     name = "claude-code"
     model_prefixes = ("claude-",)
@@ -33,9 +33,9 @@ class ClaudeCode(Harness):
 
     def argv(self, task: Task, _last_message: Path) -> list[str]:
         argv = ["claude", "--print", "--output-format", "stream-json", "--verbose", *self.model_options(task)]
-        argv += ["--strict-mcp-config"]  # a project's own servers would ask a person first
+        argv += ["--strict-mcp-config"]  # a project's own servers would ask the user first
         if task.endpoint:
-            headers = {"Authorization": "Bearer ${SCRIPTORIUM_TOKEN}"}  # filled in by claude, so not to be seen in ps
+            headers = {"Authorization": "Bearer ${SCRIPTORIUM_TOKEN}"}  # replaced by claude, so ps does not show it
             server = {"type": "http", "url": task.endpoint, "headers": headers}
             argv += ["--mcp-config", json.dumps({"mcpServers": {"scriptorium": server}})]
         if task.read_only:
@@ -53,10 +53,10 @@ class ClaudeCode(Harness):
 
     def settings(self, task: Task) -> Mapping[str, str]:
         ours = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
-        # A few quick tries: what lasts longer makes the whole backend rest. What the user has set goes before.
+        # A few quick retries; on longer failures the backend cools down. The user's own settings take precedence.
         ours["CLAUDE_CODE_MAX_RETRIES"] = "2"
         if task.limits.no_output:
-            # so that it speaks of a model that does not answer before it is ended for being silent itself
+            # claude reports a silent model before the no_output limit ends claude
             half = str(int(task.limits.no_output * 500))
             ours |= {"API_TIMEOUT_MS": half, "CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS": half}
         return {name: value for name, value in ours.items() if name not in task.env}
@@ -76,7 +76,7 @@ class ClaudeCode(Harness):
     def probe(self) -> Sequence[str]:
         if sys.platform == "darwin":
             return ("sandbox-exec", "-p", "(version 1) (allow default)", "true")
-        # what it is made of; its own 'sandbox status' does not notice that there are no user namespaces
+        # try its parts: 'claude sandbox status' does not detect missing user namespaces
         return ("sh", "-c", _TRIAL)
 
     def install_hint(self) -> str:
@@ -97,7 +97,7 @@ class ClaudeCode(Harness):
                 yield Event(EventKind.THINKING, "")
             case "assistant" | "user" as role, _:
                 message = event.get("message")
-                if isinstance(message, dict) and message.get("model") != "<synthetic>":  # an error in its words
+                if isinstance(message, dict) and message.get("model") != "<synthetic>":  # an error in claude's words
                     yield from _message(message, role, bool(event.get("parent_tool_use_id")), report)
             case "result", _:
                 yield from _result(event, report)
@@ -112,9 +112,9 @@ exec bwrap --unshare-user --unshare-net --unshare-pid --ro-bind / / --dev /dev -
 
 
 def _confinement(task: Task) -> dict[str, object]:
-    """Return the settings of the sandbox in which its shell runs; its other tools are held by permissions.
+    """Return the settings of the sandbox for its shell; its other tools are restricted by permissions.
 
-    On its own it leaves most of the git directory writable, because a worktree's commits go there.
+    By default most of the git directory is writable, because a worktree's commits go there.
     """
     return {
         "enabled": True,
@@ -125,7 +125,7 @@ def _confinement(task: Task) -> dict[str, object]:
 
 
 def _servers(servers: object, report: Report) -> Iterator[Event]:
-    """Note when our MCP server could not be reached: claude goes on without it, and says so nowhere else."""
+    """Record that the MCP server could not be reached; claude reports it nowhere else and goes on without it."""
     for server in servers if isinstance(servers, list) else []:
         if isinstance(server, dict) and server.get("name") == "scriptorium" and server.get("status") == "failed":
             report.cause, report.error = Cause.INFRASTRUCTURE, "the MCP server 'scriptorium' could not be reached"
@@ -133,7 +133,7 @@ def _servers(servers: object, report: Report) -> Iterator[Event]:
 
 
 def _message(message: dict[str, Any], role: str, of_helper: bool, report: Report) -> Iterator[Event]:
-    """Learn from a message of the model, or from what its tools have answered."""
+    """Update the report from a message of the model or a tool result, and yield its events."""
     if role == "assistant":
         report.worked = True
         _forget_retries(report)
@@ -153,7 +153,7 @@ def _message(message: dict[str, Any], role: str, of_helper: bool, report: Report
 
 
 def _argument(arguments: object) -> str:
-    """Return what says most of a tool's call: its first argument that is a text, as a command or a path."""
+    """Return the first text argument of a tool call, such as a command or a path."""
     values = arguments.values() if isinstance(arguments, dict) else []
     return next((" ".join(value.split()) for value in values if isinstance(value, str)), "")
 
@@ -174,8 +174,8 @@ def _result(event: dict[str, Any], report: Report) -> Iterator[Event]:
     status = count(event, "api_error_status")
     cause = classify(status, str(words))
     if cause is None and str(words).startswith("API Error"):
-        cause = Cause.PROVIDER  # as for an answer that makes no sense
-    if cause or not report.cause:  # ended from outside amid retries, it says nothing of them
+        cause = Cause.PROVIDER  # such as a malformed answer
+    if cause or not report.cause:  # an interrupted run does not mention its retries
         report.cause, report.status, report.error = cause, status, str(words)
     yield Event(EventKind.NOTE, str(words))
 
@@ -186,8 +186,8 @@ def _forget_retries(report: Report) -> None:
 
 
 def _usage(event: dict[str, Any]) -> Usage:
-    """Return what the run has used, by all models and helpers of it."""
-    # Older versions lack it, and begin their total anew with each run; newer ones go on counting in a session.
+    """Return the usage of the run, with all its models and helper agents."""
+    # Older versions lack this key; their total starts at zero in each run (2.1.197). 2.1.330 counts the session.
     models = event.get("model_usage_since_last_result")
     if isinstance(models, dict) and models:
         parts = list(models.values())

@@ -1,7 +1,7 @@
 """OpenAI's Codex CLI, by `codex exec --json`.
 
-One JSON object a line. Only `turn.completed` and `turn.failed` end a turn: `error` lines and items
-are often retries. Usage is the whole thread's so far, cached tokens included in the input.
+It prints one JSON object a line. Only `turn.completed` and `turn.failed` end a turn; `error` lines and
+items are often retries. Usage is the usage of the whole thread, and input includes cached tokens.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scriptorium.agents.harness.usage import Usage, count
 
 
 class Codex(Harness):
-    """The `codex` on PATH, with the user's own sign-in and configuration."""
+    """The `codex` on PATH, with the user's sign-in and configuration."""
 
     name = "codex"
     model_prefixes = ("gpt-", "codex-")
@@ -25,18 +25,18 @@ class Codex(Harness):
     needs = ("CODEX_*", "OPENAI_*")
 
     def argv(self, task: Task, last_message: Path) -> list[str]:
-        # Options after `exec` that belong before it are dropped in silence, so all are exec's own.
+        # Global options after `exec` are ignored without a warning, so all are options of exec.
         argv = ["codex", "exec", "--json", "--skip-git-repo-check"]
         argv += ["--output-last-message", str(last_message), "--cd", str(task.directory)]
         argv += self.model_options(task)
         argv += _confinement(task)
-        # A refused connection is to end, and the whole backend to rest. The built-in provider's few retries (half a
-        # minute in all) cannot be changed from here, those of a provider in the user's config.toml are the user's.
+        # A refused connection must fail, so that the backend cools down. The built-in provider's retries (half a
+        # minute in all) cannot be configured; those of a provider in config.toml are the user's choice.
         argv += ["-c", "features.unbounded_connection_retries=false"]
         if task.effort:
             argv += ["-c", f'model_reasoning_effort="{task.effort}"']
         if task.endpoint:
-            # required: an agent that cannot submit must not start; approve: exec never asks anybody
+            # required: an agent that cannot submit must not start; approve: exec asks no user
             server = (
                 f'{{url="{task.endpoint}",bearer_token_env_var="SCRIPTORIUM_TOKEN",'
                 'enabled=true,required=true,default_tools_approval_mode="approve"}'
@@ -108,7 +108,7 @@ class Codex(Harness):
 def _confinement(task: Task) -> list[str]:
     """Return the options for codex's sandbox, in which .git is read-only and the shell has no network.
 
-    /tmp is left out of what is writable, because the other worktrees are in there; TMPDIR is the run's own.
+    /tmp is not writable, because it holds the other worktrees; TMPDIR is the run's own.
     """
     if not task.sandboxed:
         return ["--dangerously-bypass-approvals-and-sandbox"]
@@ -118,13 +118,13 @@ def _confinement(task: Task) -> list[str]:
 
 
 def _item(item: dict[str, Any], when: str, report: Report) -> Iterator[Event]:
-    """Learn from an item: a message, a thought, or a tool that is called."""
+    """Update the report from an item (a message, a thought or a tool call), and yield its events."""
     kind, done = item.get("type"), when == "item.completed"
     if kind == "error":
         yield Event(EventKind.NOTE, str(item.get("message", "")))
         return
     report.worked = True
-    report.error, report.cause = "", None  # what was told of a lost connection is over
+    report.error, report.cause = "", None  # a lost connection is restored
     match kind:
         case "agent_message":
             if done:

@@ -1,13 +1,13 @@
-"""Typoi, the original's own agent: every model that no other backend claims.
+"""Typoi, the original's own agent, for every model that no other backend takes.
 
-No public copy of the program exists, so what follows is assumed and shown with a stand-in only:
+No public copy of the program exists. The following is assumed, and tested with a stand-in only:
 
-- it is called as ``typoi --model MODEL`` in the directory to work in, with the prompt on stdin, and it exits
-  with 0 when it is done;
+- it is called as ``typoi --model MODEL`` in the working directory, with the prompt on stdin, and exits
+  with 0 if it is done;
 - a line of its output is plain text, or a JSON object with a ``type``: ``text`` and ``thinking`` with a
   ``text``, ``tool`` with a ``name``, ``error`` with a ``message``, ``usage`` with ``input_tokens``,
-  ``cached_tokens``, ``output_tokens``, ``reasoning_tokens`` and ``cost_usd``; any other type is only progress;
-- it has no MCP, and hands in by ``scriptorium submit-pr``.
+  ``cached_tokens``, ``output_tokens``, ``reasoning_tokens`` and ``cost_usd``; any other type counts as progress only;
+- it has no MCP, and submits by ``scriptorium submit-pr``.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _prefixes(kind: type[Harness]) -> str:
 
 
 def _shown(line: bytes, event: dict[str, object], report: Report) -> Event:
-    """Return what a line shows of the agent's work."""
+    """Return the event in a line of output."""
     match event.get("type"):
         case "thinking":
             return Event(EventKind.THINKING, str(event.get("text", "")))

@@ -1,4 +1,4 @@
-"""The Claude Code backend without the program: its command line, and what its lines mean."""
+"""The Claude Code backend without the program: its command line, and its output."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ def test_the_least_effort_is_what_claude_calls_low(effort: str, said: str | None
     assert argv(effort=effort).partition("--effort ")[2] == (said or "")
 
 
-def test_a_session_is_gone_on_with() -> None:
+def test_a_session_is_resumed() -> None:
     assert argv(session=Session("7bc5", "go on")).endswith(" --resume 7bc5")
     assert "--resume" not in argv()
 
 
-def test_a_run_that_is_to_write_nothing_has_no_tool_that_could() -> None:
+def test_a_read_only_run_has_no_tool_that_writes() -> None:
     assert "--tools Read,Grep,Glob --permission-mode dontAsk" in argv(read_only=True)
     assert "--permission-mode acceptEdits" in argv()
 
 
-def test_limits_that_the_user_has_set_go_before_ours() -> None:
+def test_limits_that_the_user_has_set_take_precedence() -> None:
     ours = ClaudeCode().settings(task())
     assert (ours["CLAUDE_CODE_MAX_RETRIES"], ours["API_TIMEOUT_MS"]) == ("2", "150000")
     mine = ClaudeCode().settings(task(env={"CLAUDE_CODE_MAX_RETRIES": "9", "API_TIMEOUT_MS": "1"}))
@@ -82,7 +82,7 @@ def test_limits_that_the_user_has_set_go_before_ours() -> None:
 # -- the lines ------------------------------------------------------------------------------------------
 
 
-def test_what_the_model_does_is_shown() -> None:
+def test_actions_of_the_model_are_shown() -> None:
     report, shown = read(
         INIT,
         assistant({"type": "thinking", "thinking": "hm"}),
@@ -107,7 +107,7 @@ def test_the_words_of_a_helper_are_not_the_answer() -> None:
     assert report.message == "mine"
 
 
-def test_usage_is_that_of_all_models_of_this_run_alone() -> None:
+def test_usage_covers_all_models_of_this_run_only() -> None:
     mine = {"inputTokens": 10, "cacheReadInputTokens": 200, "cacheCreationInputTokens": 30, "outputTokens": 5}
     helper = {"inputTokens": 1, "outputTokens": 2, "thinkingTokens": 1, "costUSD": 0.25}
     since = {"opus": {**mine, "costUSD": 0.5}, "haiku": helper}
@@ -116,7 +116,7 @@ def test_usage_is_that_of_all_models_of_this_run_alone() -> None:
     assert report.usage == Usage(241, 200, 7, 1, 0.75)
 
 
-def test_usage_of_a_version_that_begins_anew_with_each_run_is_its_total() -> None:
+def test_usage_of_a_version_that_counts_each_run_is_its_total() -> None:
     usage = {"input_tokens": 10, "cache_read_input_tokens": 200, "cache_creation_input_tokens": 30, "output_tokens": 5}
     report, _ = read({**RESULT, "usage": usage, "total_cost_usd": 0.5})
     assert report.usage == Usage(240, 200, 5, 0, 0.5)
@@ -138,14 +138,14 @@ def test_usage_of_a_version_that_begins_anew_with_each_run_is_its_total() -> Non
         ),
     ],
 )
-def test_a_failure_is_blamed_on_whom_it_concerns(event: dict[str, Any], cause: Cause | None) -> None:
+def test_a_failure_has_its_cause(event: dict[str, Any], cause: Cause | None) -> None:
     report, shown = read(INIT, assistant({"type": "text", "text": "its words"}, model="<synthetic>"), event)
     assert (report.cause, report.worked) == (cause, False)
     assert report.error == (event["result"] or "No conversation; for it")
     assert [event.kind for event in shown] == [EventKind.NOTE]
 
 
-def test_a_retry_is_no_progress_and_is_forgotten_when_the_model_answers() -> None:
+def test_a_retry_is_no_progress_and_ends_when_the_model_answers() -> None:
     report, [note] = read(INIT, RETRY)
     assert (note.kind, report.cause, report.status) == (EventKind.NOTE, Cause.PROVIDER, 529)
     report, _ = read(INIT, {**RETRY, "error": "of its own kind", "error_status": None})
@@ -154,20 +154,20 @@ def test_a_retry_is_no_progress_and_is_forgotten_when_the_model_answers() -> Non
     assert (report.cause, report.status, report.error) == (None, 0, "")
 
 
-def test_a_run_that_is_ended_amid_retries_failed_for_what_it_retried() -> None:
+def test_a_run_ended_during_retries_has_the_cause_of_the_retries() -> None:
     ended = {"type": "result", "subtype": "error_during_execution", "is_error": True, "errors": ["interrupted"]}
     report, _ = read(INIT, RETRY, ended)
     assert (report.cause, report.error) == (Cause.PROVIDER, "overloaded, try 1 failed")
 
 
-def test_a_submit_tool_that_is_not_there_stays_the_cause() -> None:
+def test_a_missing_submit_tool_stays_the_cause() -> None:
     gone = {"mcp_servers": [{"name": "other", "status": "failed"}, {"name": "scriptorium", "status": "failed"}]}
     report, _ = read({**INIT, **gone}, assistant({"type": "text", "text": "hello"}), RESULT)
     assert (report.cause, report.error) == (Cause.INFRASTRUCTURE, "the MCP server 'scriptorium' could not be reached")
     assert read({**INIT, "mcp_servers": [{"name": "other", "status": "failed"}]})[0].cause is None
 
 
-def test_a_refused_tool_call_is_told() -> None:
+def test_a_refused_tool_call_is_reported() -> None:
     denied = [{"tool_name": "Write", "tool_input": {"file_path": "/etc/motd", "content": "x"}}]
     report, [note] = read({**RESULT, "permission_denials": denied})
     assert (note.kind, note.text) == (EventKind.NOTE, "refused: Write /etc/motd")

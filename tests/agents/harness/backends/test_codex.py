@@ -1,4 +1,4 @@
-"""What codex's lines say, without the program; tests/integration shows the rest with the real one."""
+"""Codex's output, without the program; tests/integration runs the real one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The typoi backend, with a stand-in: no public copy of the program exists, and its ways are assumed."""
+"""The typoi backend, with a stand-in: no public copy of the program exists, and its interface is assumed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.support import Project, trailers, write_script
 
 STAND_IN = """\
-# a stand-in for typoi, which says in each of the assumed ways what it does
+# a stand-in for typoi
 test "$1 $2" = "--model llama-5"
 cat >"$FACTS/prompt"
 """
@@ -31,7 +31,7 @@ def say(*lines: str) -> str:
     return "".join(f"cat <<'END'\n{line}\nEND\n" for line in lines)
 
 
-def test_a_model_that_is_nobody_elses_is_typois(project: Project, facts: Path, tmp_path: Path) -> None:
+def test_a_model_of_no_other_backend_is_for_typoi(project: Project, facts: Path, tmp_path: Path) -> None:
     name = project.ticket("0001", state="in-progress")
     typoi(tmp_path, "echo x >file; scriptorium submit-pr 'add a file'")
 
@@ -57,7 +57,7 @@ def test_text_and_json_lines_are_read_alike(project: Project, tmp_path: Path, sa
     assert project.run("code", name).code == 1
 
     ticket = project.plan_files()[f"tickets/open/{name}.md"]
-    assert "## Attempt 1 failed: no-submit\n\nThe agent ended without handing in\n" in ticket
+    assert "## Attempt 1 failed: no-submit\n\nThe agent ended without submitting\n" in ticket
     assert "I am done" in ticket
     assert '"type"' not in ticket
     found = trailers(project)

@@ -1,4 +1,4 @@
-"""templates/scriptorium.mk, with a stand-in that records what it is called with."""
+"""templates/scriptorium.mk, with a stand-in that records its arguments."""
 
 from __future__ import annotations
 
