@@ -141,7 +141,6 @@ def test_wrong_configuration_is_told_and_the_rest_looked_at(project: Project) ->
     ("gate", "missing"),
     [
         ("make test", ""),
-        ("make -j 4 check", "no target 'check' in the Makefile on 'master'"),
         ("CI=1 nose tests", "'nose' is not there"),
         ("./ci.sh --all", "'./ci.sh' is not there"),
         ("./ok.sh", ""),
@@ -152,9 +151,8 @@ def test_wrong_configuration_is_told_and_the_rest_looked_at(project: Project) ->
         ("'make", ""),
     ],
 )
-def test_gate_whose_program_or_target_is_missing_is_found(project: Project, gate: str, missing: str) -> None:
+def test_gate_whose_program_is_missing_is_found(project: Project, gate: str, missing: str) -> None:
     project.commit({"ok.sh": "#!/bin/sh\n"})
-    (project.root / "Makefile").write_text("check:\n")  # not on master, which is what a gate sees
     project.configure(gate=gate)
     state, text, hint = look(project, doctor.check_gate)["gate"]
     assert (state, text) == (("failed", f"`{gate}`: {missing}") if missing else ("ok", f"`{gate}`"))
@@ -162,21 +160,32 @@ def test_gate_whose_program_or_target_is_missing_is_found(project: Project, gate
 
 
 @pytest.mark.parametrize(
-    ("makefile", "there"),
+    ("gate", "missing"),
     [
-        ("all test: deps\n", True),
-        ("test :: x\n", True),
-        ("include rules.mk\n", True),
-        ("te%:\n", True),
-        ("$(NAMES):\n", True),
-        ("test := x\nall:\n\ttest: x\n", False),
-        ("# test:\n", False),
-        ("tests:\n", False),
+        ("make test", True),
+        ("make -j 4 check", True),
+        ("make -C sub test", False),
+        ("make -fother.mk test", False),
+        ("make --directory=sub", False),
+        ("true make", False),
     ],
 )
-def test_makes_target_is_looked_for_as_far_as_text_can_tell(project: Project, makefile: str, there: bool) -> None:
-    project.commit({"Makefile": makefile})
-    assert look(project, doctor.check_gate)["gate"][0] == ("ok" if there else "failed")
+def test_a_missing_makefile_on_master_is_found(project: Project, gate: str, missing: bool) -> None:
+    project.git("rm", "--quiet", "Makefile")
+    project.git("commit", "--quiet", "-m", "Remove the Makefile")
+    (project.root / "Makefile").write_text("test:\n")  # not on master, whose files the gate sees
+    project.configure(gate=gate)
+    state, text, hint = look(project, doctor.check_gate)["gate"]
+    why = f"`{gate}`: there is no Makefile on 'master'"
+    assert (state, text) == (("failed", why) if missing else ("ok", f"`{gate}`"))
+    assert hint == ("add one and commit, or set 'gate' in 'scriptorium.json'" if missing else "")
+
+
+@pytest.mark.parametrize("name", ["GNUmakefile", "makefile", "Makefile"])
+def test_each_name_of_a_makefile_will_do(project: Project, name: str) -> None:
+    project.git("rm", "--quiet", "Makefile")
+    project.commit({name: "other:\n"})
+    assert look(project, doctor.check_gate)["gate"][0] == "ok"
 
 
 def test_program_that_a_role_needs_and_is_not_there_fails(project: Project) -> None:
