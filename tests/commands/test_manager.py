@@ -134,7 +134,7 @@ def test_area_whose_name_no_ticket_can_hold_is_left_out_and_told_by_fsck(project
     assert project.run("manager").code == 0
 
     assert runs(project) == ["core"]
-    assert "is no area: its name " in project.run("fsck").out
+    assert "is not an area: its name " in project.run("fsck").out
 
 
 @pytest.mark.parametrize("text", ["# Do it\n", "---\npriority: 3\n---\n# Do it\n", "---\narea:\n---\n# Do it\n"])
