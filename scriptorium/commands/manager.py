@@ -20,7 +20,7 @@ class Manager(Command):
     """
 
     def main(self) -> None:
-        write_tickets(Workspace.open(), tell=emit)
+        write_tickets(Workspace.open(), report=emit)
 
 
 main = Manager.launch

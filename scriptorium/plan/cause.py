@@ -1,4 +1,4 @@
-"""Why an attempt at a ticket failed, and what a failure of an agent program says about that. Pure."""
+"""The causes of failed attempts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Cause(StrEnum):
-    """Why an attempt failed; those in UNCOUNTED say nothing about the ticket."""
+    """The cause of a failed attempt. A cause in UNCOUNTED does not count against the ticket."""
 
     NO_SUBMIT = "no-submit"
     AGENT = "agent"
@@ -23,6 +23,6 @@ class Cause(StrEnum):
 
 
 BACKEND = frozenset({Cause.AUTH, Cause.RATE_LIMIT, Cause.PROVIDER, Cause.INFRASTRUCTURE})
-"""What keeps every run of a backend from working, so that the whole backend rests."""
+"""Causes that affect every run of a backend; the backend cools down."""
 
 UNCOUNTED = BACKEND | {Cause.STOPPED}

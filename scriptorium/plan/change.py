@@ -1,4 +1,4 @@
-"""A change of the plan, to be written as one commit."""
+"""A change of the plan, which the store writes as one commit."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 import secrets
 from dataclasses import dataclass, field
 
-_STEERING = re.compile(r"[\0-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udc7f\udd00-\udfff]")
+_CONTROL_CHARACTERS = re.compile(r"[\0-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udc7f\udd00-\udfff]")
 
 
 @dataclass
 class PlanChange:
-    """One commit to be: what moves, what is written and removed, and how it is told.
+    """The files to move, write and remove, and the parts of the commit message.
 
-    ``verb`` and ``subject`` make the message ``scriptorium: <verb> <subject>``; trailers with an
-    empty value are left out.
+    ``verb`` and ``subject`` make the message ``scriptorium: <verb> <subject>``. A trailer with an empty value is
+    omitted.
     """
 
     verb: str
@@ -25,15 +25,15 @@ class PlanChange:
     trailers: dict[str, object] = field(default_factory=dict)
 
     def message(self) -> bytes:
-        # Two writers with the same parent, content and second would make the same commit,
-        # and both would be told that they won: the last trailer tells them apart.
+        # Without the last trailer, two writers with the same parent, content and second would make the same commit,
+        # and both would win the compare-and-swap.
         trailers = {**self.trailers, "Transaction": secrets.token_hex(8)}
-        told = {key: _sanitize(value) for key, value in trailers.items() if value is not None}
-        lines = [f"{key}: {value}" for key, value in told.items() if value]
+        clean = {key: _sanitize(value) for key, value in trailers.items() if value is not None}
+        lines = [f"{key}: {value}" for key, value in clean.items() if value]
         text = "\n".join([f"scriptorium: {self.verb} {_sanitize(self.subject)}".rstrip(), "", *lines, ""])
         return text.encode(errors="surrogateescape")
 
 
 def _sanitize(value: object) -> str:
-    """Return a value as a part of a line, whatever an agent said; names keep the bytes that are no text."""
-    return _STEERING.sub("?", " ".join(str(value).split()))
+    """Return a value as part of one line, without control characters. Bytes that are not UTF-8 stay as they are."""
+    return _CONTROL_CHARACTERS.sub("?", " ".join(str(value).split()))

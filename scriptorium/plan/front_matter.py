@@ -1,4 +1,4 @@
-"""The fields of a ticket: YAML front matter, or the bold lines of the original."""
+"""The fields of a ticket: YAML front matter, or bold lines in tickets of the original scriptorium."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 MAX_YAML = 65536
-"""Characters of front matter; a kilobyte takes some ten milliseconds."""
+"""The longest front matter in characters; parsing a kilobyte takes about ten milliseconds."""
 
 KEYS = ("area", "depends", "priority", "attempts", "repair")
-"""What is read of a ticket's front matter; any other key is the user's own."""
+"""The keys of front matter that scriptorium reads; it ignores all others."""
 
 SIMILARITY = 0.65
-"""How alike a key has to be to one of these to be taken for a slip; 'prio' just is."""
+"""The similarity from which an unknown key counts as a misspelling; 'prio' just reaches it."""
 
 
 def split_front_matter(text: str) -> tuple[str, str] | None:
-    """Split a text into YAML and rest, None when it has no front matter; ValueError when that never ends."""
+    """Split a text into front matter and body, or return None if it has no front matter.
+
+    Raises ValueError if the front matter has no end.
+    """
     lines = text.splitlines(keepends=True)
     if not lines or lines[0].rstrip() != "---":
         return None
@@ -45,7 +48,7 @@ def load_yaml(text: str) -> dict[str, Any]:
         raise ValueError(f"its front matter is not YAML{line}: {error.problem}") from error
     except RecursionError as error:
         raise ValueError("its front matter is nested too deeply") from error
-    except Exception as error:  # the library lets through whatever comes of a document
+    except Exception as error:  # the library raises many kinds of errors for a broken document
         raise ValueError(f"its front matter is not YAML: {' '.join(str(error).split())}") from error
     if data is None:
         return {}
@@ -55,14 +58,14 @@ def load_yaml(text: str) -> dict[str, Any]:
 
 
 def bold_fields(text: str) -> dict[str, Any]:
-    """Return the fields of a ticket in the original's form; of several the first, as that is what is set."""
+    """Return the fields of a ticket in the original's form. The first of several equal fields counts."""
     pattern = r"^\*\*(Area|Depends|Priority|Attempts|Repair):\*\*[ \t]*(.*?)[ \t\r]*$"
     return {key.lower(): value for key, value in reversed(re.findall(pattern, text, re.MULTILINE))}
 
 
 def misspelled_keys(text: str) -> dict[str, str]:
-    """Return the keys of a ticket's front matter that are nearly one that is read, and so are not, with that one."""
-    from difflib import get_close_matches  # late: only fsck asks
+    """Return the misspelled keys of a ticket's front matter, each with the key that was probably meant."""
+    from difflib import get_close_matches  # late: only fsck needs it
 
     parts = split_front_matter(text)
     keys = [str(key) for key in load_yaml(parts[0])] if parts else []
@@ -71,10 +74,10 @@ def misspelled_keys(text: str) -> dict[str, str]:
 
 
 def set_field(text: str, key: str, value: object) -> str:
-    """Return a ticket's text with one field changed or added, every other line as it was.
+    """Return a ticket's text with one field changed or added; every other line stays as it is.
 
-    ``value`` is written as YAML has it: a number, a word, or a list as ``[0003, 0004]``. Raises
-    ValueError where that cannot be done to the front matter as it is written.
+    ``value`` is written as YAML: a number, a word, or a list such as ``[0003, 0004]``. Raises ValueError if the
+    layout of the front matter does not allow the change.
     """
     parts = split_front_matter(text)
     if parts is None:

@@ -1,4 +1,4 @@
-"""Checks of the plan branch as it is now. Pure."""
+"""Checks of the plan branch in its present state. Pure."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from scriptorium.plan.ticket import BRANCH_PREFIX, State, TicketError, area_prob
 
 
 def check_tickets(plan: Plan) -> list[Finding]:
-    """Return what is wrong with the tickets; done ones are not read, as nothing depends on their text. Pure."""
+    """Return the problems of tickets. Done tickets are not read, because nothing depends on their text. Pure."""
     places: dict[str, list[Place]] = defaultdict(list)
     for state in State:
         for name in plan.tickets(state):
             places[ticket_id(name)].append(Place(state, name))
     unnumbered = [place for place in places.pop("", []) if place.state != State.OPEN]
-    findings = [Finding(Level.ERROR, name, f"is '{state}', and has no number") for state, name in unnumbered]
+    findings = [Finding(Level.ERROR, name, f"is '{state}' but has no number") for state, name in unnumbered]
     for found in places.values():
-        # with an open one among them, it is that one's problem
+        # if one of them is open, the problem is reported for the open ticket
         if len(found) > 1 and all(place.state != State.OPEN for place in found):
             where = " and ".join(map(str, found))
             findings.append(Finding(Level.ERROR, found[-1].name, f"its id is in more than one place: {where}"))
@@ -35,23 +35,23 @@ def check_tickets(plan: Plan) -> list[Finding]:
 
 
 def check_keys(plan: Plan) -> list[Finding]:
-    """Return the slips in the front matter of open tickets, which are passed over in silence elsewhere. Pure."""
+    """Return the misspelled keys in the front matter of open tickets, which all other commands ignore. Pure."""
     findings = []
     for name in plan.tickets(State.OPEN):
-        with suppress(TicketError):  # it is told already
+        with suppress(TicketError):  # check_tickets reports it
             for key, near in misspelled_keys(plan.ticket(name, State.OPEN).text).items():
                 findings.append(Finding(Level.WARNING, name, f"'{key}' is not read: did you mean '{near}'?"))
     return findings
 
 
 def check_areas(plan: Plan) -> list[Finding]:
-    """Return the areas that nothing can be planned from. Pure."""
+    """Return the files in 'areas' that cannot be areas. Pure."""
     problems = {f"areas/{name}.md": area_problem(name) for name in plan.names("areas")}
-    return [Finding(Level.WARNING, path, f"is no area: {why}") for path, why in problems.items() if why]
+    return [Finding(Level.WARNING, path, f"is not an area: {why}") for path, why in problems.items() if why]
 
 
 def check_queue(plan: Plan) -> list[Finding]:
-    """Return what is wrong with the merge queue. Pure."""
+    """Return the problems of the merge queue. Pure."""
     findings = []
     queued: set[str] = set()
     for name in plan.names(PENDING):
@@ -82,7 +82,7 @@ def _not_in_progress(plan: Plan, path: str, ticket: str) -> list[Finding]:
 
 
 def check_branches(plan: Plan, unmerged: list[str], master: str) -> list[Finding]:
-    """Return the branches of done tickets that hold commits which master lacks. Pure."""
+    """Return the branches of done tickets with commits that master does not contain. Pure."""
     done = plan.ids[State.DONE]
     wrong = [branch for branch in unmerged if is_ticket_branch(branch) and branch.removeprefix(BRANCH_PREFIX) in done]
-    return [Finding(Level.ERROR, name, f"its ticket is 'done', and it is not in '{master}'") for name in wrong]
+    return [Finding(Level.ERROR, name, f"its ticket is 'done' but the branch is not in '{master}'") for name in wrong]

@@ -1,9 +1,8 @@
-"""The plan branch's history as events, and what must hold at each of them. Reading apart, pure.
+"""The history of the plan branch, and the rules for each of its commits. All but reading is pure.
 
-Commits are of three kinds. The tool's own must be right to the letter: a transition moves the one
-ticket that it names, as its ``Move`` trailer says, and nothing else moves tickets. The original's
-and people's may do as they like as long as every ticket is in one place; where it was not, that is
-history, which nobody can repair: a warning.
+A transition by scriptorium moves the one ticket that it names, as its ``Move`` trailer says. No other commit of
+scriptorium moves tickets. A violation is an error. Commits of users and of the original scriptorium may move tickets
+freely, as long as every ticket is in one place. A violation there is a warning, because nobody can repair history.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ TRAILERS = "%(trailers:key=Ticket,key=Move,key=Transaction,unfold)"
 
 
 class Place(NamedTuple):
-    """Where a ticket is."""
+    """The state and the name of a ticket."""
 
     state: str
     name: str
@@ -35,7 +34,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class PlanCommit:
-    """A commit of the plan branch: what it says, and the files it added and removed."""
+    """A commit of the plan branch: subject, trailers, and the files that it added and removed."""
 
     commit: str
     subject: str
@@ -45,12 +44,12 @@ class PlanCommit:
 
 
 def read_history(repository: Repository, commit: str) -> Iterator[PlanCommit]:
-    """Yield the commits up to one that add or remove tickets or queue items, the oldest first.
+    """Yield the commits that add or remove tickets or queue items, the oldest first, up to ``commit``.
 
-    Two git processes, whatever the length. A merge counts as what it changed in its first parent.
+    A merge is compared with its first parent. Two git processes suffice for any length.
     """
     lines = repository.git("rev-list", "--first-parent", "--parents", "--reverse", commit)[1].splitlines()
-    # "<commit> <parent>" is compared with that parent alone
+    # diff-tree compares "<commit> <parent>" with this parent alone
     pairs = b"".join(b" ".join(line.split()[:2]) + b"\n" for line in lines)
     out = repository.git(
         "diff-tree", "--stdin", "--root", "-r", "-z", "--raw", "--no-renames", "--encoding=UTF-8",
@@ -60,7 +59,7 @@ def read_history(repository: Repository, commit: str) -> Iterator[PlanCommit]:
 
 
 def parse_history(text: str) -> Iterator[PlanCommit]:
-    """Read what diff-tree prints: commits, and below each ``:<modes> <ids> <letter>`` and the path."""
+    """Parse the output of diff-tree: commits, each followed by ``:<modes> <ids> <letter>`` records and paths."""
     header, added, removed = "", [], []
     words = iter(text.split("\0"))
     for word in words:
@@ -87,7 +86,7 @@ def _plan_commit(header: str, added: list[str], removed: list[str]) -> PlanCommi
 
 
 def check_history(events: Iterable[PlanCommit]) -> list[Finding]:
-    """Return what did not hold at some time, in the order of history. Pure."""
+    """Return the violations in the order of history. Pure."""
     replay = _Replay()
     for event in events:
         replay.step(event)
@@ -96,13 +95,13 @@ def check_history(events: Iterable[PlanCommit]) -> list[Finding]:
 
 
 class _Replay:
-    """The places of all tickets while history passes by."""
+    """The places of all tickets during a replay of history."""
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
         self.places: dict[str, set[Place]] = defaultdict(set)
         self.names: dict[str, str] = {}
-        """The name under which each id was last seen."""
+        """The last name of each id."""
         self.vanished: dict[str, tuple[PlanCommit, Level]] = {}
         self.queue: set[str] = set()
         self.ours = False
@@ -113,7 +112,7 @@ class _Replay:
         self.ours |= "format" in event.added
         self.queue = (self.queue - {*event.removed}) | {path for path in event.added if "/pending/" in path}
         by_tool = event.subject.startswith("scriptorium: ") and (self.ours or "Transaction" in event.trailers)
-        # the first commit has nothing before it, or in a shallow clone nothing that is known
+        # the first commit has no parent to compare with, or an unknown one in a shallow clone
         if by_tool and self.begun:
             self._check_event(event, gone, come)
         self._move(event, gone, come, Level.ERROR if by_tool else Level.WARNING)
@@ -127,9 +126,9 @@ class _Replay:
         self.findings.append(Finding(level, subject, f"{message} in commit {event.commit[:12]}"))
 
     def _check_event(self, event: PlanCommit, gone: set[Place], come: set[Place]) -> None:
-        what = transition_problem(event, gone, come)
-        if what:
-            self.findings.append(Finding(Level.ERROR, event.commit[:12], f"'{event.subject}' {what}"))
+        problem = transition_problem(event, gone, come)
+        if problem:
+            self.findings.append(Finding(Level.ERROR, event.commit[:12], f"'{event.subject}' {problem}"))
         for place in gone:
             if place.state == State.IN_PROGRESS and self._queued(place):
                 self._add(Level.ERROR, place.name, "left 'in-progress' but not the queue", event)
@@ -151,36 +150,36 @@ class _Replay:
                 self.vanished[number] = (event, level)
             elif len(self.places[number]) > max(1, before[number]):
                 where = " and ".join(str(place) for place in sorted(self.places[number]))
-                self._add(level, place.name, f"came to be in more than one place, {where},", event)
+                self._add(level, place.name, f"appeared in more than one place, {where},", event)
 
     def _arrive(self, event: PlanCommit, place: Place, level: Level) -> None:
         number = ticket_id(place.name)
         self.places[number].add(place)
         if number in self.vanished and self.names[number] != place.name:
-            self._add(level, place.name, f"got the id of '{self.names[number]}', which had vanished,", event)
+            self._add(level, place.name, f"reused the id of '{self.names[number]}', which had vanished,", event)
         self.vanished.pop(number, None)
         self.names[number] = place.name
 
 
 def transition_problem(event: PlanCommit, gone: set[Place], come: set[Place]) -> str:
-    """Return what a commit of the tool did that it may not do, '' when it was right. Pure."""
+    """Return how a commit of scriptorium breaks the rules, or ''. Pure."""
     found = TRANSITION.fullmatch(event.subject)
     move = event.trailers.get("Move", "")
     if not found and not move:
-        return "moves a ticket, and is not a transition" if gone else ""
+        return "moves a ticket but is not a transition" if gone else ""
     verb, named = (found[1], found[2]) if found else ("", event.trailers.get("Ticket", ""))
     if verb == "enqueue":
         if gone or come:
-            return f"moves {_list(gone | come)}, and should move none"
+            return f"moves {_list(gone | come)} but should move no ticket"
         queued = any(ticket_id(_item(path)) == ticket_id(named) for path in event.added)
         return "" if queued else "adds no queue item for it"
     if len(gone) != 1 or len(come) != 1:
-        return f"should move one ticket, and touches {_list(gone | come) or 'none'}"
+        return f"should move one ticket but touches {_list(gone | come) or 'none'}"
     (old,), (new,) = gone, come
     if (_plain(new.name) != _plain(named)) or (ticket_id(old.name) and old.name != new.name):
         return f"moves {old} to {new}, which is not the ticket it names"
     if move != f"{old.state} -> {new.state}":
-        return f"moves {old} to {new}, and says 'Move: {move}'"
+        return f"moves {old} to {new} but says 'Move: {move}'"
     return ""
 
 
@@ -190,12 +189,12 @@ def _places(paths: Iterable[str]) -> set[Place]:
 
 
 def _item(path: str) -> str:
-    """Return the ticket in a queue item's file name, ``<number>-<ticket>.md``; the original writes its id alone."""
+    """Return the ticket in the file name of a queue item, ``<number>-<ticket>.md``; the original writes an id."""
     return path.rpartition("/")[2].removesuffix(".md").partition("-")[2]
 
 
 def _plain(name: str) -> str:
-    return " ".join(name.split())  # as a trailer and a subject hold it
+    return " ".join(name.split())  # as in a trailer and in a subject
 
 
 def _list(places: Iterable[Place]) -> str:

@@ -1,4 +1,4 @@
-"""Items of the merge queue: which ticket waits, and for which commit."""
+"""Items of the merge queue: a ticket and its submitted commit."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from scriptorium.plan.ticket import State, Ticket, name_problem, ticket_path
 
 @dataclass(frozen=True)
 class QueueItem:
-    """A ticket that waits to be merged; ``path`` is its file, ``order`` the number it queues by."""
+    """A ticket that waits to be merged. ``path`` is the item's file, and ``order`` sorts the queue."""
 
     path: str
     ticket: str
     summary: str
     head: str = ""
-    """The commit that was handed in, empty where a person has queued the ticket by hand."""
+    """The submitted commit, empty if the user queued the ticket by hand."""
 
     @property
     def order(self) -> tuple[int, str]:
@@ -25,7 +25,7 @@ class QueueItem:
 
 
 def parse_item(path: str, data: bytes) -> QueueItem | None:
-    """Read a queue item of format 1 or of the original; None for an empty or foreign file."""
+    """Return the queue item in a file of format 1 or of the original, None if it holds none."""
     text = data.decode(errors="surrogateescape")
     fields = dict(re.findall(r"^\*\*([A-Za-z ]+):\*\*[ \t]*(.*?)[ \t\r]*$", text, re.MULTILINE))
     name = fields.get("Ticket", "").rpartition("/")[2].removesuffix(".md")
@@ -36,7 +36,7 @@ def parse_item(path: str, data: bytes) -> QueueItem | None:
 
 
 def format_item(ticket: Ticket, worktree: str, head: str, summary: str) -> bytes:
-    """Write a queue item, in the original's form so that its users find what they know."""
+    """Return the file of a queue item, in the form that users of the original know."""
     lines = [
         "# Merge Queue Item",
         "",

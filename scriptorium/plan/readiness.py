@@ -1,4 +1,4 @@
-"""Which open tickets may start, and what keeps the others from it. Pure."""
+"""The open tickets that can start, and the problems that block others. Pure."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from scriptorium.plan.ticket import State, Ticket, TicketError, ticket_id
 
 
 def ready_tickets(plan: Plan) -> list[Ticket]:
-    """Return the open tickets that can be worked on, in the order of their turn. Pure.
+    """Return the open tickets whose dependencies are done, in the order of work. Pure.
 
-    Those that cannot be understood, or whose id another ticket has as well, are left out.
+    Tickets that cannot be parsed are left out, and so are tickets that share an id.
     """
     found, _ = _examine(plan)
     done = plan.ids[State.DONE]
     able = [ticket for ticket in found if set(ticket.depends) <= done]
-    # by length first, as ids are padded to four digits only; without a number comes last
+    # by length first, because ids are padded to four digits only; tickets without an id come last
     return sorted(able, key=lambda ticket: (-ticket.priority, not ticket.id, len(ticket.id), ticket.id, ticket.name))
 
 
 def open_problems(plan: Plan) -> list[TicketError]:
-    """Return what keeps open tickets from ever being ready. Pure."""
+    """Return the problems because of which open tickets can never start. Pure."""
     found, problems = _examine(plan)
     known = set().union(*plan.ids.values())
     for ticket in found:
@@ -28,14 +28,14 @@ def open_problems(plan: Plan) -> list[TicketError]:
                 problems.append(TicketError(ticket.name, f"it depends on '{wanted}', which does not exist"))
     depends = {ticket.id: ticket.depends for ticket in found}
     for ticket in found:
-        circle = find_cycle(ticket.id, depends)
-        if circle:
-            problems.append(TicketError(ticket.name, f"it depends on itself: {' -> '.join(circle)}"))
+        cycle = find_cycle(ticket.id, depends)
+        if cycle:
+            problems.append(TicketError(ticket.name, f"it depends on itself: {' -> '.join(cycle)}"))
     return problems
 
 
 def unreadable_tickets(plan: Plan, state: State) -> list[TicketError]:
-    """Return what is wrong with the tickets in a state that cannot be understood. Pure."""
+    """Return an error for each ticket in a state that cannot be parsed. Pure."""
     problems = []
     for name in plan.tickets(state):
         try:
@@ -46,21 +46,21 @@ def unreadable_tickets(plan: Plan, state: State) -> list[TicketError]:
 
 
 def find_cycle(start: str, depends: dict[str, tuple[str, ...]]) -> list[str]:
-    """Return a way along dependencies from an id back to itself, empty when there is none."""
-    ways = [[start, wanted] for wanted in depends.get(start, ())]
+    """Return a cycle of dependencies that starts and ends at an id, empty if there is none."""
+    paths = [[start, wanted] for wanted in depends.get(start, ())]
     seen: set[str] = set()
-    while ways:
-        way = ways.pop()
-        if way[-1] == start:
-            return way
-        if way[-1] not in seen:
-            seen.add(way[-1])
-            ways += [[*way, wanted] for wanted in depends.get(way[-1], ())]
+    while paths:
+        path = paths.pop()
+        if path[-1] == start:
+            return path
+        if path[-1] not in seen:
+            seen.add(path[-1])
+            paths += [[*path, wanted] for wanted in depends.get(path[-1], ())]
     return []
 
 
 def _examine(plan: Plan) -> tuple[list[Ticket], list[TicketError]]:
-    """Read the open tickets; those that cannot be used come back as problems."""
+    """Return the open tickets that can be used, and the problems of the others."""
     found: list[Ticket] = []
     problems: list[TicketError] = []
     names = plan.tickets(State.OPEN)

@@ -1,19 +1,19 @@
 """The plan: a small transactional database on the branch ``scriptorium/plan``, format 1.
 
-Files are the state, commits are the events, and one ref is the truth::
+Files hold the state, each commit is an event, and one ref names the newest state::
 
     spec.md                                  the placeholder until the Architect writes it
     areas/<area>.md
     tickets/{open,in-progress,done,stuck}/<NNNN>-<slug>.md
     decisions/
     queue/merge/pending/<NNNN>-<ticket>.md
-    queue/merge/active.md                    empty, or the pending item in hand
-    planned                                  what areas and tickets were last planned from
-    last-id                                  the highest ticket number ever given out
+    queue/merge/active.md                    empty, or the item that is being merged
+    planned                                  the spec and the areas that were last planned from
+    last-id                                  the highest ticket number that was ever assigned
     format                                   the number of this format; absent means 1
 
-Empty directories hold a ``.gitkeep``; unknown files are left alone. A snapshot is what one commit
-says, and a change is to be one commit; `plan_store` reads the one and writes the other.
+Empty directories hold a ``.gitkeep``, and unknown files stay as they are. A snapshot is the content of one commit, and
+a change becomes one commit; `plan.store` reads snapshots and writes changes.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Plan:
         return {"": self.repository.tree(self._root)}
 
     def directory(self, path: str) -> Tree:
-        """Return the entries of a directory by name; empty when there is none."""
+        """Return the entries of a directory by name, empty if it does not exist."""
         if path not in self._directories:
             parent, _, name = path.rpartition("/")
             entry = self.directory(parent).get(name)
@@ -105,13 +105,13 @@ class Plan:
         return self._directories[path]
 
     def blob(self, path: str) -> str:
-        """Return the id of a file's content, or '' when there is no such file."""
+        """Return the object id of a file's content, or '' if the file does not exist."""
         parent, _, name = path.rpartition("/")
         entry = self.directory(parent).get(name)
         return entry.oid if entry and entry.mode != "40000" else ""
 
     def read(self, path: str) -> bytes:
-        """Return a file's content, empty when there is no such file."""
+        """Return a file's content, empty if the file does not exist."""
         oid = self.blob(path)
         found = self.repository.objects.read(oid) if oid else None
         return found.data if found else b""
@@ -125,12 +125,12 @@ class Plan:
         return self.names(f"tickets/{state}")
 
     def ticket(self, name: str, state: State) -> Ticket:
-        """Read one ticket; raises TicketError when it cannot be understood."""
+        """Return one ticket. Raises TicketError if it cannot be parsed."""
         path = ticket_path(state, name)
         return self._parsed.get(path, self.blob(path), lambda: parse_ticket(name, state, self.read(path)))
 
     def find(self, wanted: str) -> tuple[str, State] | None:
-        """Find a ticket by name or id; None when there is none."""
+        """Find a ticket by name or id; return None if there is none."""
         number = ticket_id(wanted) if wanted.isdecimal() else ""
         for state in State:
             for name in self.tickets(state):
@@ -139,7 +139,7 @@ class Plan:
         return None
 
     def require(self, wanted: str) -> tuple[str, State]:
-        """Find a ticket by name or id; raises when there is none."""
+        """Find a ticket by name or id. Raises if there is none."""
         found = self.find(wanted)
         if found is None:
             raise ScriptoriumError(f"there is no ticket '{wanted}'", "see 'scriptorium status --json'")
@@ -147,14 +147,14 @@ class Plan:
 
     @cached_property
     def ids(self) -> dict[State, set[str]]:
-        """The ids in each state; the pattern runs in C, because done tickets may be ten thousand."""
+        """The ids in each state. One regular expression finds them, because there may be ten thousand done tickets."""
         return {
             state: {f"{int(n):04d}" for n in re.findall(ID_IN_LIST, "\0".join(self.tickets(state)))} for state in State
         }
 
     @property
     def last_id(self) -> int:
-        """The number in ``last-id``, 0 when there is none."""
+        """The number in ``last-id``, 0 if there is none."""
         return parse_last_id(self.read(LAST_ID))
 
     @property
@@ -163,7 +163,7 @@ class Plan:
 
     @property
     def has_spec(self) -> bool:
-        """Whether the spec says anything; the original's placeholder counts as nothing, too."""
+        """Whether there is a spec; a placeholder, also of the original, is none."""
         text = self.spec.decode(errors="replace").strip()
         lines = [line for line in text.splitlines() if line.strip()]
         placeholder = len(lines) == 2 and lines[0] == "# Spec" and "scriptorium plan" in lines[1]
@@ -171,23 +171,23 @@ class Plan:
 
     @property
     def areas(self) -> dict[str, str]:
-        """The areas with the ids of their content."""
+        """The areas with the object ids of their content."""
         return {name: self.blob(f"areas/{name}.md") for name in self.names("areas") if not area_problem(name)}
 
     @property
     def planned(self) -> dict[str, str]:
-        """What was last planned from: path to content id, for ``spec.md`` and each area."""
+        """The files that were last planned from: ``spec.md`` and areas, with the object ids of their content."""
         lines = self.read(PLANNED).decode(errors="surrogateescape").split("\n")
         return {path: oid for oid, _, path in (line.partition(" ") for line in lines if _is_planned_line(line))}
 
     def with_planned(self, changes: Mapping[str, str]) -> bytes:
-        """Return the ``planned`` file with some entries changed, those of areas that are gone left out."""
+        """Return the ``planned`` file with some entries changed, without the entries of removed areas."""
         known = {"spec.md", *(f"areas/{name}.md" for name in self.areas), *changes}
         merged = {path: oid for path, oid in {**self.planned, **changes}.items() if path in known and oid}
         return "".join(f"{oid} {path}\n" for path, oid in sorted(merged.items())).encode(errors="surrogateescape")
 
     def queue_item(self, path: str) -> QueueItem | None:
-        """Return the queue item in a file, None when the file holds none."""
+        """Return the queue item in a file, None if the file holds none."""
         return self._parsed.get(path, self.blob(path), lambda: parse_item(path, self.read(path)))
 
     @cached_property
@@ -209,22 +209,22 @@ class Plan:
         items.sort(key=lambda item: item.order)
         active = self.active
         if active:
-            rest = [item for item in items if item.ticket != active.ticket]
+            others = [item for item in items if item.ticket != active.ticket]
             same = [item for item in items if item.ticket == active.ticket]
-            return [*(same[:1] or [active]), *rest]
+            return [*(same[:1] or [active]), *others]
         return items
 
     def is_queued(self, ticket: str) -> bool:
-        """Tell whether a ticket is in progress, and in the merge queue."""
+        """Return whether a ticket is in progress and in the merge queue."""
         return ticket in self.tickets(State.IN_PROGRESS) and any(item.ticket == ticket for item in self.queue())
 
     def next_item_path(self, ticket: str) -> str:
-        """Return the path for a further queue item."""
+        """Return the path for a new queue item."""
         last = max((item.order[0] for item in self.queue()), default=0)
         return f"{PENDING}/{last + 1:04d}-{ticket}.md"
 
     def dequeue(self, ticket: str, change: PlanChange) -> None:
-        """Add to a change that a ticket leaves the queue."""
+        """Extend a change so that it removes a ticket from the queue."""
         for item in self.queue():
             if item.ticket == ticket and item.path != ACTIVE:
                 change.removes.append(item.path)
@@ -234,11 +234,11 @@ class Plan:
 
 
 def parse_last_id(data: bytes) -> int:
-    """Return the number in a ``last-id`` file, 0 when it holds none."""
+    """Return the number in a ``last-id`` file, 0 if it holds none."""
     text = data.decode(errors="replace").strip()
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0
 
 
 def _is_planned_line(line: str) -> bool:
-    """Tell whether a line of the ``planned`` file has both its parts."""
+    """Return whether a line of the ``planned`` file has an object id and a path."""
     return bool(re.fullmatch(r"[0-9a-f]{40,64} \S.*", line))

@@ -1,8 +1,8 @@
-"""The branch `scriptorium/plan`, read as snapshots and changed by whole commits.
+"""The branch `scriptorium/plan`: read as snapshots, changed by commits.
 
-A change is written on top of the snapshot it was decided on, and accepted only if the ref still names that: who loses
-the race reads again and decides again. No worktree is involved, and killing a writer anywhere leaves at most objects
-that nothing refers to.
+A change is committed on top of the snapshot it was decided on. A compare-and-swap moves the ref only if it still names
+that snapshot; a writer that loses the race reads the new snapshot and decides again. No worktree is involved. A killed
+writer leaves at most unreachable objects.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from scriptorium.plan.snapshot import ACTIVE, BRANCH, FORMAT, PENDING, PLACEHOLD
 from scriptorium.plan.ticket import State
 
 MAX_TRIES = 200
-"""How often a change is decided anew before giving up; writers let each other go first, so that one is usual."""
+"""The number of tries to write a change. One usually suffices, because writers wait for each other."""
 
 MAX_TURN_WAIT = 5.0
-"""Seconds that a writer lets others go first, before it tries against them."""
+"""The longest time in seconds that a writer waits for others before it competes with them."""
 
 
 def wait_before_retry(turn: int) -> None:
-    """Wait a little after a try that was lost, which spreads the writers."""
+    """Back off for a random time after a lost race."""
     time.sleep(random.uniform(0, min(0.001 * 2 ** min(turn, 10), 0.1)))
 
 
@@ -45,7 +45,7 @@ def _try_lock(handle: int) -> bool:
 
 
 def _quote(path: str) -> bytes:
-    """Quote a path as fast-import reads it."""
+    """Return a path in the quotes of fast-import."""
     escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return b'"' + escaped.encode(errors="surrogateescape") + b'"'
 
@@ -68,7 +68,7 @@ def _stream(ref: str, parent: str, change: PlanChange) -> bytes:
 
 
 class PlanStore:
-    """The plan branch of a repository: read it, and change it by whole commits."""
+    """Reads and changes the plan branch of a repository."""
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
@@ -77,21 +77,21 @@ class PlanStore:
         self._parsed = ParsedFiles()
 
     def snapshot(self) -> Plan:
-        """Return the plan as it stands now."""
+        """Return the newest plan. Raises if there is no plan branch or its format is newer."""
         found = self.repository.objects.read(REF)
         if found is None:
             raise ScriptoriumError(
                 f"there is no branch '{BRANCH}'", "run 'scriptorium --init' in this repository", ExitCode.CONFIG
             )
         if self._newest is not None and self._newest.commit == found.oid:
-            return self._newest  # with all that was read from it
+            return self._newest  # it keeps the trees that were read
         if found.kind != "commit":
-            raise ScriptoriumError(f"branch '{BRANCH}' is no commit", f"see 'git log {BRANCH}'")
+            raise ScriptoriumError(f"branch '{BRANCH}' is not a commit", f"see 'git log {BRANCH}'")
         plan = Plan(self.repository, found.oid, found.data[5 : found.data.index(b"\n")].decode(), self._parsed)
         number = plan.read("format").decode(errors="replace").strip()
         if number not in ("", str(FORMAT)):
             raise ScriptoriumError(
-                f"branch '{BRANCH}' has format '{number[:20]}', and this is for format {FORMAT}",
+                f"branch '{BRANCH}' has format '{number[:20]}', but this version reads format {FORMAT}",
                 "install a newer scriptorium", ExitCode.CONFIG,
             )  # fmt: skip
         self._newest = plan
@@ -102,7 +102,7 @@ class PlanStore:
         return next_id(self.repository, plan)
 
     def create(self) -> None:
-        """Make the plan branch, as one commit without a parent."""
+        """Create the plan branch with one commit. Raises if the branch exists."""
         empty = ["areas", "decisions", PENDING, *(f"tickets/{state}" for state in State)]
         change = PlanChange("initialize", "plan branch")
         change.writes = {f"{directory}/.gitkeep": b"" for directory in empty}
@@ -110,15 +110,15 @@ class PlanStore:
         parent = BRANCH.partition("/")[0]
         if self.repository.resolve(f"refs/heads/{parent}"):
             hint = f"git branch --move {parent} another-name"
-            raise ScriptoriumError(f"the branch '{parent}' leaves no room for a branch '{BRANCH}'", hint)
+            raise ScriptoriumError(f"branch '{parent}' conflicts with the name of branch '{BRANCH}'", hint)
         commit = self._write("", change)
         if not self.repository.update_refs(RefUpdate(REF, commit, ZERO)):
-            raise ScriptoriumError(f"branch '{BRANCH}' exists already", "look at it with 'scriptorium status'")
+            raise ScriptoriumError(f"branch '{BRANCH}' already exists", "look at it with 'scriptorium status'")
 
     def commit(self, base: Plan, change: PlanChange) -> Plan | None:
-        """Write a change on top of a snapshot; None when the branch has moved on since."""
+        """Commit a change on top of a snapshot; return None if the branch has moved since."""
         self._check(base, change)
-        self.checkouts.note(base.commit)
+        self.checkouts.record(base.commit)
         stream = _stream(REF, base.commit, change) + b"get-mark :1\ndone\n"
         commit = self.repository.fast_import(stream)
         if commit is None:
@@ -127,15 +127,15 @@ class PlanStore:
         return Plan(self.repository, commit, self.repository.tree_of(commit), self._parsed)
 
     def prepare(self, base: Plan, change: PlanChange) -> RefUpdate:
-        """Write a change as a commit that no ref names yet, for a transaction with other refs."""
+        """Write a change as an unreferenced commit; return the ref update for a transaction with other refs."""
         self._check(base, change)
-        self.checkouts.note(base.commit)
+        self.checkouts.record(base.commit)
         return RefUpdate(REF, self._write(base.commit, change), base.commit)
 
     def _write(self, parent: str, change: PlanChange) -> str:
-        # the branch is reset to nothing before the end, so that only the objects are written
+        # the temporary ref is deleted in the same stream, so that fast-import writes objects only
         ref = "refs/scriptorium/unborn"
-        # as many as the repository's hash has digits, which SHA-256 has more of
+        # an id of SHA-256 has more digits than an id of SHA-1
         zero = b"0" * len(parent or self.repository.git("hash-object", "--stdin")[1].strip())
         stream = _stream(ref, parent, change) + b"get-mark :1\nreset %s\nfrom %s\n\ndone\n" % (
             ref.encode(),
@@ -143,15 +143,16 @@ class PlanStore:
         )
         commit = self.repository.fast_import(stream)
         if commit is None:
-            raise ScriptoriumError(f"'{ref}' is in the way", f"run 'git update-ref -d {ref}'")
+            raise ScriptoriumError(f"the temporary ref '{ref}' exists", f"run 'git update-ref -d {ref}'")
         return commit
 
     def transact(self, decide: Callable[[Plan], PlanChange | None]) -> Plan | None:
-        """Decide on the newest snapshot and write the change, again and again until it holds.
+        """Decide on the newest snapshot and commit the change; repeat both if another writer was faster.
 
-        ``decide`` returns None when there is nothing to do (any more); then so does this.
+        Returns the new plan, or None if ``decide`` returns None because there is nothing to do. Raises after
+        MAX_TRIES lost races.
         """
-        what = ""
+        subject = ""
         with self.turn():
             for turn in range(MAX_TRIES):
                 plan = self.snapshot()
@@ -161,25 +162,25 @@ class PlanStore:
                 written = self.commit(plan, change)
                 if written is not None:
                     return written
-                what = f"{change.verb} {change.subject}"
+                subject = f"{change.verb} {change.subject}"
                 wait_before_retry(turn)
         lock = self.repository.ref_lock(REF)
-        # a lock that has outlasted all that is nobody at work, and would be waited for in silence
+        # a lock that still exists after so many tries is probably stale, and waiting would never end
         hint, code = (
             (f"if no git is at work, remove '{lock}'", ExitCode.FAILED) if lock else ("try again", ExitCode.LOCKED)
         )
-        raise ScriptoriumError(f"'{what}' could not be written to '{BRANCH}' in {MAX_TRIES} tries", hint, code)
+        raise ScriptoriumError(f"'{subject}' could not be written to '{BRANCH}' in {MAX_TRIES} tries", hint, code)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Let the writers who were here first finish, for a while.
+        """Wait at most MAX_TURN_WAIT seconds for earlier writers, then hold a lock for a block.
 
-        A courtesy, so that few of many write in vain: what holds is decided by the compare-and-swap alone.
+        The lock only reduces contention. The compare-and-swap alone decides which change is accepted.
         """
         handle = os.open(self.repository.common_dir, os.O_RDONLY)
         try:
             deadline = time.monotonic() + MAX_TURN_WAIT
-            with suppress(OSError):  # a file system without such locks
+            with suppress(OSError):  # the file system has no such locks
                 while not _try_lock(handle) and time.monotonic() < deadline:
                     time.sleep(random.uniform(0.001, 0.02))
             yield
@@ -187,16 +188,16 @@ class PlanStore:
             os.close(handle)
 
     def catch_up(self) -> None:
-        """Take along what a command that was killed has left behind."""
+        """Move checkouts of the plan branch that a killed command did not move."""
         if worktrees_on(self.repository, BRANCH):
             newest = self.snapshot().commit
             self.checkouts.follow(newest, newest)
 
     @staticmethod
     def _check(base: Plan, change: PlanChange) -> None:
-        # fast-import dies of a missing path, and overwrites an existing one in silence
+        # fast-import fails on a missing path and overwrites an existing path silently
         for old, new in change.moves.items():
             if not base.blob(old):
                 raise ScriptoriumError(f"'{old}' is not on the plan branch")
             if base.blob(new):
-                raise ScriptoriumError(f"'{new}' is on the plan branch already", "see 'scriptorium fsck'")
+                raise ScriptoriumError(f"'{new}' is already on the plan branch", "see 'scriptorium fsck'")

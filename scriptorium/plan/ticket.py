@@ -1,4 +1,4 @@
-"""Tickets and queue items: Markdown files with a few fields that steer them.
+"""Tickets: Markdown files with a few fields.
 
 A ticket of format 1 has YAML front matter::
 
@@ -10,8 +10,8 @@ A ticket of format 1 has YAML front matter::
     ---
     # Parse the header
 
-One of the original has lines such as ``**Area:** parser`` instead. Both are read, and a change
-touches only the line it must, because people and agents edit these files as well.
+A ticket of the original has lines such as ``**Area:** parser`` instead. Scriptorium reads both. A change touches one
+line only, because users and agents edit these files as well.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from scriptorium.system.text import one_line as one_line
 
 BRANCH_PREFIX = "scriptorium/ticket-"
 
-_ID = r"(\d{1,18})(?:-|$)"  # more digits are no number that anybody has given out
+_ID = r"(\d{1,18})(?:-|$)"  # no id has more digits
 ID_IN_LIST = r"(?:^|\0)(\d{1,18})(?=-|\0|$)"
 
 _FORBIDDEN = re.compile(r"[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udc7f\udd00-\udfff]")
-"""What no name may hold; bytes that are no text come as half characters in between."""
+"""Characters that no name may contain. Surrogates between the ranges stand for bytes that are not UTF-8."""
 
 MAX_TITLE = 300
 
 MAX_NAME_BYTES = 200
-"""Bytes of a ticket's name, which becomes that of files beside which there are longer ones."""
+"""The longest name of a ticket in bytes; names of other files extend it."""
 
 
 MAX_NUMBER = 10**9
-"""The highest priority and number of attempts that is taken for one."""
+"""The highest priority and number of attempts."""
 
 
 class State(StrEnum):
-    """The state of a ticket is the directory it is in."""
+    """The state of a ticket: the directory of its file."""
 
     OPEN = "open"
     IN_PROGRESS = "in-progress"
@@ -59,23 +59,23 @@ def ticket_path(state: State, name: str) -> str:
 
 
 def ticket_id(name: str) -> str:
-    """Return the id in a ticket's name, four digits at least, or '' when it has none."""
+    """Return the id in a ticket's name, four digits at least, or '' if there is none."""
     found = re.match(_ID, name)
     return f"{int(found[1]):04d}" if found else ""
 
 
 def name_problem(name: str) -> str:
-    """Return why a name cannot be that of files and worktrees, '' when it can."""
+    """Return why files and worktrees cannot have a name, or ''."""
     if _FORBIDDEN.search(name):
         return "its name has control characters"
     if not name or name.startswith(".") or "/" in name:
-        return "its name is none that a file should have"
+        return "its name is not a valid file name"
     return "its name is too long" if len(os.fsencode(name)) > MAX_NAME_BYTES else ""
 
 
 def area_problem(name: str) -> str:
-    """Return why a name cannot be that of an area, '' when it can; it stands in the front matter of tickets."""
-    return name_problem(name) or ("its name is no text" if re.search(r"[\udc80-\udcff]", name) else "")
+    """Return why an area cannot have a name, or ''. The front matter of tickets contains the name."""
+    return name_problem(name) or ("its name is not UTF-8" if re.search(r"[\udc80-\udcff]", name) else "")
 
 
 def branch_of(name: str) -> str:
@@ -83,7 +83,7 @@ def branch_of(name: str) -> str:
 
 
 def is_ticket_branch(branch: str) -> bool:
-    """Tell whether a branch is one of ours; a person's may be called like it, with more words."""
+    """Return whether a branch belongs to a ticket; the prefix and other words make a branch of the user."""
     id = branch.removeprefix(BRANCH_PREFIX)
     return id not in ("", branch) and id == ticket_id(id)
 
@@ -95,7 +95,7 @@ def slug(title: str) -> str:
 
 
 class TicketError(ScriptoriumError):
-    """A ticket file that cannot be understood."""
+    """A ticket that cannot be parsed or used; ``why`` is the reason without the ticket's name."""
 
     def __init__(self, name: str, why: str, hint: str = "") -> None:
         super().__init__(
@@ -107,7 +107,7 @@ class TicketError(ScriptoriumError):
 
 @dataclass(frozen=True)
 class Ticket:
-    """One ticket as a snapshot has it."""
+    """One ticket of a snapshot."""
 
     name: str
     state: State
@@ -132,13 +132,13 @@ class Ticket:
 
     @property
     def title(self) -> str:
-        parts = split_front_matter(self.text)  # where '#' begins a comment
+        parts = split_front_matter(self.text)  # '#' begins a comment in front matter
         found = re.search(r"^#[ \t]+(\S.*)$", parts[1] if parts else self.text, re.MULTILINE)
         return one_line(found[1]).strip()[:MAX_TITLE] if found else self.name
 
 
 def parse_depends(value: Any) -> tuple[str, ...]:
-    """Read ``depends`` in any of its spellings: a list, ``0003, 0004``, ``none``, ``-`` or nothing."""
+    """Return the ids in a ``depends`` field: a list, ``0003, 0004``, ``none``, ``-`` or nothing."""
     items = value if isinstance(value, list) else re.split(r"[,\s]+", _scalar(value)) if value is not None else []
     found = []
     for item in map(_scalar, items):
@@ -153,7 +153,7 @@ def parse_depends(value: Any) -> tuple[str, ...]:
 
 
 def _scalar(value: Any) -> str:
-    """Return a value of one word or number as text, '' for none; ValueError for a list or a mapping."""
+    """Return a word or number as text, '' for None. Raises ValueError for a list or a mapping."""
     if isinstance(value, Mapping | list | tuple | set):
         raise ValueError("its front matter has a list or a mapping where a word should be")
     return "" if value is None else str(value)
@@ -170,7 +170,7 @@ def _number(fields: Mapping[str, Any], key: str) -> int:
 
 
 def parse_ticket(name: str, state: State, data: bytes) -> Ticket:
-    """Read a ticket file; raises TicketError with what is wrong with it."""
+    """Return the ticket in a file. Raises TicketError if the file cannot be parsed."""
     text = data.decode(errors="surrogateescape")
     try:
         parts = split_front_matter(text)
@@ -182,7 +182,7 @@ def parse_ticket(name: str, state: State, data: bytes) -> Ticket:
         if problem:
             raise ValueError(problem)
         if _FORBIDDEN.search(area) or len(area) > MAX_TITLE:
-            raise ValueError("its area is no line of text")
+            raise ValueError("its area is not a line of text")
         repair = _scalar(fields.get("repair", "")).lower() in ("true", "yes")
         depends = parse_depends(fields.get("depends"))
         return Ticket(
@@ -193,6 +193,6 @@ def parse_ticket(name: str, state: State, data: bytes) -> Ticket:
 
 
 def last_failure(text: str) -> str:
-    """Return the cause of the last attempt that a ticket's notes tell of, '' when there is none."""
+    """Return the cause of the last failed attempt in a ticket's notes, or ''."""
     found = re.findall(r"^## Attempt \d+ failed: (\S+)$", text, re.MULTILINE)
     return found[-1] if found else ""

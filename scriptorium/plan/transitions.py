@@ -1,4 +1,4 @@
-"""The moves of a ticket, each one commit: what it moves, writes and tells. Pure."""
+"""The transitions of a ticket, each as a change for one commit. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _move_trailers(ticket: Ticket, old: State, new: State, **facts: object) -> d
 
 
 def assign(ticket: Ticket, name: str) -> PlanChange:
-    """Open -> in-progress; ``name`` is the ticket's, with the next id if it had none."""
+    """Open -> in-progress; ``name`` is the ticket's name, with a new id if it had none."""
     change = PlanChange("assign", f"ticket {name}")
     change.moves[ticket.path] = ticket_path(State.IN_PROGRESS, name)
     if not ticket.id:
@@ -33,7 +33,7 @@ def assign(ticket: Ticket, name: str) -> PlanChange:
 
 
 def enqueue(plan: Plan, ticket: Ticket, worktree: str, summary: str, head: str) -> PlanChange:
-    """A submitted ticket joins the merge queue; it stays in progress."""
+    """Add a submitted ticket to the merge queue; the ticket stays in progress."""
     change = PlanChange("enqueue", f"ticket {ticket.name}")
     change.writes[plan.next_item_path(ticket.name)] = format_item(ticket, worktree, head, summary)
     change.trailers = {"Ticket": ticket.name, "Attempt": ticket.attempts + 1, "Head": head}
@@ -41,7 +41,7 @@ def enqueue(plan: Plan, ticket: Ticket, worktree: str, summary: str, head: str) 
 
 
 def complete(plan: Plan, ticket: Ticket, commit: str, facts: Mapping[str, object]) -> PlanChange:
-    """In-progress -> done, and out of the queue."""
+    """In-progress -> done, and remove the ticket from the queue."""
     change = PlanChange("complete", f"ticket {ticket.name}")
     change.moves[ticket.path] = ticket_path(State.DONE, ticket.name)
     plan.dequeue(ticket.name, change)
@@ -55,20 +55,20 @@ def complete(plan: Plan, ticket: Ticket, commit: str, facts: Mapping[str, object
 def reopen(
     plan: Plan, ticket: Ticket, cause: Cause, reason: str, tail: str, most: int, facts: Mapping[str, object]
 ) -> PlanChange:
-    """In-progress -> open with a note of what went wrong, or stuck when that was the last attempt.
+    """In-progress -> open with a note about the failure, or stuck after the last attempt.
 
-    A run that was stopped from outside, or whose provider failed before any work was done, uses up no
-    attempt and leaves no note; the commit tells it.
+    A cause in UNCOUNTED, such as a stopped run or a failing provider, uses up no attempt and adds no note. Only the
+    commit records it.
     """
     attempt = ticket.attempts + 1
-    reason = one_line(reason)  # the names of files in it are an agent's words as well
+    reason = one_line(reason)  # it may contain file names that an agent chose
     counted = cause not in UNCOUNTED
     text, last = ticket.text, attempt >= most
     if counted:
         try:
             text = set_field(text, "attempts", attempt)
         except ValueError as error:
-            last, reason = True, f"{reason}; {error}"  # what cannot be counted would be tried for ever
+            last, reason = True, f"{reason}; {error}"  # without a count the ticket would be tried forever
     target = State.STUCK if counted and last else State.OPEN
     new = ticket_path(target, ticket.name)
     verb = "park" if target is State.STUCK else "reopen"
@@ -86,7 +86,7 @@ def reopen(
 
 
 def forget_item(plan: Plan, name: str) -> PlanChange:
-    """Drop a queue item whose ticket is not in progress any more."""
+    """Remove a queue item whose ticket is no longer in progress."""
     change = PlanChange("drop", f"queue item of ticket {name}")
     plan.dequeue(name, change)
     change.trailers = {"Ticket": name}

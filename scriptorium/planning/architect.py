@@ -18,20 +18,20 @@ log = logging.getLogger(__name__)
 
 
 def areas_are_stale(plan: Plan) -> bool:
-    """Tell whether the spec has changed since the areas were made from it. Pure."""
+    """Return whether the spec has changed since the Architect divided it into areas. Pure."""
     return plan.has_spec and plan.planned.get("spec.md") != plan.blob("spec.md")
 
 
 def update_areas(workspace: Workspace, endpoint: Endpoint | None = None) -> list[str]:
-    """Bring the areas up to date with the spec and return those that changed; no agent runs when they are.
+    """Run the Architect until the areas match the spec, and return the names of the changed areas.
 
-    ``endpoint`` is the MCP server of a surrounding `scriptorium run`.
+    No agent runs if the areas are up to date. ``endpoint`` is the MCP server of a surrounding `scriptorium run`.
     """
     if not areas_are_stale(workspace.plan.snapshot()):
         return []
     changed: list[str] = []
     with hold_planning_lock(workspace) as lock:
-        # asked anew each time: whoever changed the spec meanwhile found the lock held, and left
+        # the spec may change during a run, and another process would have found the lock held and given up
         while areas_are_stale(plan := workspace.plan.snapshot()):
             if not plan.blob("format") and not plan.blob(PLANNED) and plan.areas:
                 _adopt_original(workspace)
@@ -45,12 +45,12 @@ def update_areas(workspace: Workspace, endpoint: Endpoint | None = None) -> list
 
 
 def _commit_areas(workspace: Workspace, edits: PlanEdits) -> list[str]:
-    """Write the areas, and what they were made from, as one commit."""
+    """Commit the areas and the record of the spec they come from."""
     changed: list[str] = []
 
     def decide(plan: Plan) -> PlanChange:
         nonlocal changed
-        # an area that a person has edited meanwhile stays theirs
+        # an area that the user edited meanwhile stays as it is
         own = {path: data for path, data in edits.allowed.items() if plan.blob(path) == edits.base.blob(path)}
         changed = [path.removeprefix("areas/").removesuffix(".md") for path in own]
         change = PlanChange("update", "areas from spec")
@@ -61,9 +61,9 @@ def _commit_areas(workspace: Workspace, edits: PlanEdits) -> list[str]:
         return change
 
     workspace.plan.transact(decide)
-    theirs = [path for path in edits.allowed if path.removeprefix("areas/").removesuffix(".md") not in changed]
-    if theirs:
-        why = f"{', '.join(theirs)} was edited meanwhile and stays as it is; what the Architect wrote"
+    edited = [path for path in edits.allowed if path.removeprefix("areas/").removesuffix(".md") not in changed]
+    if edited:
+        why = f"{', '.join(edited)} was edited meanwhile and stays as it is; the Architect's version"
         rescue.log_kept(why, edits.kept)
     else:
         release_edits(workspace, edits)
@@ -72,7 +72,7 @@ def _commit_areas(workspace: Workspace, edits: PlanEdits) -> list[str]:
 
 
 def _adopt_original(workspace: Workspace) -> None:
-    """Take over a plan of the original, which keeps no such record: what has areas and tickets is planned."""
+    """Adopt a plan of the original, which has no ``planned`` file: the spec and areas with tickets count as planned."""
 
     def decide(plan: Plan) -> PlanChange | None:
         if plan.blob(PLANNED):

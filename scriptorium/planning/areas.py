@@ -1,4 +1,4 @@
-"""The areas that the Architect may write, and the tool that it submits them with."""
+"""The areas that the Architect may write, and the tool that submits them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,16 @@ def area_tools(_base: Plan, worktree: Path) -> Tools:
 
 
 def submit_areas(worktree: Path, areas: Any, remove: Any) -> str:
-    """Write areas, each ``{name, text}``, into a checkout of the plan, all or none, and return the reply."""
+    """Write all areas, each ``{name, text}``, into a checkout of the plan and return the reply to the Architect.
+
+    Raises, with a message for the Architect, if any area is invalid; no file is written then.
+    """
     if not isinstance(areas, list) or not all(map(_is_area, areas)):
-        raise ScriptoriumError("these are no areas", "a list of {name, text}, both of them texts")
+        raise ScriptoriumError(
+            "'areas' is not a list of areas", "submit a list of {name, text} objects; both values are strings"
+        )
     if not isinstance(remove, list) or not all(isinstance(name, str) for name in remove):
-        raise ScriptoriumError("these are no names of areas to remove", "a list of texts")
+        raise ScriptoriumError("'remove' is not a list of area names", "submit a list of strings")
     files = [(area["name"], f"{area['text'].strip()}\n") for area in areas]
     gone = list(remove)
     _check([name for name, _ in files], gone, _names(worktree))
@@ -43,12 +48,14 @@ def _is_area(value: Any) -> bool:
 
 
 def _check(new: list[str], gone: list[str], known: list[str]) -> None:
-    """Raise, for the Architect to read, when areas of these names cannot be taken. Pure."""
-    wrong = [f"'{name}' is no name for an area" for name in new if not may_write(_path(name))]
-    wrong += [f"there is no area '{name}' to remove, only {', '.join(known)}" for name in gone if name not in known]
-    wrong += [f"area '{name}' is there twice" for name in new if (new + gone).count(name) > 1]
+    """Raise, with a message for the Architect, if the names of new or removed areas are invalid. Pure."""
+    wrong = [f"'{name}' is not a valid name of an area" for name in new if not may_write(_path(name))]
+    wrong += [
+        f"there is no area '{name}' to remove; the areas are {', '.join(known)}" for name in gone if name not in known
+    ]
+    wrong += [f"area '{name}' occurs twice" for name in new if (new + gone).count(name) > 1]
     if wrong:
-        raise ScriptoriumError(wrong[0], "none of them is taken: mend it, and hand them all in again")
+        raise ScriptoriumError(wrong[0], "no area was accepted: correct the error and submit all areas again")
 
 
 def _path(area: str) -> str:

@@ -1,8 +1,8 @@
-"""The conversation with the Architect: a file that is only ever appended to, so that it outlives a crash.
+"""The conversation with the Architect, in an append-only file that survives a crash.
 
-One JSON object a line. ``{"begin": time}`` begins a conversation, ``{"request": text}`` a turn before
-the agent is asked, and ``{"end": {...}}`` ends it with the other fields of `Turn`. A turn without
-an end broke off. What cannot be read, as a last line that was cut, is left out.
+Each line is a JSON object. ``{"begin": time}`` begins a conversation. ``{"request": text}`` begins a turn, before the
+agent starts, and ``{"end": {...}}`` ends it with the other fields of `Turn`. A turn without an end was interrupted.
+Lines that are not JSON, such as a truncated last line, are ignored.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from scriptorium.agents.harness.base import Outcome, Session
 from scriptorium.agents.harness.usage import Usage
 
 MAX_TURNS = 60_000
-"""Characters of a conversation that a prompt tells; of a longer one the newest."""
+"""The number of characters of a conversation that a prompt includes; older ones are left out."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A request and what came of it; both texts are '' while it runs, and when it broke off."""
+    """A request and its result. ``answer`` and ``failure`` are '' during the turn and after an interruption."""
 
     request: str
     answer: str = ""
     failure: str = ""
-    """Why nothing of it was taken."""
+    """Why nothing of the turn was committed."""
     agent: str = ""
     session: str = ""
     total: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
-        why = f"Nothing of this turn was taken: {self.failure}" if self.failure else "This turn broke off"
+        why = f"Nothing of this turn was committed: {self.failure}" if self.failure else "This turn was interrupted"
         return f"Engineer: {self.request}\n\nArchitect: {self.answer or f'({why})'}"
 
 
 @dataclass
 class Conversation:
-    """The turns of the newest conversation in a file, and when it began."""
+    """The newest conversation in a file: its start time and its turns."""
 
     file: Path
     began: str = ""
@@ -49,7 +49,7 @@ class Conversation:
 
     @classmethod
     def read(cls, file: Path) -> Conversation:
-        """Return the newest conversation of a file, empty when there is none."""
+        """Return the newest conversation in a file, empty if there is none."""
         found = cls(file)
         for record in _records(file):
             match record:
@@ -62,19 +62,19 @@ class Conversation:
         return found
 
     def begin(self) -> None:
-        """Begin another conversation; the earlier ones stay in the file."""
+        """Begin a new conversation; earlier ones stay in the file."""
         self.began, self.turns = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), ()
         _append(self.file, {"begin": self.began})
 
     def ask(self, request: str) -> None:
-        """Keep a request before it is put to the agent."""
+        """Record a request, before the agent gets it."""
         if not self.began:
             self.begin()
         self.turns = (*self.turns, Turn(request))
         _append(self.file, {"request": request})
 
     def end(self, *, answer: str = "", failure: str = "", outcome: Outcome | None = None) -> None:
-        """Keep what came of the last request."""
+        """Record the result of the last request."""
         turn = replace(self.turns[-1], answer=answer, failure=failure)
         if outcome is not None:
             report = outcome.report
@@ -84,20 +84,20 @@ class Conversation:
         _append(self.file, {"end": {key: value for key, value in asdict(turn).items() if value and key != "request"}})
 
     def session(self, agent: str, prompt: str) -> Session | None:
-        """Return the agent's own session of this conversation, to be gone on with by a prompt."""
+        """Return the agent's own session of this conversation, to resume with a prompt; None if it has none."""
         last = next((turn for turn in reversed(self.turns) if turn.session), None)
         if last is None or last.agent != agent:
             return None
         return Session(last.session, prompt, Usage.parse(last.total))
 
     def since_session(self) -> tuple[Turn, ...]:
-        """Return the last turns that the agent's own session knows nothing of, or not how they ended."""
+        """Return the last turns whose result the agent's own session does not contain."""
         known = max((number for number, turn in enumerate(self.turns, 1) if turn.session and turn.answer), default=0)
         return self.turns[known:]
 
 
 def render_turns(heading: str, turns: Sequence[Turn]) -> str:
-    """Return turns as a section of a prompt, '' for none."""
+    """Return turns as a section of a prompt, '' if there are none."""
     text = "\n\n".join(str(turn) for turn in turns)
     short = text if len(text) <= MAX_TURNS else f"(…)\n{text[-MAX_TURNS:]}"
     return f"--- {heading} ---\n{short}\n" if turns else ""
@@ -121,7 +121,7 @@ def _records(file: Path) -> Iterable[Any]:
 
 
 def _append(file: Path, record: Mapping[str, Any]) -> None:
-    """Add a line, on a new one also where the last was cut."""
+    """Append a record as a line of its own, even if the last line is truncated."""
     descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         size = os.fstat(descriptor).st_size

@@ -1,4 +1,4 @@
-"""Tickets as the Manager hands them in, by files or by its tool, before they have ids."""
+"""Drafts: the tickets that the Manager submits, as files or with its tool, before they have ids."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPEN = "tickets/open/"
 
 @dataclass(frozen=True)
 class Draft:
-    """A ticket as the Manager wrote it, under the name it chose."""
+    """A ticket of the Manager, under the name that the Manager chose."""
 
     path: str
     text: str
@@ -47,7 +47,7 @@ class Draft:
 
     @property
     def label(self) -> str:
-        """The name without the number that an agent may have given it."""
+        """The name without the number that the agent may have chosen."""
         return re.sub(r"^\d+-", "", self.stem)
 
 
@@ -62,10 +62,10 @@ def _words(value: object) -> tuple[str, ...]:
 
 
 def number(plan: Plan, first: int, drafts: list[Draft]) -> dict[str, bytes]:
-    """Give ids from ``first`` on to drafts, resolve their dependencies, and return the files by ticket name. Pure.
+    """Assign ids from ``first`` on to drafts, resolve their dependencies, and return the files by ticket name. Pure.
 
-    A dependency names another draft of the same batch, by file name or by the number it has there,
-    or else a ticket that exists. Raises TicketError for one that names neither, and for circles.
+    A dependency names another draft of the batch, by its file name or the number there, or else an existing ticket.
+    Raises TicketError for an unknown dependency and for a cycle.
     """
     ids = {draft.stem: f"{first + n:04d}" for n, draft in enumerate(drafts)}
     names = {draft.stem: f"{ids[draft.stem]}-{slug(draft.label)}" for draft in drafts}
@@ -92,22 +92,23 @@ def number(plan: Plan, first: int, drafts: list[Draft]) -> dict[str, bytes]:
         parse_ticket(names[draft.stem], State.OPEN, data)
         files[names[draft.stem]] = data
     for draft in drafts:
-        circle = find_cycle(ids[draft.stem], depends)
-        if circle:
-            raise TicketError(draft.stem, f"it depends on itself: {' -> '.join(circle)}")
+        cycle = find_cycle(ids[draft.stem], depends)
+        if cycle:
+            raise TicketError(draft.stem, f"it depends on itself: {' -> '.join(cycle)}")
     return files
 
 
 def submit_tickets(plan: Plan, first: int, worktree: Path, area: str, tickets: Any) -> str:
-    """Write tickets as files into a checkout of the plan, all or none, and return the reply to the Manager.
+    """Write all tickets as files into a checkout of the plan and return the reply to the Manager.
 
-    A ticket is ``{name, title, body, depends, priority}``. Its file has the number that it will
-    get, so that the numbers in the reply hold whatever is handed in after it. Raises, for the
-    Manager to read, where the files could not be taken in the end.
+    A ticket is ``{name, title, body, depends, priority}``. Its file name starts with its future id, so that the ids in
+    the reply stay valid when more tickets follow. Raises, with a message for the Manager, if the plan could not
+    accept the tickets; no file is written then.
     """
     if not isinstance(tickets, list) or not all(map(_is_ticket, tickets)):
         raise ScriptoriumError(
-            "these are no tickets", "a list of {name, title, body, depends, priority}: texts, a list, a whole number"
+            "'tickets' is not a list of tickets",
+            "submit a list of {name, title, body, depends, priority} objects: strings, a list, a whole number",
         )
     try:
         known = {slug(draft.label): draft for draft in _written(plan, worktree, area)}
@@ -115,14 +116,16 @@ def submit_tickets(plan: Plan, first: int, worktree: Path, area: str, tickets: A
         every = sorted({**known, **batch}.values(), key=lambda draft: draft.path)
         names = number(plan, first, every)
     except TicketError as error:
-        raise ScriptoriumError(error.message, "none of them is taken: mend it, and hand them all in again") from error
+        raise ScriptoriumError(
+            error.message, "no ticket was accepted: correct the error and submit all tickets again"
+        ) from error
     for draft in batch.values():
         write_inside(worktree, draft.path, draft.text.encode(errors="replace"))
-    return f"The tickets so far are {', '.join(names)}. To change one, hand it in again by its name."
+    return f"The tickets so far are {', '.join(names)}. To change a ticket, submit it again under its name."
 
 
 def _is_ticket(value: Any) -> bool:
-    """Tell whether what an agent handed in has the form of a ticket; the socket takes anything."""
+    """Return whether a value from an agent has the form of a ticket; the socket accepts any JSON."""
     if not isinstance(value, dict):
         return False
     texts = (value.get("name"), value.get("title"), value.get("body"))
@@ -132,22 +135,22 @@ def _is_ticket(value: Any) -> bool:
 
 
 def _written(plan: Plan, worktree: Path, area: str) -> list[Draft]:
-    """Return the drafts that are in a checkout of the plan already."""
-    # what a link leads to is not the Manager's, and a pipe is waited for
+    """Return the drafts that are already in a checkout of the plan."""
+    # a link may lead to another directory, and reading a pipe would block
     found = (file for file in (worktree / OPEN).glob("*.md") if file.is_file() and not file.is_symlink())
     files = {f"{OPEN}{file.name}": file for file in found}
     return [Draft.read(path, file.read_bytes(), area) for path, file in files.items() if not plan.blob(path)]
 
 
 def _batch(first: int, known: Mapping[str, Draft], area: str, tickets: Iterable[Mapping[str, Any]]) -> dict[str, Draft]:
-    """Return tickets as drafts by name: in the file of that name, or with the next free number. Pure."""
+    """Return tickets as drafts by name; a new name gets the next free number. Pure."""
     taken = [int(ticket_id(draft.stem) or 0) for draft in known.values()]
     free = max([first, *(number + 1 for number in taken)])
     batch: dict[str, Draft] = {}
     for ticket in tickets:
         name = slug(str(ticket["name"]))
         if name in batch:
-            raise TicketError(name, "two of them have this name")
+            raise TicketError(name, "two tickets have this name")
         path = known[name].path if name in known else f"{OPEN}{free:04d}-{name}.md"
         free += name not in known
         batch[name] = Draft.read(path, _text(ticket, area).encode(errors="replace"), area)
@@ -155,8 +158,8 @@ def _batch(first: int, known: Mapping[str, Draft], area: str, tickets: Iterable[
 
 
 def _text(ticket: Mapping[str, Any], area: str) -> str:
-    """Return a ticket's file."""
-    # as JSON, which is YAML, so that any word gets through to where it is judged
+    """Return the content of a ticket's file."""
+    # JSON is YAML, so that `number` can judge any word
     depends = json.dumps([slug(word) for word in _words(list(ticket.get("depends", [])))])
     fields = f"area: {area}\ndepends: {depends}\npriority: {ticket.get('priority', 0)}"
     return f"---\n{fields}\n---\n# {' '.join(str(ticket['title']).split())}\n\n{str(ticket['body']).strip()}\n"

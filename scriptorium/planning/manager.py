@@ -23,48 +23,48 @@ from scriptorium.worktrees import rescue
 log = logging.getLogger(__name__)
 
 MAX_DONE_LISTED = 200
-"""How many done tickets a prompt lists."""
+"""The number of done tickets that a prompt lists."""
 
 
 def areas_due(plan: Plan) -> list[str]:
-    """Return the areas whose tickets were not made from them as they are now. Pure."""
+    """Return the areas that are new or have changed since the Manager wrote their tickets. Pure."""
     return [name for name, oid in plan.areas.items() if plan.planned.get(f"areas/{name}.md") != oid]
 
 
 def write_tickets(
-    workspace: Workspace, endpoint: Endpoint | None = None, tell: Callable[[str], None] = lambda _: None
+    workspace: Workspace, endpoint: Endpoint | None = None, report: Callable[[str], None] = lambda _: None
 ) -> list[str]:
-    """Ticket every area that needs it, one agent run each, and return the new tickets.
+    """Run the Manager once for each new or changed area, and return the names of the new tickets.
 
-    ``endpoint`` is the MCP server of a surrounding `scriptorium run`; ``tell`` is told each ticket. An area that
-    fails keeps no other from its run: raises at the end.
+    ``endpoint`` is the MCP server of a surrounding `scriptorium run`, and ``report`` receives the name of each ticket.
+    After a failed area the others still run. Raises at the end if an area failed.
     """
     if not areas_due(workspace.plan.snapshot()):
         return []
     created: list[str] = []
     failures: dict[str, ScriptoriumError] = {}
     with hold_planning_lock(workspace) as lock:
-        # read anew each time: each area's tickets are in the plan before the next one's are written
+        # the plan is read again for each area, because it has the tickets of the area before
         while areas := [area for area in areas_due(workspace.plan.snapshot()) if area not in failures]:
             try:
                 names = _plan_area(workspace, lock, areas[0], endpoint)
             except ScriptoriumError as error:
                 if error.code is ExitCode.LOCKED and failures:
-                    break  # as a backend that rests since the last failure, which tells more
+                    break  # probably a backend that cools down after the last failure, which explains more
                 if error.code is ExitCode.LOCKED:
                     raise
                 failures[areas[0]] = error
                 continue
             created += names
             for name in names:
-                tell(name)
+                report(name)
     if failures:
         raise _combined(list(failures.values()))
     return created
 
 
 def _combined(failures: list[ScriptoriumError]) -> ScriptoriumError:
-    """Return the failures of several areas as one; what all of them met, such as a full disk, is told once."""
+    """Return the failures of several areas as one, with each message once."""
     first = failures[0]
     message = "; ".join(dict.fromkeys(failure.message for failure in failures))
     return first if message == first.message else ScriptoriumError(message, first.hint, first.code)
@@ -98,8 +98,8 @@ def _plan_area(workspace: Workspace, lock: PlanningLock, area: str, endpoint: En
     try:
         created = _commit_tickets(workspace, area, edits)
     except TicketError as error:
-        rescue.log_kept("tickets that cannot be taken as they are", edits.kept)
-        error.hint = f"what the Manager wrote is kept: git show {edits.kept}"
+        rescue.log_kept("tickets that the plan cannot accept", edits.kept)
+        error.hint = f"the Manager's files are kept: git show {edits.kept}"
         raise
     release_edits(workspace, edits)
     log.info("manager: tickets created for area '%s': %s", area, ", ".join(created) or "none")
@@ -107,7 +107,7 @@ def _plan_area(workspace: Workspace, lock: PlanningLock, area: str, endpoint: En
 
 
 def known_tickets(plan: Plan) -> list[str]:
-    """Return the tickets as the prompt lists them: of the done ones the newest, as they may be thousands."""
+    """Return the tickets as the prompt lists them; of done tickets only the newest, because there may be thousands."""
     lines = [f"{name} ({state})" for state in State if state is not State.DONE for name in plan.tickets(state)]
     done = plan.tickets(State.DONE)
     older = len(done) - MAX_DONE_LISTED
@@ -116,7 +116,7 @@ def known_tickets(plan: Plan) -> list[str]:
 
 
 def _commit_tickets(workspace: Workspace, area: str, edits: PlanEdits) -> list[str]:
-    """Write the tickets, and what they were made from, as one commit."""
+    """Commit the tickets and the record of the area they come from."""
     files = sorted(edits.allowed.items())
     batch = [drafts.Draft.read(path, data, area) for path, data in files if data is not None]
     created: list[str] = []

@@ -1,9 +1,7 @@
-"""Planning runs: an agent edits a checkout of the plan, and only what its role may write is taken.
+"""Planning runs: an agent edits a checkout of the plan, and the plan accepts the files that its role may write.
 
-The agent has the plan branch checked out, detached, in one worktree that all planning roles
-share, under a lock that fails fast. What it may not touch stays out of the plan, and is kept by a
-rescue ref: an agent that oversteps loses its user neither the good edits nor the strays. So are the
-good ones until the plan has them.
+All planning roles share one detached worktree, under a lock that fails fast. A rescue ref keeps all edits of the agent
+until the plan has them. If the agent also edited other files, the rescue ref stays.
 """
 
 from __future__ import annotations
@@ -30,18 +28,18 @@ from scriptorium.worktrees.temporary import Purpose, temporary_checkout
 
 @dataclass(frozen=True)
 class PlanEdits:
-    """What a planning agent did: path to new content, None for a file it removed."""
+    """The edits of a planning agent. ``allowed`` maps a path to its new content, or to None if the file was removed."""
 
     base: Plan
     outcome: Outcome
     allowed: dict[str, bytes | None] = field(default_factory=dict)
     strays: tuple[str, ...] = ()
     commit: str = ""
-    """Everything the agent did, strays included."""
+    """A commit with all edits of the agent, strays included."""
     kept: str = ""
-    """The rescue ref of that commit, where it did anything."""
+    """The rescue ref of that commit, empty if there are no edits."""
     is_whole: bool = True
-    """Whether the plan is to have all of it; not where there were strays, commits of its own, or it failed."""
+    """Whether the plan can accept all edits. False for strays, for commits by the agent, and after a failed run."""
 
 
 PURPOSE = Purpose("plan", "Files found in the planning worktree", "the planning worktree held changes that no plan has")
@@ -92,7 +90,7 @@ def run_planner(
 
 
 def release_edits(workspace: Workspace, edits: PlanEdits) -> None:
-    """Forget the rescue ref of what an agent wrote, as the plan has all of it."""
+    """Delete the rescue ref of an agent's edits once the plan has all of them."""
     if edits.kept and edits.is_whole:
         workspace.repository.update_refs(RefUpdate(edits.kept, "", edits.commit))
 
@@ -111,14 +109,14 @@ def _collect_edits(
         if entry is None or (found and found.kind == "blob"):
             allowed[path] = found.data if found else None
     strays = tuple(path for path in paths if path not in allowed)
-    # the plan takes files alone, so that commits would be lost which no branch has
+    # the plan accepts files only, so that commits which are on no branch would be lost
     own = not branch and not repository.is_ancestor(head, plan.commit)
     is_whole = not (strays or own or (paths and not outcome.finished.ok))
     kept = rescue.create_ref(workspace, commit, subject) if paths or own else ""
     if not is_whole:
         failed = paths and not outcome.finished.ok
         why = f"{subject} failed half way" if failed else f"{subject} made commits of its own"
-        why = f"{subject} wrote {', '.join(strays)}, which it may not" if strays else why
+        why = f"{subject} wrote {', '.join(strays)}, which its role may not write" if strays else why
         rescue.log_kept(why, kept)
         rescue.preserve_nested_repos(workspace, worktree, commit, plan.commit)
     tree.reset_detached(plan.commit)

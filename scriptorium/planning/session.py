@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class PlanningSession:
-    """A conversation with the Architect; each turn is an agent run and, if the spec changed, a commit."""
+    """A conversation with the Architect. Each turn is an agent run and, if the spec changed, a commit."""
 
     workspace: Workspace
     transcript: Transcript
@@ -36,21 +36,24 @@ class PlanningSession:
         return self.workspace.paths.conversation
 
     def begin(self) -> None:
-        """Begin another conversation."""
+        """Begin a new conversation."""
         Conversation(self._file).begin()
 
     def introduce(self) -> None:
-        """Say which conversation this goes on with, if there is one and nobody is at it."""
+        """Log the conversation that the next turn continues, if there is one and no other process uses it."""
         talk = Conversation.read(self._file)
         if not talk.turns or self.workspace.is_held("repo"):
             return
         log.info("turn %d of the conversation of %s; --new begins another", len(talk.turns) + 1, talk.began)
         last = talk.turns[-1]
         if not last.answer and not last.failure:
-            log.warning("its last turn broke off: %s", printable(last.request))
+            log.warning("its last turn was interrupted: %s", printable(last.request))
 
     def turn(self, request: str) -> None:
-        """Put a request to the Architect and show the answer and the change; raises when it oversteps or fails."""
+        """Send a request to the Architect and show the answer and the change.
+
+        Raises if the agent fails or edits anything but the spec.
+        """
         with hold_planning_lock(self.workspace) as lock:
             talk = Conversation.read(self._file)
             before = talk.turns
@@ -67,7 +70,7 @@ class PlanningSession:
         self._show(edits, answer or "(no answer)")
 
     def _run(self, lock: PlanningLock, talk: Conversation, before: Sequence[Turn], request: str) -> PlanEdits:
-        """Run the Architect, in its own session of this conversation or else with all that was said."""
+        """Run the Architect in its own session of this conversation, or with all earlier turns in the prompt."""
         facts = {
             "spec": self.workspace.plan.snapshot().spec.decode(errors="replace"),
             "repo": self.workspace.repository.root,
@@ -87,11 +90,11 @@ class PlanningSession:
         )
 
     def _take(self, edits: PlanEdits, number: int) -> None:
-        """Commit the spec, unless it is as before or somebody else has changed it meanwhile; raises for strays."""
+        """Commit the spec if the Architect changed it. Raises for strays and if another process changed the spec."""
         if edits.strays:
             strays = ", ".join(f"'{path}'" for path in edits.strays)
             raise ScriptoriumError(
-                f"the Architect edited {strays}, and may only edit 'spec.md': nothing is taken",
+                f"the Architect edited {strays} but may edit only 'spec.md': nothing is committed",
                 f"its spec is kept: git show {edits.kept}:spec.md"
                 if "spec.md" in edits.allowed
                 else f"its edits are kept: git show {edits.kept}",
@@ -104,9 +107,9 @@ class PlanningSession:
 
         def decide(plan: Plan) -> PlanChange:
             if data is None or plan.blob("spec.md") != edits.base.blob("spec.md"):
-                rescue.log_kept("a spec that cannot be taken as it is", edits.kept)
-                what = "the Architect removed 'spec.md'" if data is None else "'spec.md' was changed meanwhile"
-                raise ScriptoriumError(what, f"the Architect's edits are kept: git show {edits.kept}")
+                rescue.log_kept("a spec that the plan cannot accept", edits.kept)
+                why = "the Architect removed 'spec.md'" if data is None else "'spec.md' was changed meanwhile"
+                raise ScriptoriumError(why, f"the Architect's edits are kept: git show {edits.kept}")
             return PlanChange(verb, writes={"spec.md": data}, trailers=edits.outcome.trailers())
 
         self.workspace.plan.transact(decide)
@@ -114,7 +117,7 @@ class PlanningSession:
         log.info("spec.md is updated")
 
     def _show(self, edits: PlanEdits, answer: str) -> None:
-        """Print the answer, unless it was the last that was shown, and what has changed."""
+        """Print the answer, unless the transcript has just shown it, and the diff of the spec."""
         if self.transcript.hold or answer != self.transcript.last:
             say(answer, sys.stdout)
         spec = edits.allowed.get("spec.md") or edits.base.spec

@@ -1,4 +1,4 @@
-"""Lines that a person types on a terminal: with history across sessions, and several lines to a request."""
+"""Requests that the user types in a terminal, with a history across sessions and multi-line input."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from scriptorium.errors import Stopped
 
 
 def read_lines(history: Path) -> Iterator[str]:
-    """Yield what is typed until Ctrl-D; Ctrl-C drops the line, Alt-Enter and a paste put line ends into it."""
-    from prompt_toolkit import PromptSession  # late: 0.2 s, and only here
+    """Yield each request until Ctrl-D. Ctrl-C discards the input; Alt-Enter or a paste inserts line breaks."""
+    from prompt_toolkit import PromptSession  # late: it takes 0.2 s
     from prompt_toolkit.history import FileHistory
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
@@ -30,7 +30,7 @@ def read_lines(history: Path) -> Iterator[str]:
         session.app.loop.call_soon_threadsafe(lambda: session.app.exit(exception=Stopped(signum)))
 
     for signum in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, leave)  # or the terminal would be left without its echo
+        signal.signal(signum, leave)  # otherwise the terminal would stay without echo
     while True:
         try:
             yield session.prompt()

@@ -1,4 +1,4 @@
-"""What an agent does and what changes, shown to a person as it comes."""
+"""A transcript of an agent's work for the user, as it happens."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ DIM, RED, GREEN, CYAN = "2", "31", "32", "36"
 
 
 def say(text: str, stream: TextIO, end: str = "\n") -> None:
-    """Print a text at once, with a '?' for what the stream's encoding does not have: it may be anything."""
+    """Print a text and flush, with '?' for characters that the stream's encoding does not have."""
     encoding = stream.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding), file=stream, end=end, flush=True)
 
 
 @dataclass
 class Transcript:
-    """Shows events on a stream; with ``hold`` a text only when it was not the last, which is the answer."""
+    """Shows events on a stream. With ``hold`` each text waits for the next event, and so the answer is not shown."""
 
     stream: TextIO
     hold: bool = False
     last: str = field(default="", init=False)
-    """The newest text, whether it has been shown yet or not."""
+    """The newest text, shown or held."""
 
     def event(self, event: Event) -> None:
-        """Show one event; a tool or a thought of many lines by all of them, each text by itself."""
+        """Show one event, with all its lines."""
         text = printable(event.text).strip()
         if not text:
             return
@@ -42,13 +42,13 @@ class Transcript:
             self._print(f"[{event.kind}] {text}", DIM)
 
     def flush(self) -> None:
-        """Show a text that is held, because it was not the answer."""
+        """Show the held text, because it was not the answer."""
         if self.hold and self.last:
             self._print(self.last)
             self.last = ""
 
     def diff(self, path: str, old: str, new: str) -> None:
-        """Show how a file has changed, as a unified diff; nothing when it has not."""
+        """Show the change of a file as a unified diff; show nothing if it is unchanged."""
         colours = {"+": GREEN, "-": RED, "@": CYAN}
         for line in difflib.unified_diff(old.splitlines(), new.splitlines(), f"a/{path}", f"b/{path}", lineterm=""):
             self._print(printable(line), colours.get(line[:1], ""))

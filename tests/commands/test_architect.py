@@ -84,7 +84,7 @@ def test_edits_outside_areas_are_refused_but_kept(project: Project) -> None:
     result = project.run("architect")
 
     assert (result.code, result.out) == (0, "core\n")
-    assert "architect wrote spec.md, tickets/open/0001-x.md, which it may not: kept as 'refs/" in result.err
+    assert "architect wrote spec.md, tickets/open/0001-x.md, which its role may not write: kept as 'refs/" in result.err
     files = project.plan_files()
     assert files["spec.md"] == "# Tool\n"
     assert "tickets/open/0001-x.md" not in files
@@ -275,11 +275,11 @@ def test_areas_handed_in_by_mcp_are_those_of_the_plan(project: Project) -> None:
 @pytest.mark.parametrize(
     ("call", "why"),
     [
-        (hand_in("core", "../core"), "'../core' is no name for an area"),
-        (hand_in(""), "'' is no name for an area"),
-        (hand_in("core", remove=["gone"]), "there is no area 'gone' to remove, only stays"),
-        (hand_in("core", "core"), "area 'core' is there twice"),
-        (hand_in("stays", remove=["stays"]), "area 'stays' is there twice"),
+        (hand_in("core", "../core"), "'../core' is not a valid name of an area"),
+        (hand_in(""), "'' is not a valid name of an area"),
+        (hand_in("core", remove=["gone"]), "there is no area 'gone' to remove; the areas are stays"),
+        (hand_in("core", "core"), "area 'core' occurs twice"),
+        (hand_in("stays", remove=["stays"]), "area 'stays' occurs twice"),
     ],
 )
 def test_areas_that_cannot_be_taken_are_refused_at_once_and_can_be_mended(
@@ -289,7 +289,7 @@ def test_areas_that_cannot_be_taken_are_refused_at_once_and_can_be_mended(
     project.calling(call, hand_in("more"))
     assert project.run("architect").out == "more\n"
     assert project.told == [
-        f"!{why}\nhint: none of them is taken: mend it, and hand them all in again",
+        f"!{why}\nhint: no area was accepted: correct the error and submit all areas again",
         "The areas are more, stays.",
     ]
     assert project.refs("refs/scriptorium/") == {}

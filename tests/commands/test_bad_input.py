@@ -112,7 +112,7 @@ def test_plan_branch_of_a_newer_format(project: Project, verb: str) -> None:
         assert project.run(verb).code == 0  # it has nothing to do with the plan
         return
     before = picture(project)
-    message = f"branch '{PLAN}' has format '2', and this is for format 1"
+    message = f"branch '{PLAN}' has format '2', but this version reads format 1"
     refused(project.run(verb), 78, message, "install a newer scriptorium")
     assert picture(project) == before
 

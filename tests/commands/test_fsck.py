@@ -113,8 +113,8 @@ def test_the_number_of_git_processes_does_not_grow_with_history(plan: Project, t
         ("open/0001-a", "# Thing\n", "it names no area"),
         ("open/0001-a", "---\narea: core\ndepends: [7]\n---\n", "it depends on '0007', which does not exist"),
         ("open/0001-a", "---\narea: core\ndepends: [1]\n---\n", "it depends on itself: 0001 -> 0001"),
-        ("in-progress/a", TICKET, "is 'in-progress', and has no number"),
-        ("done/a", TICKET, "is 'done', and has no number"),
+        ("in-progress/a", TICKET, "is 'in-progress' but has no number"),
+        ("done/a", TICKET, "is 'done' but has no number"),
     ],
 )
 def test_a_ticket_that_cannot_be_used_is_an_error(plan: Project, name: str, text: str, message: str) -> None:
@@ -144,8 +144,7 @@ def test_a_ticket_in_two_states_is_an_error_that_names_the_commit(plan: Project)
         (
             "warning",
             "0001-thing",
-            "came to be in more than one place, 'done/0001-thing' and 'in-progress/0001-thing', "
-            f"in commit {commit[:12]}",
+            f"appeared in more than one place, 'done/0001-thing' and 'in-progress/0001-thing', in commit {commit[:12]}",
         ),
     ]
 
@@ -222,7 +221,9 @@ def test_a_done_ticket_whose_branch_is_not_in_master_is_an_error(plan: Project) 
     plan.git("branch", "scriptorium/ticket-0002", "master")
     plan.git("checkout", "--quiet", "master")
 
-    assert found(plan) == [("error", "scriptorium/ticket-0001", "its ticket is 'done', and it is not in 'master'")]
+    assert found(plan) == [
+        ("error", "scriptorium/ticket-0001", "its ticket is 'done' but the branch is not in 'master'")
+    ]
 
 
 # -- what was wrong once ---------------------------------------------------------------------------------
@@ -254,7 +255,7 @@ def test_an_id_that_is_given_out_again_is_reported(plan: Project) -> None:
 
     [(level, subject, message)] = found(plan)
     assert (level, subject) == ("warning", "0001-second")
-    assert message.startswith("got the id of '0001-first', which had vanished,")
+    assert message.startswith("reused the id of '0001-first', which had vanished,")
 
 
 def test_a_transition_that_moves_two_tickets_is_an_error(plan: Project) -> None:
@@ -267,7 +268,7 @@ def test_a_transition_that_moves_two_tickets_is_an_error(plan: Project) -> None:
 
     [(level, where, message)] = found(plan)
     assert (level, where) == ("error", commit[:12])
-    assert message.startswith(f"'{subject}' should move one ticket, and touches 'in-progress/0001-thing', ")
+    assert message.startswith(f"'{subject}' should move one ticket but touches 'in-progress/0001-thing', ")
 
 
 @pytest.mark.parametrize("message", ["scriptorium: update areas from spec", "scriptorium: drop queue item of x"])
@@ -275,16 +276,16 @@ def test_a_commit_of_the_tool_that_moves_a_ticket_without_saying_so_is_an_error(
     plan.ticket("0001")
     commit = move(plan, "0001-thing", "open", "done", message)
 
-    assert found(plan) == [("error", commit[:12], f"'{message}' moves a ticket, and is not a transition")]
+    assert found(plan) == [("error", commit[:12], f"'{message}' moves a ticket but is not a transition")]
 
 
 @pytest.mark.parametrize(
     ("message", "what"),
     [
-        ("assign ticket 0001-thing\n\nMove: open -> stuck", "moves 'open/0001-thing' to 'done/0001-thing', and says"),
-        ("assign ticket 0001-thing", "moves 'open/0001-thing' to 'done/0001-thing', and says 'Move: '"),
+        ("assign ticket 0001-thing\n\nMove: open -> stuck", "moves 'open/0001-thing' to 'done/0001-thing' but says"),
+        ("assign ticket 0001-thing", "moves 'open/0001-thing' to 'done/0001-thing' but says 'Move: '"),
         ("complete ticket 0002-x\n\nMove: open -> done", "moves 'open/0001-thing' to 'done/0001-thing', which is not"),
-        ("enqueue ticket 0001-thing\n\nTicket: 0001-thing", "moves 'done/0001-thing', 'open/0001-thing', and should"),
+        ("enqueue ticket 0001-thing\n\nTicket: 0001-thing", "moves 'done/0001-thing', 'open/0001-thing' but should"),
         ("retry ticket 0001-thing\n\nTicket: 0001-thing\nMove: open -> stuck", "moves 'open/0001-thing' to"),
     ],
 )
@@ -299,7 +300,7 @@ def test_a_transition_that_does_not_do_what_it_says_is_an_error(plan: Project, m
 
 @pytest.mark.parametrize(
     ("verb", "what"),
-    [("enqueue", "adds no queue item for it"), ("reopen", "should move one ticket, and touches none")],
+    [("enqueue", "adds no queue item for it"), ("reopen", "should move one ticket but touches none")],
 )
 def test_a_transition_that_does_nothing_is_an_error(plan: Project, verb: str, what: str) -> None:
     plan.ticket("0001", state="in-progress")

@@ -57,7 +57,7 @@ def test_second_init_is_refused_and_changes_nothing(project: Project) -> None:
     assert project.run("--init") == (
         1,
         "",
-        "scriptorium: branch 'scriptorium/plan' exists already\nhint: look at it with 'scriptorium status'\n",
+        "scriptorium: branch 'scriptorium/plan' already exists\nhint: look at it with 'scriptorium status'\n",
     )
     assert project.git("for-each-ref") == before
 
@@ -76,7 +76,7 @@ def test_a_branch_that_leaves_no_room_for_the_plan_is_named(project: Project) ->
 
     assert (result.code, result.out) == (1, "")
     assert result.err == (
-        "scriptorium: the branch 'scriptorium' leaves no room for a branch 'scriptorium/plan'\n"
+        "scriptorium: branch 'scriptorium' conflicts with the name of branch 'scriptorium/plan'\n"
         "hint: git branch --move scriptorium another-name\n"
     )
 

@@ -134,7 +134,7 @@ def test_area_whose_name_no_ticket_can_hold_is_left_out_and_told_by_fsck(project
     assert project.run("manager").code == 0
 
     assert runs(project) == ["core"]
-    assert "is no area: its name " in project.run("fsck").out
+    assert "is not an area: its name " in project.run("fsck").out
 
 
 @pytest.mark.parametrize("text", ["# Do it\n", "---\npriority: 3\n---\n# Do it\n", "---\narea:\n---\n# Do it\n"])
@@ -170,7 +170,7 @@ def test_unknown_dependency_or_circle_is_refused_and_the_files_are_kept(
 
     assert (result.code, result.out) == (1, "")
     assert f"scriptorium: ticket 'b-second': {why}\n" in result.err
-    assert result.err.endswith(f"hint: what the Manager wrote is kept: git show {kept(project)}\n")
+    assert result.err.endswith(f"hint: the Manager's files are kept: git show {kept(project)}\n")
     assert project.git("rev-parse", PLAN) == before
     assert project.git("show", f"{kept(project)}:tickets/open/a-first.md") + "\n" == draft()
 
@@ -213,8 +213,8 @@ def test_other_tickets_and_files_are_not_the_manager_s_and_kept(project: Project
 
     assert (result.code, result.out) == (0, "0002-new\n")
     assert (
-        f"manager-core wrote areas/core.md, tickets/done/0002-x.md, tickets/open/{name}.md, which it may not: "
-        f"kept as '{kept(project)}'"
+        f"manager-core wrote areas/core.md, tickets/done/0002-x.md, tickets/open/{name}.md, "
+        f"which its role may not write: kept as '{kept(project)}'"
     ) in result.err
     files = project.plan_files()
     assert files[f"tickets/open/{name}.md"] == before
@@ -324,8 +324,8 @@ def hand_in(*tickets: dict[str, object]) -> tuple[str, dict[str, object]]:
     return "submit_tickets", {"tickets": tickets}
 
 
-MEND = "\nhint: none of them is taken: mend it, and hand them all in again"
-AGAIN = "To change one, hand it in again by its name."
+REPAIR = "\nhint: no ticket was accepted: correct the error and submit all tickets again"
+AGAIN = "To change a ticket, submit it again under its name."
 
 
 def test_tickets_handed_in_by_mcp_are_those_of_the_plan_with_the_ids_that_were_told(project: Project) -> None:
@@ -352,7 +352,7 @@ def test_tickets_handed_in_by_mcp_are_those_of_the_plan_with_the_ids_that_were_t
         ([ticket("b", "tickets/open/0044-x.md")], "ticket '0002-b': it depends on '0044-x', which does not exist"),
         ([ticket("b", "a: ]")], "ticket '0002-b': it depends on 'a', which does not exist"),
         ([ticket("a", "b"), ticket("b", "a")], "ticket '0002-a': it depends on itself: 0002 -> 0003 -> 0002"),
-        ([ticket("a b"), ticket("A, b")], "ticket 'a-b': two of them have this name"),
+        ([ticket("a b"), ticket("A, b")], "ticket 'a-b': two tickets have this name"),
     ],
 )
 def test_tickets_that_cannot_be_taken_are_refused_at_once_and_can_be_mended(
@@ -364,7 +364,7 @@ def test_tickets_that_cannot_be_taken_are_refused_at_once_and_can_be_mended(
     assert project.run("manager").out == "0002-a\n0003-b\n"
 
     assert project.told == [
-        f"!{why}{MEND}",
+        f"!{why}{REPAIR}",
         f"The tickets so far are 0002-a. {AGAIN}",
         f"The tickets so far are 0002-a, 0003-b. {AGAIN}",
     ]

@@ -433,8 +433,8 @@ def test_turn_that_was_killed_is_told_and_the_conversation_goes_on(project: Proj
     result = project.run("plan", "Again")
 
     assert (result.code, result.out) == (0, f"{ANSWER}\n")
-    assert "scriptorium: its last turn broke off: Slowly\n" in result.err
-    assert "Engineer: Slowly\n\nArchitect: (This turn broke off)\n" in prompt(project)
+    assert "scriptorium: its last turn was interrupted: Slowly\n" in result.err
+    assert "Engineer: Slowly\n\nArchitect: (This turn was interrupted)\n" in prompt(project)
     assert project.run("plan", "More").code == 0
     assert f"Engineer: Again\n\nArchitect: {ANSWER}\n" in prompt(project)
 
@@ -444,8 +444,8 @@ def test_turn_that_was_refused_is_told_to_the_agent(project: Project) -> None:
     assert project.run("plan", "Write").code == 1
     project.agent(WRITES)
     assert project.run("plan", "Again").code == 0
-    why = "the Architect edited 'areas/mine.md', and may only edit 'spec.md': nothing is taken"
-    assert f"Engineer: Write\n\nArchitect: (Nothing of this turn was taken: {why})\n" in prompt(project)
+    why = "the Architect edited 'areas/mine.md' but may edit only 'spec.md': nothing is committed"
+    assert f"Engineer: Write\n\nArchitect: (Nothing of this turn was committed: {why})\n" in prompt(project)
 
 
 def test_of_a_long_conversation_the_prompt_has_the_end() -> None:
@@ -521,7 +521,7 @@ def test_ctrl_c_drops_the_line_or_ends_the_turn_and_ctrl_d_leaves(project: Proje
         assert terminal.code() == 0
         assert "Traceback" not in terminal.seen
     assert project.plan_log() == ["scriptorium: initialize plan branch", "scriptorium: update spec from architect"]
-    history = "Engineer: Write a tool\n\nArchitect: (Nothing of this turn was taken: the engineer stopped it)\n"
+    history = "Engineer: Write a tool\n\nArchitect: (Nothing of this turn was committed: the engineer stopped it)\n"
     assert history in prompt(project)
     assert project.git("show", f"{kept(project)}:spec.md") == "# Tool"
 

@@ -118,7 +118,7 @@ def test_without_a_plan_branch_every_command_says_how_to_make_one(project: Proje
 
 def test_a_newer_format_is_refused(project: Project, store: PlanStore) -> None:
     project.commit_plan({"format": "2\n"})
-    with pytest.raises(ScriptoriumError, match="has format '2', and this is for format 1") as caught:
+    with pytest.raises(ScriptoriumError, match="has format '2', but this version reads format 1") as caught:
         store.snapshot()
     assert caught.value.code is ExitCode.CONFIG
     assert project.run("assign").code == 78
@@ -126,7 +126,7 @@ def test_a_newer_format_is_refused(project: Project, store: PlanStore) -> None:
 
 def test_a_second_init_changes_nothing(project: Project, store: PlanStore) -> None:
     before = store.snapshot()
-    with pytest.raises(ScriptoriumError, match="exists already"):
+    with pytest.raises(ScriptoriumError, match="already exists"):
         store.create()
     assert store.snapshot() == before
     assert project.git("for-each-ref", "refs/scriptorium") == ""
@@ -185,7 +185,7 @@ def test_a_move_onto_another_ticket_changes_nothing(project: Project, store: Pla
     project.ticket("0001-thing")
     project.ticket("0001-thing", state="done")
     before = store.snapshot()
-    with pytest.raises(ScriptoriumError, match=r"'tickets/done/0001-thing.md' is on the plan branch already"):
+    with pytest.raises(ScriptoriumError, match=r"'tickets/done/0001-thing.md' is already on the plan branch"):
         store.commit(before, PlanChange("x", moves={"tickets/open/0001-thing.md": "tickets/done/0001-thing.md"}))
     assert store.snapshot() == before
 

@@ -278,7 +278,7 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for 
         ("area: {x: y}", "a list or a mapping where a word should be"),
         ("area: core\npriority: [1]", "'priority' is not a whole number"),
         ("area: core\npriority: 9999999999", "'priority' is not a whole number"),
-        ('area: "a\\0b"', "no line of text"),
+        ('area: "a\\0b"', "not a line of text"),
         ('area: "\\ud800"', ""),
     ],
 )  # fmt: skip
