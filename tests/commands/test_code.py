@@ -136,7 +136,7 @@ def test_commits_made_after_the_submit_do_not_land_and_are_kept(project: Project
     assert project.run("merge").out == f"{name}\tlanded\n"
 
 
-def test_commits_after_the_submit_are_taken_back_also_where_the_worktree_left_its_branch(project: Project) -> None:
+def test_commits_after_the_submit_are_undone_even_off_the_branch(project: Project) -> None:
     name = project.ticket("0001", state="in-progress")
     later = "echo later >late; git add late; git commit -qm Later; git checkout -q --detach"
     project.agent("echo x >file" + SUBMIT + later)
@@ -150,7 +150,7 @@ def test_commits_after_the_submit_are_taken_back_also_where_the_worktree_left_it
 
 
 @pytest.mark.parametrize("junk", ["\\377\\376", "gitdir: a\\000b"])
-def test_junk_in_the_worktrees_git_file_is_no_bug_of_ours(project: Project, junk: str) -> None:
+def test_junk_in_the_worktrees_git_file_is_no_internal_error(project: Project, junk: str) -> None:
     name = project.ticket("0001", state="in-progress")
     project.agent(f"echo x >file; printf '{junk}' >.git")
 
@@ -295,7 +295,7 @@ def test_a_ticket_whose_attempts_cannot_be_counted_is_stuck_at_once(project: Pro
 # -- agents that wreck their worktree -----------------------------------------------------------------
 
 
-def test_commits_on_a_detached_head_are_kept_and_the_next_attempt_is_on_the_branch(project: Project) -> None:
+def test_commits_on_a_detached_head_are_kept_and_the_branch_is_next(project: Project) -> None:
     name = project.ticket("0001-with a space", state="in-progress")
     project.agent("git checkout -q --detach; echo lost >file; git add file; git commit -qm Lost; echo dirty >other")
 
@@ -357,7 +357,7 @@ def test_what_git_puts_by_outlives_a_worktree_that_was_deleted(project: Project)
     assert "precious" in [project.git("show", f"{ref}:b") for ref in project.refs("refs/scriptorium/rescue/")]
 
 
-def test_a_link_that_an_agent_puts_in_place_of_its_worktree_is_moved_aside(project: Project, tmp_path: Path) -> None:
+def test_a_link_that_an_agent_puts_in_place_of_its_worktree_is_renamed(project: Project, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     project.git("worktree", "add", "-q", "-b", "mine", str(mine))
     (mine / "notes").write_text("precious\n")
@@ -402,9 +402,7 @@ def test_an_agent_that_destroys_its_worktree_hurts_nobody_else(project: Project,
     assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "file\nother"
 
 
-def test_after_a_conflict_the_merge_is_begun_for_the_agent_who_need_only_resolve_it(
-    project: Project, facts: Path
-) -> None:
+def test_after_a_conflict_the_agent_finds_a_merge_and_only_resolves_it(project: Project, facts: Path) -> None:
     name = project.queued("0001", "echo agent >file")
     project.commit({"file": "person\n"})
     assert project.run("merge").out == f"{name}\treopened\n"
@@ -427,7 +425,7 @@ def test_after_a_conflict_the_merge_is_begun_for_the_agent_who_need_only_resolve
     assert project.refs("refs/scriptorium/rescue/") == {}
 
 
-def test_a_merge_that_was_killed_as_it_began_does_not_pass_for_the_agents_work(project: Project) -> None:
+def test_a_merge_killed_as_it_began_does_not_pass_for_the_agents_work(project: Project) -> None:
     name = project.queued("0001", "echo agent >file")
     project.commit({"file": "person\n", "theirs": "text\n", "more": "text\n"})
     assert project.run("merge").out == f"{name}\treopened\n"
@@ -473,7 +471,7 @@ def test_a_merge_left_with_conflicts_is_kept_and_undone(project: Project) -> Non
     assert project.git("show", "scriptorium/ticket-0001:file") == "mine"
 
 
-def test_conflicts_without_markers_are_not_taken_for_resolved_when_an_attempt_fails(project: Project) -> None:
+def test_conflicts_without_markers_stay_unresolved_after_a_failed_attempt(project: Project) -> None:
     project.commit({"binary": "\0base\n", "gone": "1\n"})
     name = project.queued("0001", "printf '\\0ticket\\n' >binary; echo 2 >gone")
     project.git("rm", "--quiet", "gone")
@@ -490,7 +488,7 @@ def test_conflicts_without_markers_are_not_taken_for_resolved_when_an_attempt_fa
     assert project.git("status", "--porcelain", cwd=project.worktree(name)) == ""
 
 
-def test_conflict_markers_of_any_size_are_not_handed_in(project: Project, facts: Path) -> None:
+def test_conflict_markers_of_any_size_are_not_submitted(project: Project, facts: Path) -> None:
     project.commit({"doc": "1\n", ".gitattributes": "doc conflict-marker-size=32\n"})
     name = project.queued("0001", "echo ticket >doc")
     project.commit({"doc": "person\n"})
@@ -606,7 +604,7 @@ def test_an_agent_that_is_not_there_is_a_configuration_error(project: Project) -
     assert project.git("rev-parse", PLAN) == before
 
 
-def test_an_agent_that_cannot_be_started_leaves_the_ticket_open_with_the_reason(project: Project) -> None:
+def test_an_agent_that_cannot_start_leaves_the_ticket_open_with_a_reason(project: Project) -> None:
     name = project.ticket("0001", state="in-progress")
     agent = project.agent("")
     agent.write_text("echo hello\n")
@@ -652,7 +650,7 @@ def test_twelve_at_once_have_twelve_worktrees(project: Project) -> None:
     assert sorted(item[5:] for item in items) == names
 
 
-def test_an_agent_that_commits_on_master_is_told_of(project: Project) -> None:
+def test_an_agent_that_commits_on_master_is_reported(project: Project) -> None:
     name = project.ticket("0001", state="in-progress")
     project.agent(
         f'cd "$SCRIPTORIUM_REPO"; echo x >stray; git add stray; git commit -qm stray; cd - >"{project.root}.cd"'
@@ -667,9 +665,7 @@ def test_an_agent_that_commits_on_master_is_told_of(project: Project) -> None:
     assert project.git("log", "-1", "--format=%s", "master") == "stray"
 
 
-def test_a_lock_that_a_killed_git_left_on_the_plan_is_a_failure_with_a_hint(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stale_lock_on_the_plan_is_a_failure_with_a_hint(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "MAX_TRIES", 3)
     name = project.ticket("0001", state="in-progress")
     project.agent("true")
@@ -698,7 +694,7 @@ def test_a_lock_that_a_killed_git_left_in_the_worktree_fails_no_attempt(project:
 
 
 @pytest.mark.parametrize("hidden", [False, True])
-def test_a_repository_inside_the_worktree_is_not_handed_in_as_an_empty_link(
+def test_a_repository_inside_the_worktree_is_not_submitted_as_a_gitlink(
     project: Project, facts: Path, hidden: bool
 ) -> None:
     name = project.ticket("0001", state="in-progress")
@@ -720,7 +716,7 @@ def test_a_repository_inside_the_worktree_is_not_handed_in_as_an_empty_link(
     assert project.git("show", "scriptorium/ticket-0001:part/one") == "1"
 
 
-def test_a_configuration_in_a_commit_without_a_parent_is_not_handed_in(project: Project, facts: Path) -> None:
+def test_a_configuration_in_a_commit_without_a_parent_is_not_submitted(project: Project, facts: Path) -> None:
     project.git("config", "log.showRoot", "false")
     name = project.ticket("0001", state="in-progress")
     project.agent(
@@ -735,7 +731,7 @@ def test_a_configuration_in_a_commit_without_a_parent_is_not_handed_in(project: 
 
 
 @pytest.mark.parametrize("name", ["scriptorium.json", "Scriptorium.json"])
-def test_a_change_of_the_configuration_is_not_handed_in(project: Project, facts: Path, name: str) -> None:
+def test_a_change_of_the_configuration_is_not_submitted(project: Project, facts: Path, name: str) -> None:
     ticket = project.ticket("0001", state="in-progress")
     project.agent(
         f"echo 1 >file; echo '{{}}' >{name}; git add -A --force; git commit -qm Both\n"
@@ -752,7 +748,7 @@ def test_a_change_of_the_configuration_is_not_handed_in(project: Project, facts:
     assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "file"
 
 
-def test_the_note_tells_why_what_was_handed_in_was_refused(project: Project) -> None:
+def test_the_note_states_why_the_submission_was_refused(project: Project) -> None:
     ticket = project.ticket("0001", state="in-progress")
     project.agent(
         "scriptorium submit-pr early || true\necho '{}' >scriptorium.json; git add -f scriptorium.json\n"
@@ -769,7 +765,7 @@ def test_the_note_tells_why_what_was_handed_in_was_refused(project: Project) -> 
 
 
 @pytest.mark.parametrize("command", [["./tools/link"], ["sh", "{root}/tools/agent"]])
-def test_a_change_of_a_program_that_runs_as_agent_is_not_handed_in(
+def test_a_change_of_a_program_that_runs_as_agent_is_not_submitted(
     project: Project, facts: Path, command: list[str]
 ) -> None:
     (project.root / "tools").mkdir()
@@ -792,7 +788,7 @@ def test_a_change_of_a_program_that_runs_as_agent_is_not_handed_in(
     assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "file"
 
 
-def test_a_submodule_that_a_ticket_adds_is_handed_in(project: Project, tmp_path: Path) -> None:
+def test_a_submodule_that_a_ticket_adds_is_submitted(project: Project, tmp_path: Path) -> None:
     part = Project(tmp_path / "part")
     name = project.ticket("0001", state="in-progress")
     project.agent(
@@ -802,7 +798,7 @@ def test_a_submodule_that_a_ticket_adds_is_handed_in(project: Project, tmp_path:
     assert project.run("code", name)[:2] == (0, f"{name}\n")
 
 
-def test_a_submodule_with_commits_that_are_nowhere_else_is_not_handed_in(
+def test_a_submodule_with_commits_that_are_nowhere_else_is_not_submitted(
     project: Project, tmp_path: Path, facts: Path
 ) -> None:
     part = Project(tmp_path / "part")
@@ -833,7 +829,7 @@ def test_a_ticket_without_a_worktree_holds_up_no_other(project: Project) -> None
     )
 
 
-def test_work_that_the_system_keeps_from_being_handed_in_is_no_failed_attempt(project: Project) -> None:
+def test_work_that_the_system_cannot_submit_is_no_failed_attempt(project: Project) -> None:
     name = project.ticket("0001", state="in-progress")
     # the file is as long as a file may be, and what git makes of it is longer
     project.agent("head -c 51200 /dev/urandom >work; scriptorium submit-pr 'It works'")

@@ -71,7 +71,7 @@ def test_green_lands_by_fast_forward_and_the_checkout_follows(project: Project, 
     assert project.run("merge") == (0, "", "")
 
 
-def test_the_gate_runs_once_for_a_landed_ticket_and_health_knows_the_answer(project: Project, facts: Path) -> None:
+def test_the_gate_runs_once_for_a_landing_and_health_knows_its_result(project: Project, facts: Path) -> None:
     assert project.run("health").code == 0
     project.queued("0001", 'echo 1 >"$SCRIPTORIUM_TICKET"')
     project.queued("0002", 'echo 2 >"$SCRIPTORIUM_TICKET"')
@@ -95,7 +95,7 @@ def test_settings_of_the_user_do_not_change_how_work_lands(project: Project) -> 
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
 
 
-def test_a_repository_that_an_agent_left_beside_what_it_handed_in_is_kept(
+def test_a_repository_that_an_agent_left_beside_its_submission_is_kept(
     project: Project,
 ) -> None:
     name = project.queued()
@@ -112,7 +112,7 @@ def test_a_repository_that_an_agent_left_beside_what_it_handed_in_is_kept(
     assert aside.name in project.run("rescue", "list").out
 
 
-def test_a_repository_that_an_agent_made_in_a_directory_of_ours_is_kept(project: Project) -> None:
+def test_a_repository_that_an_agent_made_in_a_tracked_directory_is_kept(project: Project) -> None:
     project.commit({"src/lib/file": "1\n"})
     init = "git init -q; git commit -q --allow-empty -m One"
     name = project.queued(script=f"echo 1 >new; ln -s / link; cd src/lib; {init}")
@@ -125,7 +125,7 @@ def test_a_repository_that_an_agent_made_in_a_directory_of_ours_is_kept(project:
     assert project.git("log", "--format=%s", cwd=aside / "src" / "lib") == "One"
 
 
-def test_what_was_not_handed_in_is_neither_tested_nor_landed_but_kept(project: Project) -> None:
+def test_unsubmitted_work_is_neither_tested_nor_landed_but_kept(project: Project) -> None:
     project.gate("test ! -e stray")
     name = project.queued()
     (project.worktree(name) / "stray").write_text("precious\n")
@@ -207,9 +207,7 @@ def test_master_that_moves_during_the_gate_is_merged_and_tested_again(project: P
     assert project.git("status", "--porcelain") == ""
 
 
-def test_a_conflict_reopens_the_ticket_with_the_paths_and_leaves_the_worktree_clean(
-    project: Project, facts: Path
-) -> None:
+def test_a_conflict_reopens_with_its_paths_and_cleans_the_worktree(project: Project, facts: Path) -> None:
     name = project.queued("0001", "echo agent >file; mkdir dir; echo agent >'dir/a ü'; echo fine >other")
     master = project.commit({"file": "person\n", "dir/a ü": "person\n"})
     tip = project.git("rev-parse", BRANCH)
@@ -289,7 +287,7 @@ def test_a_gate_that_hangs_is_ended_with_its_children_at_its_limit(project: Proj
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_merge_that_is_ended_during_the_gate_is_done_again_and_lands_once(
+def test_a_merge_interrupted_during_the_gate_is_repeated_and_lands_once(
     project: Project, facts: Path, signum: signal.Signals, code: int
 ) -> None:
     write_script(facts / "hang", f'test -e file || exit 0; touch leftover\ntest -e "$FACTS/pids" && exit 0\n{BUSY}')
@@ -328,7 +326,7 @@ def test_a_signal_as_the_gate_ends_keeps_the_next_item_from_starting(project: Pr
     assert state(project, second) == "in-progress+"
 
 
-def test_a_crash_between_master_and_the_plan_is_finished_without_a_second_gate(project: Project, facts: Path) -> None:
+def test_a_crash_between_master_and_plan_is_finished_without_a_second_gate(project: Project, facts: Path) -> None:
     name = project.queued()
     # what a merge leaves that is killed right after master's fast-forward
     assert project.run("health").code == 0
@@ -369,7 +367,7 @@ def test_a_queue_item_of_a_ticket_that_is_not_in_progress_is_dropped(project: Pr
 
 @pytest.mark.parametrize("where", ["open", "stuck", "", "in-progress"])
 @pytest.mark.parametrize("checked_out", [True, False])
-def test_a_ticket_that_a_person_takes_back_while_it_is_tested_does_not_land(
+def test_a_ticket_that_the_user_withdraws_during_its_gate_does_not_land(
     project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str, checked_out: bool
 ) -> None:
     name = project.queued()
@@ -408,7 +406,7 @@ def submits_and_is_killed(project: Project, facts: Path, before: str, after: str
     return name
 
 
-def test_commits_made_after_the_submit_do_not_land_though_the_run_was_killed(project: Project, facts: Path) -> None:
+def test_commits_after_the_submit_of_a_killed_run_do_not_land(project: Project, facts: Path) -> None:
     name = submits_and_is_killed(project, facts, "echo 1 >file", "echo 2 >late; git add late; git commit -qm Late")
 
     result = project.run("merge")
@@ -429,7 +427,7 @@ AS_WE_DO = (
 )
 
 
-def test_a_merge_that_only_looks_like_ours_does_not_land_either(project: Project, facts: Path) -> None:
+def test_a_merge_that_imitates_the_merge_of_the_queue_does_not_land(project: Project, facts: Path) -> None:
     name = submits_and_is_killed(project, facts, "echo 1 >file", AS_WE_DO)
 
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
@@ -455,7 +453,7 @@ def test_a_branch_that_was_reset_to_master_gets_back_what_was_submitted(project:
     assert project.git("show", "master:file") == name
 
 
-def test_commits_that_a_person_adds_to_a_queued_ticket_are_kept_and_do_not_land(project: Project) -> None:
+def test_commits_added_by_the_user_to_a_queued_ticket_are_only_kept(project: Project) -> None:
     name = project.queued()
     (project.worktree(name) / "mine").write_text("mine\n")
     project.git("add", "mine", cwd=project.worktree(name))
@@ -468,7 +466,7 @@ def test_commits_that_a_person_adds_to_a_queued_ticket_are_kept_and_do_not_land(
     assert "mine" not in project.git("ls-tree", "--name-only", "master").split()
 
 
-def test_a_ticket_that_a_person_queues_again_by_hand_lands_as_they_left_it(project: Project) -> None:
+def test_a_ticket_queued_again_by_hand_lands_as_the_user_left_it(project: Project) -> None:
     name = project.queued()
     (item,) = (path for path in project.plan_files() if path.startswith("queue/merge/pending/0"))
     project.commit({"file": "person\n"})
@@ -483,7 +481,7 @@ def test_a_ticket_that_a_person_queues_again_by_hand_lands_as_they_left_it(proje
     assert project.git("log", "-1", "--format=%s") == "Resolved"
 
 
-def test_a_ticket_that_is_queued_by_hand_without_a_branch_is_not_taken_for_done(project: Project) -> None:
+def test_a_ticket_queued_by_hand_without_a_branch_is_not_done(project: Project) -> None:
     name = project.ticket("0001", state="in-progress")
     project.commit_plan({f"queue/merge/pending/0001-{name}.md": f"**Ticket:** {name}\n"})
 
@@ -493,7 +491,7 @@ def test_a_ticket_that_is_queued_by_hand_without_a_branch_is_not_taken_for_done(
 
 
 @pytest.mark.parametrize("name", ["0001-a  b", "0001-a\u3000b"])
-def test_what_lands_is_what_was_handed_in_whatever_the_ticket_is_called(project: Project, name: str) -> None:
+def test_the_submitted_commit_lands_whatever_the_ticket_is_called(project: Project, name: str) -> None:
     project.queued(name)
     adds_more(project, name)
 
@@ -502,7 +500,7 @@ def test_what_lands_is_what_was_handed_in_whatever_the_ticket_is_called(project:
     assert "late" not in project.git("ls-tree", "--name-only", "master").split()
 
 
-def test_what_lands_is_what_was_handed_in_though_the_plan_was_merged_since(project: Project, tmp_path: Path) -> None:
+def test_the_submitted_commit_lands_though_the_plan_was_merged_since(project: Project, tmp_path: Path) -> None:
     """The hand-in is on the second parent then, where a person pushes to the plan from a clone."""
     clone = tmp_path / "clone"
     project.git("clone", "--quiet", "--branch", PLAN, ".", str(clone))
@@ -526,7 +524,7 @@ def adds_more(project: Project, name: str) -> None:
     project.git("commit", "--quiet", "--message", "Late", cwd=project.worktree(name))
 
 
-def test_a_landing_that_is_blocked_keeps_its_merge_of_master_for_the_next_try(project: Project) -> None:
+def test_a_blocked_landing_keeps_its_merge_of_master_for_the_next_try(project: Project) -> None:
     name = project.queued()
     project.git("commit", "--quiet", "--allow-empty", "-m", "Move on")
     (project.root / "file").write_text("in the way\n")
@@ -587,7 +585,7 @@ def test_a_ticket_broken_by_hand_is_passed_over_and_holds_up_nobody(project: Pro
     assert f"tickets/in-progress/{broken}.md" in project.plan_files()
 
 
-def test_a_merge_that_cannot_be_undone_is_no_conflict_and_drops_nothing_of_master(project: Project) -> None:
+def test_a_merge_that_cannot_be_undone_is_no_conflict_and_loses_nothing(project: Project) -> None:
     project.commit({"file": "before\n", ".gitattributes": "file filter=mine\n"})
     name = project.queued("0001", "echo agent >file")
     project.commit({"file": "person\n", "theirs": "text\n"})

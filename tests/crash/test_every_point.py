@@ -57,7 +57,9 @@ def broken(workers: Campaign) -> dict[str, Outcome]:
 
 
 @pytest.mark.parametrize("mender", MENDERS.values())
-def test_a_product_that_does_not_mend_what_a_kill_left_is_found_out(broken: dict[str, Outcome], mender: str) -> None:
+def test_the_campaign_finds_a_product_that_repairs_nothing_after_a_kill(
+    broken: dict[str, Outcome], mender: str
+) -> None:
     outcome = broken[mender]
     assert outcome.reached
     assert outcome.wrong
@@ -92,7 +94,7 @@ def test_killed_at_any_point_and_started_again_it_ends_as_undisturbed(workers: C
     assert len(missed) * 30 <= len(outcomes), "\n".join(missed)
 
 
-def test_killed_while_it_lands_where_nobody_has_master_checked_out_it_ends_as_undisturbed() -> None:
+def test_killed_while_landing_without_a_master_checkout_it_ends_the_same() -> None:
     """There both refs move by one transaction, and no files."""
     with campaign(checked_out=False) as workers:
         points, steps = workers.points, workers.steps

@@ -108,7 +108,7 @@ def unsound(project: Project) -> list[str]:
     return [f"fsck: {result.out}{result.err}"] if result.code else []
 
 
-def test_any_call_that_fails_is_told_and_the_flow_ends_as_undisturbed(workers: Campaign) -> None:
+def test_any_failing_call_is_reported_and_the_flow_ends_the_same(workers: Campaign) -> None:
     chances = chance()
     ours, gits = faults(workers.points), in_git(workers.steps)
     our_sample, gits_sample = sample(ours, OURS, chances), sample(gits, GITS, chances)

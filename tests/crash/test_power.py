@@ -72,7 +72,7 @@ def unsound(root: Path) -> list[str]:
     return found
 
 
-def test_after_a_loss_of_power_no_ref_names_what_is_gone_and_the_flow_ends_as_undisturbed(workers: Campaign) -> None:
+def test_after_power_loss_no_ref_dangles_and_the_flow_ends_the_same(workers: Campaign) -> None:
     chances = chance()
     points = moments(workers.points, workers.steps)
     chosen = sample(points, MOMENTS, chances)

@@ -24,7 +24,7 @@ CASES = [(where, want, amount) for (where, want), amounts in WANTS.items() for a
 
 
 @pytest.mark.parametrize(("where", "want", "amount"), CASES)
-def test_a_want_is_told_and_nothing_is_the_worse_for_it(tmp_path: Path, where: str, want: str, amount: int) -> None:
+def test_a_shortage_is_reported_and_does_no_damage(tmp_path: Path, where: str, want: str, amount: int) -> None:
     argv = [sys.executable, "-m", "tests.crash.starved", str(tmp_path / "starved"), where, want, str(amount)]
     done = subprocess.run(argv, cwd=CHECKOUT, capture_output=True, text=True, check=False)
 

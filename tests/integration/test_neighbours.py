@@ -101,7 +101,7 @@ def lfs(project: Project) -> Project:
     return project
 
 
-def test_files_of_git_lfs_are_whole_for_agents_and_gates_and_pointers_on_master(lfs: Project) -> None:
+def test_lfs_files_are_whole_for_agents_and_gates_and_pointers_on_master(lfs: Project) -> None:
     lfs.configure(gate="test $(wc -c <one.bin) = 4 && { test ! -e two.bin || test $(wc -c <two.bin) = 8; }")
 
     lands(lfs, r"test $(wc -c <one.bin) = 4; printf '\0another' >two.bin")
@@ -112,7 +112,7 @@ def test_files_of_git_lfs_are_whole_for_agents_and_gates_and_pointers_on_master(
     assert lfs.git("lfs", "fsck") == "Git LFS fsck OK"
 
 
-def test_what_was_not_handed_in_of_git_lfs_is_kept_and_comes_back_whole(lfs: Project) -> None:
+def test_lfs_files_that_were_not_submitted_are_kept_whole(lfs: Project) -> None:
     name = handed_in(lfs, r"printf '\0agent' >one.bin")
     (lfs.worktree(name) / "mine.bin").write_bytes(b"\0of a person")
 

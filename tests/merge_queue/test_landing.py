@@ -112,7 +112,7 @@ def test_local_changes_in_the_way_are_named_and_the_landing_waits_for_them(
     assert "leftover" not in project.git("ls-tree", "--name-only", "master").splitlines()
 
 
-def test_edits_that_the_person_commits_are_merged_and_tested_anew(project: Project) -> None:
+def test_edits_that_the_user_commits_are_merged_and_tested_anew(project: Project) -> None:
     name = project.queued("0001", "echo agent >>shared")
     (project.root / "shared").write_text("0\n1\n2\n3\n")
     assert project.run("merge") == (1, "", wait_message(name, project.root, "shared"))
@@ -201,7 +201,7 @@ def test_a_second_checkout_with_edits_in_the_way_holds_up_the_landing(project: P
 
 
 @pytest.mark.parametrize("what", ["rebase", "merge"])
-def test_a_rebase_or_merge_of_the_persons_is_waited_for(project: Project, what: str) -> None:
+def test_a_landing_waits_for_a_rebase_or_merge_of_the_user(project: Project, what: str) -> None:
     project.git("checkout", "--quiet", "-b", "other")
     project.commit({"shared": "other\n"})
     project.git("checkout", "--quiet", "master")
@@ -235,7 +235,7 @@ def test_commits_that_come_after_the_tested_one_keep_their_branch(project: Proje
     assert not project.worktree(name).exists()
 
 
-def test_a_locked_index_is_told_and_the_tested_ticket_lands_later(project: Project, facts: Path) -> None:
+def test_a_locked_index_is_reported_and_the_tested_ticket_lands_later(project: Project, facts: Path) -> None:
     project.gate('echo gate >>"$$FACTS/gates"')
     name = project.queued()
     lock = project.root / ".git" / "index.lock"
@@ -283,7 +283,7 @@ def test_locks_that_a_killed_git_left_do_not_keep_a_ticket_from_landing(project:
     assert project.git("status", "--porcelain") == ""
 
 
-def test_an_index_that_a_persons_git_holds_stays_locked(project: Project) -> None:
+def test_an_index_that_the_users_git_holds_stays_locked(project: Project) -> None:
     name = project.queued()
     held, go_on = project.root.parent / "held", project.root.parent / "go-on"
     editor = write_script(project.root.parent / "editor", f"touch {held}; until test -e {go_on}; do sleep 0.01; done")
@@ -346,7 +346,7 @@ def test_what_was_half_written_is_found_where_git_ignores_it(project: Project) -
     assert (project.root / "mine.log").read_text() == "precious\n"
 
 
-def test_an_edit_in_the_way_is_told_by_any_name(project: Project) -> None:
+def test_an_edit_in_the_way_is_reported_by_any_name(project: Project) -> None:
     project.commit({"a\nb": "before\n"})
     project.queued(script="echo it is done >'a\nb'")
     (project.root / "a\nb").write_text("precious\n")
@@ -366,7 +366,7 @@ def test_a_note_of_a_landing_that_is_torn_counts_as_none(project: Project) -> No
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_a_killed_fast_forward_is_taken_back_whatever_becomes_of_its_ticket(project: Project, half: bool) -> None:
+def test_a_killed_fast_forward_is_undone_whatever_becomes_of_its_ticket(project: Project, half: bool) -> None:
     """Even where the state directory is gone, as /tmp is after a reboot."""
     project.commit({"file": "before\n"})
     name = project.queued(script="echo it is done >file; echo new >other")
@@ -390,7 +390,7 @@ def test_a_killed_fast_forward_is_taken_back_whatever_becomes_of_its_ticket(proj
     assert not (project.root / "other").exists()
 
 
-def test_a_killed_fast_forward_is_taken_back_as_soon_as_its_lock_is_left(project: Project) -> None:
+def test_a_killed_fast_forward_is_undone_once_its_lock_is_stale(project: Project) -> None:
     """A run that is started again at once waits so long, and does not end as if a person stood in its way."""
     project.commit({"file": "before\n"})
     name = project.queued(script="echo it is done >file")
@@ -404,7 +404,7 @@ def test_a_killed_fast_forward_is_taken_back_as_soon_as_its_lock_is_left(project
     assert project.git("status", "--porcelain") == ""
 
 
-def test_the_locks_of_a_git_that_was_killed_when_master_had_moved_are_taken_away(project: Project) -> None:
+def test_stale_locks_are_removed_after_a_kill_when_master_had_moved(project: Project) -> None:
     """Nothing of ours may want them again, and a person's next commit would fail."""
     name = project.queued()
     begin_landing(project)
@@ -462,7 +462,7 @@ def killed(project: Project, place: str, *argv: str) -> None:
 
 
 @pytest.mark.parametrize("refuses", ["nothing", "index.lock", "MERGE_HEAD"])
-def test_a_file_that_the_person_has_removed_does_not_come_back(project: Project, refuses: str) -> None:
+def test_a_file_that_the_user_has_removed_does_not_come_back(project: Project, refuses: str) -> None:
     project.commit({"old": "1\n", "other": "1\n"})
     name = project.queued(script="echo 2 >old; echo 2 >other")
     (project.root / "old").unlink()
@@ -554,7 +554,7 @@ def test_a_checkout_without_an_index_gets_no_files_until_it_has_one(project: Pro
     assert (project.root / "mine").read_text() == (second / "mine").read_text() == "precious\n"
 
 
-def test_an_ignored_file_in_a_checkout_of_the_plan_stays_and_is_told(project: Project, tmp_path: Path) -> None:
+def test_an_ignored_file_in_a_checkout_of_the_plan_stays_and_is_reported(project: Project, tmp_path: Path) -> None:
     project.git("worktree", "add", "--quiet", str(tmp_path / "plan"), PLAN)
     with (project.root / ".git" / "info" / "exclude").open("a") as file:
         file.write("0001-thing.md\n")
@@ -573,7 +573,7 @@ def test_an_ignored_file_in_a_checkout_of_the_plan_stays_and_is_told(project: Pr
 # -- other checkouts --------------------------------------------------------------------------------------
 
 
-def test_a_second_checkout_follows_though_the_landing_was_killed_in_between(project: Project, tmp_path: Path) -> None:
+def test_a_second_checkout_follows_though_the_landing_was_killed(project: Project, tmp_path: Path) -> None:
     project.git("worktree", "add", "--quiet", "--force", str(tmp_path / "second"), "master")
     name = project.queued()
     killed(project, "UserCheckout.follow", "merge")
@@ -587,7 +587,7 @@ def test_a_second_checkout_follows_though_the_landing_was_killed_in_between(proj
 
 
 @pytest.mark.parametrize("locked", [True, False])
-def test_a_second_checkout_that_was_half_written_follows_as_soon_as_its_lock_is_left(
+def test_a_half_written_second_checkout_follows_once_its_lock_is_stale(
     project: Project, tmp_path: Path, locked: bool
 ) -> None:
     second, lock = tmp_path / "second", project.root / ".git" / "worktrees" / "second" / "index.lock"
@@ -607,9 +607,7 @@ def test_a_second_checkout_that_was_half_written_follows_as_soon_as_its_lock_is_
     assert not lock.exists()
 
 
-def test_a_second_checkout_that_was_brought_on_before_the_landing_was_killed_stays(
-    project: Project, tmp_path: Path
-) -> None:
+def test_a_second_checkout_updated_before_the_kill_stays_as_it_is(project: Project, tmp_path: Path) -> None:
     second = tmp_path / "second"
     project.git("worktree", "add", "--quiet", "--force", str(second), "master")
     name = project.queued(script="echo 1 >file; echo 2 >mine")
@@ -624,7 +622,7 @@ def test_a_second_checkout_that_was_brought_on_before_the_landing_was_killed_sta
     assert project.git("status", "--porcelain", cwd=second) == " M mine"
 
 
-def test_a_second_checkout_with_edits_since_the_landing_was_killed_is_told(project: Project, tmp_path: Path) -> None:
+def test_a_second_checkout_edited_since_the_kill_is_reported(project: Project, tmp_path: Path) -> None:
     second = tmp_path / "second"
     project.git("worktree", "add", "--quiet", "--force", str(second), "master")
     name = project.queued(script="echo 1 >file; echo 2 >mine")
@@ -667,7 +665,7 @@ def test_a_checkout_that_is_made_while_refs_are_moved_follows(
     assert (project.root / "file").exists()
 
 
-def test_where_master_stands_for_another_branch_the_checkout_of_that_follows(tmp_path: Path) -> None:
+def test_where_master_is_a_symbolic_ref_its_target_checkout_follows(tmp_path: Path) -> None:
     project = Project(tmp_path / "main", branch="main")
     project.init()
     project.git("symbolic-ref", "refs/heads/master", "refs/heads/main")
@@ -680,7 +678,7 @@ def test_where_master_stands_for_another_branch_the_checkout_of_that_follows(tmp
     assert (project.root / "file").exists()
 
 
-def test_files_and_directories_that_change_places_land_unless_something_ignored_is_lost(project: Project) -> None:
+def test_files_and_directories_swap_unless_an_ignored_file_is_lost(project: Project) -> None:
     project.commit({".gitignore": "*.env\n", "a/in": "1\n", "b": "1\n", "c/in": "1\n"})
     script = "rm -r a b c; echo 2 >a; mkdir b new; echo 2 >b/in; echo 2 >c; echo 2 >new/in"
     name = project.queued(script=script)
@@ -705,9 +703,7 @@ cd "$1"; echo mine >persons; git add persons; git commit --quiet -m Mine
 """
 
 
-def test_what_a_person_commits_in_the_midst_of_a_landing_stays(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_commit_of_the_user_during_a_landing_stays(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """git's own fast-forward has read the index before, and writes it without what was added since."""
     name = project.queued()
     plain = UserCheckout._move_files
@@ -727,7 +723,7 @@ def test_what_a_person_commits_in_the_midst_of_a_landing_stays(
     assert project.git("reflog", "show", "--format=%gs", "master").splitlines()[0] == "scriptorium"
 
 
-def test_a_fast_forward_that_fails_half_way_is_taken_back(project: Project) -> None:
+def test_a_fast_forward_that_fails_half_way_is_undone(project: Project) -> None:
     project.commit({"before": "text\n", "gone": "text\n"})
     name = project.queued(script="echo text >before; rm gone; echo new >a; mkdir new; echo in >new/b; ln -s a link; "
                                  "echo after >before; echo '/z filter=mine' >.gitattributes; echo last >z")  # fmt: skip
@@ -747,7 +743,7 @@ def test_a_fast_forward_that_fails_half_way_is_taken_back(project: Project) -> N
     assert project.git("status", "--porcelain") == ""
 
 
-def test_a_lock_that_a_killed_git_left_on_master_is_told_and_the_landing_waits(
+def test_a_stale_lock_on_master_is_reported_and_the_landing_waits(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(landing, "MAX_TRIES", 3)
@@ -776,7 +772,7 @@ def test_a_repository_with_sha256_ids_is_as_good_as_any(tmp_path: Path) -> None:
     assert project.run("fsck") == (0, "", "")
 
 
-def test_a_landed_branch_that_the_person_has_checked_out_stays(project: Project) -> None:
+def test_a_landed_branch_that_the_user_has_checked_out_stays(project: Project) -> None:
     name = project.queued()
     project.git("checkout", "--quiet", "--ignore-other-worktrees", "scriptorium/ticket-0001")
 

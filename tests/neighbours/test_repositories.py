@@ -69,9 +69,7 @@ def test_a_clone_of_any_kind_is_as_good_as_another(project: Project, tmp_path: P
     in_order(other, name)
 
 
-def test_a_partial_clone_whose_remote_is_away_is_told_and_the_ticket_lands_later(
-    project: Project, tmp_path: Path
-) -> None:
+def test_a_partial_clone_without_its_remote_is_reported_and_lands_later(project: Project, tmp_path: Path) -> None:
     project.commit({"big": "1\n"})
     project.git("config", "uploadpack.allowFilter", "true")
     project.git("clone", "--quiet", "--no-checkout", "--filter=blob:none", f"file://{project.root}", "../clone")
@@ -94,9 +92,7 @@ def test_a_partial_clone_whose_remote_is_away_is_told_and_the_ticket_lands_later
     in_order(other, name)
 
 
-def test_a_bare_repository_with_worktrees_beside_it_is_worked_on_from_any_of_them(
-    project: Project, tmp_path: Path
-) -> None:
+def test_a_bare_repository_works_from_any_of_its_worktrees(project: Project, tmp_path: Path) -> None:
     hub = tmp_path / "hub"
     project.git("clone", "--quiet", "--bare", "--single-branch", ".", str(hub / ".bare"))
     (hub / ".git").write_text("gitdir: ./.bare\n")
@@ -131,7 +127,7 @@ def test_a_working_tree_elsewhere_follows(tmp_path: Path, project: Project) -> N
     assert [path.name for path in project.root.iterdir()] == [".git", "scriptorium.json"]
 
 
-def test_the_checkout_of_a_git_directory_elsewhere_follows_from_any_worktree(project: Project, tmp_path: Path) -> None:
+def test_a_checkout_with_a_separate_git_directory_follows_each_landing(project: Project, tmp_path: Path) -> None:
     project.git("clone", "--quiet", f"--separate-git-dir={tmp_path / 'store'}", ".", "../clone")
     other = at(project, tmp_path / "clone")
     other.git("worktree", "add", "--quiet", "-b", "topic", str(tmp_path / "topic"))
@@ -218,7 +214,7 @@ NAMES = {
 }
 
 
-def test_files_of_any_name_land_and_those_in_the_way_of_the_checkout_are_told(project: Project, tmp_path: Path) -> None:
+def test_files_of_any_name_land_and_those_in_the_way_are_reported(project: Project, tmp_path: Path) -> None:
     paths = [*NAMES.values(), "file"]
     (tmp_path / "made").mkdir()
     for path in paths:
@@ -242,9 +238,7 @@ def test_files_of_any_name_land_and_those_in_the_way_of_the_checkout_are_told(pr
 
 
 @pytest.mark.parametrize("script", ["", "git add --all; git commit -qm Mine"], ids=["files", "commits"])
-def test_names_that_differ_by_case_land_in_a_repository_from_a_disk_that_knows_no_case(
-    project: Project, script: str
-) -> None:
+def test_names_that_differ_only_by_case_land_with_core_ignorecase(project: Project, script: str) -> None:
     project.commit({"Readme.md": "1\n", "Other": "1\n"})
     project.git("config", "core.ignoreCase", "true")
     lands(project, f"echo 2 >README.md; mv Other OTHER; {script}")
@@ -271,7 +265,7 @@ def test_links_land_as_links_and_are_not_followed(project: Project, tmp_path: Pa
     assert project.git("status", "--porcelain") == ""
 
 
-def test_a_conflict_in_a_link_that_leads_to_something_endless_holds_nobody_up(project: Project) -> None:
+def test_a_conflict_in_a_link_to_an_endless_file_blocks_nothing(project: Project) -> None:
     project.commit({"link": "1\n"})
     name = handed_in(project, "rm link; ln -s /dev/zero link")
     (project.root / "link").unlink()
@@ -303,7 +297,7 @@ def test_line_ends_that_the_attributes_leave_alone_are_no_changes(project: Proje
     assert rescued(project) == []
 
 
-def test_line_ends_that_the_attributes_change_wait_for_the_person_to_agree(project: Project) -> None:
+def test_line_ends_changed_by_attributes_wait_for_the_user_to_agree(project: Project) -> None:
     crlf(project, "* text eol=lf\n")  # now git takes the file for changed, wherever it is touched
     name = handed_in(project, "touch old; echo 1 >new")
     (project.root / "old").touch()
@@ -340,7 +334,7 @@ BECOMES = ["echo 1 >part", "ln -s x part", "mkdir part; echo 1 >part/other", "mk
 
 @pytest.mark.parametrize("becomes", BECOMES)
 @pytest.mark.parametrize("own", [True, False], ids=["its own .git", "absorbed"])
-def test_a_submodule_whose_place_a_ticket_takes_stays_with_all_that_is_in_it(
+def test_a_submodule_that_a_ticket_replaces_keeps_its_files(
     project: Project, tmp_path: Path, own: bool, becomes: str
 ) -> None:
     part = Project(tmp_path / "part")
@@ -361,9 +355,7 @@ def test_a_submodule_whose_place_a_ticket_takes_stays_with_all_that_is_in_it(
     assert (project.root / "part" / "mine").read_text() == "of the person\n"
 
 
-def test_a_directory_with_a_submodule_that_a_file_is_to_take_the_place_of_is_in_the_way(
-    project: Project, tmp_path: Path
-) -> None:
+def test_a_file_that_replaces_a_directory_with_a_submodule_is_blocked(project: Project, tmp_path: Path) -> None:
     part = Project(tmp_path / "part")
     part.commit({"file": "1\n"})
     project.git(*FILE.split(), "submodule", "--quiet", "add", str(part.root), "d/part")
@@ -396,7 +388,7 @@ def test_a_repository_in_a_worktree_that_left_its_branch_is_kept(project: Projec
     assert kept(project, "file") == ["1"]
 
 
-def test_empty_directories_pipes_and_sockets_are_no_work_and_hold_nobody_up(project: Project) -> None:
+def test_empty_directories_pipes_and_sockets_are_no_work(project: Project) -> None:
     lands(project, "mkdir -p empty/deep; mkfifo pipe; echo 1 >file")
     assert tree(project) == ["Makefile", "file"]
 

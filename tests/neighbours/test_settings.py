@@ -71,7 +71,7 @@ def _plan(project: Project) -> None:
 
 
 @pytest.mark.parametrize("about", SETTINGS)
-def test_settings_of_the_users_change_neither_what_lands_nor_what_conflicts(project: Project, about: str) -> None:
+def test_the_users_settings_change_neither_landings_nor_conflicts(project: Project, about: str) -> None:
     project.commit({"theirs": "1\n"})
     for setting in SETTINGS[about].split():
         project.git("config", "--global", *setting.split("=", 1))
@@ -113,7 +113,7 @@ def test_merge_options_of_the_users_branch_do_not_hold_a_landing_up(project: Pro
     assert (show(project), project.git("status", "--porcelain")) == (name, "")
 
 
-def test_configuration_of_git_that_cannot_be_read_is_told_and_nothing_is_lost(project: Project) -> None:
+def test_unreadable_git_configuration_is_reported_and_nothing_is_lost(project: Project) -> None:
     name = handed_in(project)
     file = project.root / ".git" / "config"
     text = file.read_text()
@@ -207,7 +207,7 @@ def test_hooks_of_the_users_that_fail_or_hang_are_run_by_no_step(
     assert not (facts / "ran").exists()  # git goes by the exit status of few of them
 
 
-def test_an_agent_whose_commit_a_hook_refuses_hands_in_all_the_same(project: Project, facts: Path) -> None:
+def test_an_agent_whose_commit_a_hook_refuses_still_submits(project: Project, facts: Path) -> None:
     write_script(project.root / ".git" / "hooks" / "pre-commit", 'touch "$FACTS/asked"; exit 1')
     lands(project, "echo 1 >file; git add file; ! git commit --quiet --message One")
     assert (facts / "asked").exists()  # hooks are asked for what the agent commits, and not for what we do
@@ -228,7 +228,7 @@ def test_an_agent_that_hangs_in_a_hook_is_ended_and_its_work_is_committed(projec
 # -- filters and drivers -----------------------------------------------------------------------------------
 
 
-def test_a_filter_whose_program_is_missing_is_told_and_the_ticket_lands_when_it_is_there(project: Project) -> None:
+def test_a_missing_filter_program_is_reported_and_the_ticket_lands_later(project: Project) -> None:
     """git-lfs, configured by `git lfs install` and not installed here."""
     lfs = project.root.parent / "home" / "bin" / "fake-lfs"
     (project.root / "big").write_text("pointer\n")
@@ -267,7 +267,7 @@ def test_a_merge_driver_of_the_users_decides_about_its_conflicts(project: Projec
     assert show(project, "list") == ("agent\nperson" if landed else "person")
 
 
-def test_a_filter_that_fails_in_the_users_checkout_holds_up_the_landing_alone(project: Project) -> None:
+def test_a_filter_failing_in_the_users_checkout_delays_only_the_landing(project: Project) -> None:
     for key, value in {"clean": "cat", "smudge": "cat", "required": "true"}.items():
         project.git("config", f"filter.mine.{key}", value)
     name = handed_in(project, "echo 'file filter=mine' >.gitattributes; echo 1 >file")

@@ -55,7 +55,7 @@ HIDES = {
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("how", HIDES)
-def test_an_edit_that_git_is_told_to_overlook_is_handed_in_or_kept(project: Project, how: str, when: str) -> None:
+def test_an_edit_hidden_from_git_is_submitted_or_kept(project: Project, how: str, when: str) -> None:
     project.commit({"lib": "bad\n", "a/b": "1\n", "z": "1\n"})
     project.gate("grep -q good lib || ! test -e new")
     hidden = f"{HIDES[how]}; echo good >lib"
@@ -79,7 +79,7 @@ LEAVES_OUT = [
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("how", LEAVES_OUT)
-def test_a_gate_runs_with_the_files_that_git_is_told_to_leave_out(project: Project, how: str, when: str) -> None:
+def test_a_gate_runs_with_the_files_that_a_sparse_checkout_omits(project: Project, how: str, when: str) -> None:
     project.commit({"lib": "good\n", "a/b": "1\n", "t/it": "grep -q good lib\n"})
     project.gate("test ! -f t/it || sh t/it")
     script = f"echo bad >lib; {how if when == 'before' else ':'}; scriptorium submit-pr done"
@@ -94,7 +94,7 @@ def test_a_gate_runs_with_the_files_that_git_is_told_to_leave_out(project: Proje
     lands(project, "test -f t/it; echo good >lib; echo 1 >new")
 
 
-def test_a_file_that_git_is_told_to_leave_out_is_removed_where_something_else_takes_its_place(project: Project) -> None:
+def test_a_sparse_file_is_removed_when_something_else_replaces_it(project: Project) -> None:
     project.commit({"t/it": "1\n", "z": "1\n"})
     lands(project, "git update-index --skip-worktree t/it; rm -r t; echo 2 >t")
     assert (tree(project), show(project, "t")) == (["Makefile", "t", "z"], "2")
@@ -130,12 +130,12 @@ def test_what_a_gate_leaves_running_is_ended_and_the_ticket_lands(project: Proje
     until(lambda: not any(is_alive(pid) for pid in pids))
 
 
-def test_a_gate_that_reads_stdin_or_asks_the_terminal_gets_nothing_and_ends(project: Project) -> None:
+def test_a_gate_that_reads_stdin_or_the_terminal_gets_nothing(project: Project) -> None:
     project.configure(gate="! read line && ! (exec </dev/tty) 2>/dev/null")
     lands(project)
 
 
-def test_a_gate_that_never_ends_reopens_the_ticket_which_lands_with_a_better_one(project: Project) -> None:
+def test_an_endless_gate_reopens_the_ticket_and_a_better_gate_lands_it(project: Project) -> None:
     assert project.run("health").code == 0
     name = handed_in(project, "printf 'test:\\n\\t@sleep 600\\n' >Makefile; echo 1 >file")
     project.configure(timeouts={"gate": 0.5})
@@ -194,7 +194,7 @@ def test_tickets_land_while_git_cleans_up_in_a_loop(project: Project, commands: 
     project.git("fsck", "--strict", "--no-dangling")
 
 
-def test_work_that_was_put_aside_outlives_the_hardest_clean_up(project: Project) -> None:
+def test_rescued_work_outlives_the_hardest_clean_up(project: Project) -> None:
     name = handed_in(project)
     (project.worktree(name) / "mine").write_text("of a person\n")
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
@@ -218,9 +218,7 @@ os.execv(sys.executable, [sys.executable, "-m", "scriptorium", *sys.argv[1:]])
     ("place", "master_moves"),
     [("refs/heads", False), ("refs", False), ("refs/heads/scriptorium", True), ("objects", True)],
 )
-def test_a_directory_of_gits_that_was_made_read_only_holds_up_the_landing_alone(
-    project: Project, place: str, master_moves: bool
-) -> None:
+def test_a_read_only_git_directory_delays_only_the_landing(project: Project, place: str, master_moves: bool) -> None:
     """Where the plan alone cannot be written, master has moved before; the ticket is done as soon as it can be."""
     name = handed_in(project)
     before = project.git("rev-parse", "master")
@@ -242,9 +240,7 @@ def test_a_directory_of_gits_that_was_made_read_only_holds_up_the_landing_alone(
 
 
 @pytest.mark.parametrize(("code", "outcome"), [(0, "landed"), (1, "reopened")])
-def test_files_of_the_gate_that_may_not_be_deleted_change_nothing_of_its_answer(
-    project: Project, code: int, outcome: str
-) -> None:
+def test_undeletable_files_of_the_gate_do_not_change_its_result(project: Project, code: int, outcome: str) -> None:
     assert project.run("health").code == 0
     name = handed_in(project)
     project.configure(gate=f"[ ! -f file ] || {{ mkdir cache; touch cache/it; chmod 500 cache; exit {code}; }}")
@@ -305,7 +301,7 @@ time.time = lambda: _time() + (_offset if os.path.exists(_at) else 0)
 
 @pytest.mark.parametrize("offset", [-YEAR, YEAR])
 @pytest.mark.parametrize("hangs", [False, True])
-def test_a_clock_that_jumps_while_an_agent_works_ends_it_neither_early_nor_late(
+def test_a_clock_jump_ends_the_agent_neither_early_nor_late(
     project: Project, facts: Path, offset: int, hangs: bool
 ) -> None:
     project.configure(timeouts={"hard": 120, "no_output": 3 if hangs else 60})
@@ -328,7 +324,7 @@ def test_a_clock_that_jumps_while_an_agent_works_ends_it_neither_early_nor_late(
 
 
 @pytest.mark.parametrize("offset", [-YEAR, YEAR])
-def test_the_rest_of_a_backend_does_not_outlast_a_clock_that_jumped(project: Project, offset: int) -> None:
+def test_the_cooldown_of_a_backend_does_not_outlast_a_clock_jump(project: Project, offset: int) -> None:
     name, result = worked_on(project, "exit 1")
     assert result is Out.FAILED
     for _ in range(6):  # each in a row doubles it

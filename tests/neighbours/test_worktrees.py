@@ -93,7 +93,7 @@ def test_a_ticket_lands_whatever_became_of_its_worktree(
     assert TOLD.get(what, "") in caplog.text
 
 
-def test_a_branch_that_is_deleted_while_the_agent_works_is_back_before_its_work_is_committed(
+def test_a_branch_deleted_during_the_run_is_recreated_before_the_commit(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = handed_in(project, f"git commit -q --allow-empty -m One; echo 1 >file; git update-ref -d {BRANCH}")
@@ -104,7 +104,7 @@ def test_a_branch_that_is_deleted_while_the_agent_works_is_back_before_its_work_
     in_order(project, name)
 
 
-def test_a_branch_that_went_with_its_worktree_is_back_at_what_was_handed_in(project: Project) -> None:
+def test_a_branch_lost_with_its_worktree_is_recreated_as_submitted(project: Project) -> None:
     name = handed_in(project, "echo 1 >first")
     shutil.rmtree(project.worktree(name))
     project.git("worktree", "prune")
@@ -116,7 +116,7 @@ def test_a_branch_that_went_with_its_worktree_is_back_at_what_was_handed_in(proj
     assert show(project, "first") == "1"
 
 
-def test_a_worktree_that_a_person_has_locked_stays_when_its_ticket_has_landed(
+def test_a_worktree_that_the_user_locked_stays_after_the_landing(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = handed_in(project)
@@ -135,7 +135,7 @@ def test_a_worktree_that_a_person_has_locked_stays_when_its_ticket_has_landed(
     in_order(project, name)
 
 
-def test_a_git_file_that_names_the_users_repository_does_not_open_its_locks(project: Project) -> None:
+def test_a_git_file_naming_the_users_repository_leaves_its_locks_alone(project: Project) -> None:
     lock = project.root / ".git" / "index.lock"
     lock.touch()
     _, result = worked_on(project, f"echo 'gitdir: {project.root / '.git'}' >.git")
@@ -177,7 +177,7 @@ def test_a_lock_in_the_way_of_the_users_checkout_is_named_and_waited_for(project
     in_order(project, name)
 
 
-def test_a_lock_on_packed_refs_keeps_the_branch_of_a_landed_ticket_and_holds_up_nobody(
+def test_a_lock_on_packed_refs_keeps_the_landed_branch_and_blocks_nothing(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = handed_in(project)
@@ -192,7 +192,7 @@ def test_a_lock_on_packed_refs_keeps_the_branch_of_a_landed_ticket_and_holds_up_
     lands(project, "echo 3 >third", "0003")
 
 
-def test_a_lock_on_the_plan_is_named_and_the_ticket_goes_on_when_it_is_gone(
+def test_a_lock_on_the_plan_is_named_and_the_ticket_lands_without_it(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = handed_in(project)
@@ -229,7 +229,7 @@ def test_a_lock_on_a_rescue_ref_that_nobody_will_want_again_is_taken_away(projec
 # -- a branch that is checked out elsewhere ----------------------------------------------------------------
 
 
-def test_a_branch_that_a_person_has_checked_out_is_not_moved_under_them(project: Project) -> None:
+def test_a_branch_that_the_user_has_checked_out_is_not_moved(project: Project) -> None:
     name, _ = worked_on(project, "echo 1 >first")
     shutil.rmtree(project.worktree(name))
     project.git("worktree", "prune")
@@ -249,7 +249,7 @@ def test_a_branch_that_a_person_has_checked_out_is_not_moved_under_them(project:
     in_order(project, name)
 
 
-def test_a_branch_that_a_person_is_rebasing_gets_no_worktree_before_they_are_through(project: Project) -> None:
+def test_a_branch_gets_no_worktree_while_the_user_rebases_it(project: Project) -> None:
     name, _ = worked_on(project, "echo 1 >first")
     shutil.rmtree(project.worktree(name))
     project.git("worktree", "prune")
@@ -276,7 +276,7 @@ def test_a_rebase_that_an_agent_left_in_its_worktree_does_not_hold_it_up(project
     assert [show(project, path) for path in ("first", "second")] == ["1", "2"]
 
 
-def test_what_is_staged_in_the_worktree_of_a_landed_ticket_stays_though_its_file_is_gone(
+def test_a_staged_file_deleted_from_a_landed_worktree_stays_staged(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = handed_in(project)
@@ -293,7 +293,7 @@ def test_what_is_staged_in_the_worktree_of_a_landed_ticket_stays_though_its_file
 
 
 @pytest.mark.parametrize("flag", ["--skip-worktree", "--assume-unchanged"])
-def test_an_edit_that_git_is_told_to_overlook_in_the_worktree_of_a_landed_ticket_stays(
+def test_an_edit_hidden_from_git_in_a_landed_worktree_stays(
     project: Project, monkeypatch: pytest.MonkeyPatch, flag: str
 ) -> None:
     name = handed_in(project)
@@ -308,9 +308,7 @@ def test_an_edit_that_git_is_told_to_overlook_in_the_worktree_of_a_landed_ticket
     assert (project.worktree(name) / "file").read_text() == "precious\n"
 
 
-def test_an_edit_that_git_is_told_to_overlook_after_the_gate_is_kept(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_edit_hidden_from_git_after_the_gate_is_kept(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     name = handed_in(project)
     remove = TicketWorktree.remove
 
@@ -346,7 +344,7 @@ def test_a_ticket_goes_on_after_a_move_and_what_its_worktree_held_is_kept(
     assert not work.exists()
 
 
-def test_a_ticket_that_was_renamed_in_progress_goes_on_and_what_its_worktree_held_is_kept(project: Project) -> None:
+def test_a_ticket_renamed_in_progress_goes_on_and_keeps_its_files(project: Project) -> None:
     name, _ = worked_on(project, "echo 1 >first")
     work, renamed = project.worktree(name), "0001-better"
     (work / "mine").write_text("of a person\n")
@@ -366,7 +364,7 @@ def test_a_ticket_that_was_renamed_in_progress_goes_on_and_what_its_worktree_hel
     assert not work.exists()
 
 
-def test_a_second_ticket_with_the_same_id_does_not_take_the_worktree_of_the_first(project: Project) -> None:
+def test_a_second_ticket_with_the_same_id_leaves_the_first_worktree_alone(project: Project) -> None:
     name, _ = worked_on(project, "echo 1 >first")
     text = project.plan_files()[f"tickets/open/{name}.md"]
     project.commit_plan({"tickets/in-progress/0001-other.md": text})
@@ -375,7 +373,7 @@ def test_a_second_ticket_with_the_same_id_does_not_take_the_worktree_of_the_firs
         run_attempt(project.workspace, "0001-other")
 
 
-def test_an_edit_that_git_is_told_to_overlook_outlives_a_move(
+def test_an_edit_hidden_from_git_outlives_a_move(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, _ = worked_on(project, "echo 1 >first")
@@ -387,7 +385,7 @@ def test_an_edit_that_git_is_told_to_overlook_outlives_a_move(
     assert kept(project, "first") == ["precious"]
 
 
-def test_in_a_copy_of_a_repository_work_goes_on_and_the_first_is_left_alone(project: Project, tmp_path: Path) -> None:
+def test_a_copied_repository_continues_and_leaves_the_original_alone(project: Project, tmp_path: Path) -> None:
     name, _ = worked_on(project, "echo 1 >first")
     for branch in ("master", "scriptorium/plan"):
         project.git("worktree", "add", "--quiet", "--force", str(tmp_path / branch), branch)
@@ -409,7 +407,7 @@ def test_in_a_copy_of_a_repository_work_goes_on_and_the_first_is_left_alone(proj
 
 
 @pytest.mark.parametrize("copied", [True, False])
-def test_what_is_left_of_a_removal_goes_and_the_places_of_a_persons_worktrees_are_left_alone(
+def test_leftovers_of_a_removal_go_and_the_users_worktrees_stay(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
 ) -> None:
     for place in ("linked", "plain"):
@@ -432,9 +430,7 @@ def test_what_is_left_of_a_removal_goes_and_the_places_of_a_persons_worktrees_ar
 
 
 @pytest.mark.parametrize("half", ["", "index"])
-def test_a_persons_worktree_that_lost_its_place_by_a_crash_loses_nothing_else(
-    project: Project, tmp_path: Path, half: str
-) -> None:
+def test_a_users_worktree_that_lost_its_gitdir_loses_nothing_else(project: Project, tmp_path: Path, half: str) -> None:
     project.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "linked"))
     project.git("commit", "--quiet", "--allow-empty", "--message", "Mine", cwd=tmp_path / "linked")
     tip = project.git("rev-parse", "HEAD", cwd=tmp_path / "linked")
