@@ -21,7 +21,7 @@ def wait_message(name: str, checkout: Path, file: str) -> str:
 
 
 def user_state(project: Project) -> dict[str, str]:
-    """Return what belongs to the user alone."""
+    """Return all state that only the user may change."""
     foreign = {ref: oid for ref, oid in project.refs().items() if ref != MASTER and "scriptorium/" not in ref}
     return {
         "refs": repr(foreign),
@@ -37,13 +37,13 @@ def user_state(project: Project) -> dict[str, str]:
 
 
 def begin_landing(project: Project) -> None:
-    """Leave the note that a landing begins with, as one that was killed does."""
+    """Leave the mark of a landing that was killed as it began."""
     master, tested = project.git("rev-parse", "master", "scriptorium/ticket-0001").split()
     (project.root / ".git" / landing.MARK).write_text(f"{project.root}\n{master}\n{tested}\n")
 
 
 def killed(project: Project, place: str, *argv: str) -> None:
-    """Run a command that is killed as it comes to a function of `checkout`."""
+    """Run a command and kill it when it calls a function of `UserCheckout`."""
     lines = ["import os, signal, sys", "from scriptorium import main"]
     lines += ["from scriptorium.git.user_checkout import UserCheckout"]
     lines.append(f"{place} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)")

@@ -159,11 +159,11 @@ def test_a_second_checkout_with_edits_in_the_way_holds_up_the_landing(project: P
     name = project.queued("0001", "echo agent >>shared")
     (second / "shared").write_text("precious\n")
 
-    told = (
+    message = (
         f"scriptorium: ticket '{name}' waits: local changes in '{second}' are in the way\nhint: commit or stash them\n"
     )
 
-    assert project.run("merge") == (1, "", told)
+    assert project.run("merge") == (1, "", message)
 
     assert (second / "shared").read_text() == "precious\n"
     assert (project.root / "shared").read_text() == "1\n2\n3\n"
@@ -177,15 +177,15 @@ def test_a_landing_waits_for_a_rebase_or_merge_of_the_user(project: Project, wha
     project.git("checkout", "--quiet", "master")
     project.commit({"shared": "master\n"})
     name = project.queued("0001", "echo x >new")
-    with pytest.raises(AssertionError):  # as it stops at the conflict
+    with pytest.raises(AssertionError):  # it stops at the conflict
         project.git(what, "other")
     master = project.git("rev-parse", "master")
 
     result = project.run("merge")
 
     assert result[:2] == (1, "")
-    told = "'master' is being rebased\nhint: finish" if what == "rebase" else f"'{project.root}' cannot follow: "
-    assert f"scriptorium: ticket '{name}' waits: {told}" in result.err
+    reason = "'master' is being rebased\nhint: finish" if what == "rebase" else f"'{project.root}' cannot follow: "
+    assert f"scriptorium: ticket '{name}' waits: {reason}" in result.err
     assert project.git("rev-parse", "master") == master
     assert "<<<<<<< " in (project.root / "shared").read_text()
 
@@ -196,7 +196,7 @@ def test_a_landing_waits_for_a_rebase_or_merge_of_the_user(project: Project, wha
 
 def test_commits_that_come_after_the_tested_one_keep_their_branch(project: Project) -> None:
     name = project.queued()
-    # during the gate, as somebody who works on in the worktree might
+    # during the gate, as a user who works in the worktree might
     project.gate("test ! -e file || git commit --quiet --allow-empty -m 'Later work'")
 
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
@@ -246,12 +246,12 @@ def test_an_index_that_the_users_git_holds_stays_locked(project: Project) -> Non
 
 
 ADDS = """
-cd "$1"; echo mine >persons; git add persons; git commit --quiet -m Mine
+cd "$1"; echo mine >theirs; git add theirs; git commit --quiet -m Mine
 """
 
 
 def test_a_commit_of_the_user_during_a_landing_stays(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """git's own fast-forward has read the index before, and writes it without what was added since."""
+    """The fast-forward of git would write the index that it read before the commit."""
     name = project.queued()
     plain = UserCheckout._move_files
     codes: list[int] = []
@@ -266,7 +266,7 @@ def test_a_commit_of_the_user_during_a_landing_stays(project: Project, monkeypat
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
 
     assert codes == [128]  # the branch was locked
-    assert project.git("status", "--porcelain") == "A  persons"
+    assert project.git("status", "--porcelain") == "A  theirs"
     assert project.git("reflog", "show", "--format=%gs", "master").splitlines()[0] == "scriptorium"
 
 

@@ -31,7 +31,7 @@ def test_locks_that_a_killed_git_left_do_not_keep_a_ticket_from_landing(project:
         os.utime(lock, (0, 0))
     for _ in range(2):
         waiting = project.run("merge")
-        assert waiting[:2] == (1, "")  # a person's git may hold the index of their checkout
+        assert waiting[:2] == (1, "")  # the user's git may hold the index of the checkout
         assert "index.lock': File exists" in waiting.err
     begin_landing(project)
 
@@ -93,14 +93,14 @@ def test_a_note_of_a_landing_that_is_torn_counts_as_none(project: Project) -> No
 
 @pytest.mark.parametrize("half", [False, True])
 def test_a_killed_fast_forward_is_undone_whatever_becomes_of_its_ticket(project: Project, half: bool) -> None:
-    """Even where the state directory is gone, as /tmp is after a reboot."""
+    """This holds also when the state directory is gone, as /tmp is after a reboot."""
     project.commit({"file": "before\n"})
     name = project.queued(script="echo it is done >file; echo new >other")
     begin_landing(project)
     if half:
         (project.root / "file").write_text("it is")
         (project.root / "other").touch()
-    else:  # all is written but the branch, which is moved last
+    else:  # everything is written except the branch, which moves last
         project.git("read-tree", "-m", "-u", "master", "scriptorium/ticket-0001")
     shutil.rmtree(project.root.parent / "root")
     project.commit_plan({path: None for path in project.plan_files() if name in path})
@@ -117,7 +117,7 @@ def test_a_killed_fast_forward_is_undone_whatever_becomes_of_its_ticket(project:
 
 
 def test_a_killed_fast_forward_is_undone_once_its_lock_is_stale(project: Project) -> None:
-    """A run that is started again at once waits so long, and does not end as if a person stood in its way."""
+    """A run that is restarted at once waits for the locks to become stale, and does not blame the user."""
     project.commit({"file": "before\n"})
     name = project.queued(script="echo it is done >file")
     begin_landing(project)
@@ -131,7 +131,7 @@ def test_a_killed_fast_forward_is_undone_once_its_lock_is_stale(project: Project
 
 
 def test_stale_locks_are_removed_after_a_kill_when_master_had_moved(project: Project) -> None:
-    """Nothing of ours may want them again, and a person's next commit would fail."""
+    """The tool may never need these locks again, but the next commit of the user would fail."""
     name = project.queued()
     begin_landing(project)
     project.git("merge", "--quiet", "--ff-only", "scriptorium/ticket-0001")
@@ -148,7 +148,7 @@ def test_stale_locks_are_removed_after_a_kill_when_master_had_moved(project: Pro
 def test_edits_from_before_and_after_a_killed_fast_forward_stay(project: Project) -> None:
     project.commit({"file": "before\n"})
     project.queued(script="echo it is done >file; echo new >other; echo more >third")
-    (project.root / "other").write_text("n")  # half of what the commit has, but older
+    (project.root / "other").write_text("n")  # half of the content in the commit, but older
     begin_landing(project)
     (project.root / "file").write_text("it was")
     (project.root / "third").write_text("mo")

@@ -101,7 +101,7 @@ def test_an_ignored_file_that_the_ticket_has_a_directory_for_is_in_the_way(proje
 
 
 def test_a_checkout_without_an_index_gets_no_files_until_it_has_one(project: Project, tmp_path: Path) -> None:
-    """As `git clone --no-checkout` and `git reset --soft` leave one; git would write all files of the commit."""
+    """`git clone --no-checkout` leaves such a checkout; git would write all files of the commit."""
     second = tmp_path / "second"
     project.git("worktree", "add", "--quiet", "--force", str(second), "master")
     name = project.queued()

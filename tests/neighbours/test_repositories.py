@@ -1,4 +1,4 @@
-"""Bad neighbours: repositories of an unusual form, and what can be in them."""
+"""Bad neighbours: unusual repositories, and unusual files in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
-from tests.neighbours.cases import handed_in, in_order, kept, lands, rescued, shell, show, tree, waits, worked_on
+from tests.neighbours.cases import in_order, kept, lands, rescued, shell, show, submitted, tree, waits, worked_on
 from tests.support import Project
 
 
@@ -19,7 +19,7 @@ def _plan(project: Project) -> None:
 
 
 def at(project: Project, root: Path) -> Project:
-    """Return a project whose repository is elsewhere, made by a command of git's."""
+    """Return a project whose repository is elsewhere, made by a git command."""
     other = object.__new__(Project)
     other.root, other.started, other._has_plan = root, [], False
     exclude = Path(project.git("rev-parse", "--path-format=absolute", "--git-path", "info/exclude", cwd=root))
@@ -62,7 +62,7 @@ def test_a_clone_of_any_kind_is_as_good_as_another(project: Project, tmp_path: P
     other = at(project, tmp_path / "clone")
 
     lands(other, "echo 1 >dir/old")
-    name = handed_in(other, "echo 2 >dir/old", "0002")
+    name = submitted(other, "echo 2 >dir/old", "0002")
     other.commit({"other": "2\n"})
     assert process_next(other.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert (show(other, "dir/old"), show(other, "other")) == ("2", "2")
@@ -77,7 +77,7 @@ def test_a_partial_clone_without_its_remote_is_reported_and_lands_later(project:
     other.git("update-ref", "--no-deref", "HEAD", "HEAD")
     name = other.ticket("0001")
     other.agent("echo 1 >file; scriptorium submit-pr x")
-    other.plan_files()  # what the plan has is there then
+    other.plan_files()  # fetches the objects of the plan
     project.root.rename(tmp_path / "away")
 
     result = other.run("assign")
@@ -157,7 +157,7 @@ def test_the_checkout_of_a_branch_that_stands_for_another_follows(tmp_path: Path
 
 
 def test_a_repository_of_somebody_elses_is_refused_with_gits_remedy(project: Project) -> None:
-    name = handed_in(project)
+    name = submitted(project)
     result = project.run("merge", env={"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"})
     assert result == (
         1,
@@ -170,7 +170,7 @@ def test_a_repository_of_somebody_elses_is_refused_with_gits_remedy(project: Pro
 
 
 def test_a_repository_of_a_form_that_git_does_not_know_is_refused(project: Project) -> None:
-    """As of reftables, for a git before 2.45."""
+    """A git before 2.45 sees such a repository when it uses reftables."""
     project.git("config", "core.repositoryFormatVersion", "1")
     project.git("config", "extensions.fromTheFuture", "true")
     result = project.run("status")
@@ -220,7 +220,7 @@ def test_files_of_any_name_land_and_those_in_the_way_are_reported(project: Proje
     for path in paths:
         (tmp_path / "made" / path).write_text("agent\n")
     project.gate("ls >/dev/null")
-    name = handed_in(project, f"cp -r {tmp_path}/made/. .")
+    name = submitted(project, f"cp -r {tmp_path}/made/. .")
     for path in paths:
         (project.root / path).write_text("person\n")
 
@@ -247,10 +247,10 @@ def test_names_that_differ_only_by_case_land_with_core_ignorecase(project: Proje
 
 
 def test_a_conflict_in_names_of_any_kind_is_one_line(project: Project) -> None:
-    name = handed_in(project, "printf agent >'two\nlines'; printf agent >FILE; printf agent >file")
+    name = submitted(project, "printf agent >'two\nlines'; printf agent >FILE; printf agent >file")
     project.commit({"two\nlines": "person\n", "file": "person\n"})
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.REOPENED)
-    assert handed_in(project, "rm -f two* file; git add --all") == name
+    assert submitted(project, "rm -f two* file; git add --all") == name
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert tree(project) == ["FILE", "Makefile"]
 
@@ -267,19 +267,19 @@ def test_links_land_as_links_and_are_not_followed(project: Project, tmp_path: Pa
 
 def test_a_conflict_in_a_link_to_an_endless_file_blocks_nothing(project: Project) -> None:
     project.commit({"link": "1\n"})
-    name = handed_in(project, "rm link; ln -s /dev/zero link")
+    name = submitted(project, "rm link; ln -s /dev/zero link")
     (project.root / "link").unlink()
     (project.root / "link").symlink_to("/dev/full")
     project.git("commit", "--quiet", "--all", "--message", "Another link")
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.REOPENED)
 
-    assert handed_in(project, "test -L link; echo 2 >file") == name
+    assert submitted(project, "test -L link; echo 2 >file") == name
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
 
 
 def crlf(project: Project, attributes: str) -> None:
-    """Commit a file whose line ends are CRLF, and then attributes that want others."""
+    """Commit a file with CRLF line ends, and then attributes that require LF."""
     (project.root / "old").write_bytes(b"1\r\n2\r\n")
     project.git("add", "old")
     project.git("commit", "--quiet", "--message", "Before there were attributes")
@@ -289,7 +289,7 @@ def crlf(project: Project, attributes: str) -> None:
 @pytest.mark.parametrize("attributes", ["* text=auto\n", "* text=auto eol=crlf\n"])
 def test_line_ends_that_the_attributes_leave_alone_are_no_changes(project: Project, attributes: str) -> None:
     crlf(project, attributes)
-    name = handed_in(project, "touch old; printf '1\r\n2\r\n' >new")
+    name = submitted(project, "touch old; printf '1\r\n2\r\n' >new")
     project.commit({"theirs": "1\n"})
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
@@ -298,8 +298,8 @@ def test_line_ends_that_the_attributes_leave_alone_are_no_changes(project: Proje
 
 
 def test_line_ends_changed_by_attributes_wait_for_the_user_to_agree(project: Project) -> None:
-    crlf(project, "* text eol=lf\n")  # now git takes the file for changed, wherever it is touched
-    name = handed_in(project, "touch old; echo 1 >new")
+    crlf(project, "* text eol=lf\n")  # git now sees the file as changed in each checkout that touches it
+    name = submitted(project, "touch old; echo 1 >new")
     (project.root / "old").touch()
     assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "new\nold"
 
@@ -343,7 +343,7 @@ def test_a_submodule_that_a_ticket_replaces_keeps_its_files(
         project.git("clone", "--quiet", str(part.root), "part")
     project.git(*FILE.split(), "submodule", "--quiet", "add", str(part.root), "part")
     project.git("commit", "--quiet", "--message", "Add a submodule")
-    handed_in(project, f"git rm -q -f part; {becomes}")
+    submitted(project, f"git rm -q -f part; {becomes}")
     if own:
         (project.root / "part" / "file").write_text("committed by the person\n")
         project.git("commit", "--quiet", "--all", "--message", "Mine", cwd=project.root / "part")
@@ -360,7 +360,7 @@ def test_a_file_that_replaces_a_directory_with_a_submodule_is_blocked(project: P
     part.commit({"file": "1\n"})
     project.git(*FILE.split(), "submodule", "--quiet", "add", str(part.root), "d/part")
     project.git("commit", "--quiet", "--message", "Add a submodule")
-    name = handed_in(project, "git rm -qr d/part; rm -rf d; echo 1 >d")
+    name = submitted(project, "git rm -qr d/part; rm -rf d; echo 1 >d")
 
     assert waits(project, name).blocked_by == f"local changes in '{project.root}' are in the way: 'd'"
     assert (project.root / "d" / "part" / "file").read_text() == "1\n"
@@ -368,7 +368,7 @@ def test_a_file_that_replaces_a_directory_with_a_submodule_is_blocked(project: P
 
 def test_a_repository_made_in_a_worktree_is_kept_with_its_commits(project: Project) -> None:
     nested = "git init -q nested; echo 1 >nested/file; git -C nested add file; git -C nested commit -qm One"
-    name = handed_in(project, "echo 1 >file")
+    name = submitted(project, "echo 1 >file")
     shell(project, f'cd "{project.worktree(name)}"; {nested}; echo 2 >nested/uncommitted')
 
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)

@@ -14,7 +14,7 @@ from scriptorium.coding.attempt import AttemptOutcome as Out
 from scriptorium.errors import ScriptoriumError
 from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import clean_up_after_crash, process_next
-from tests.neighbours.cases import BRANCH, git_dir, handed_in, in_order, kept, lands, shell, show, waits, worked_on
+from tests.neighbours.cases import BRANCH, git_dir, in_order, kept, lands, shell, show, submitted, waits, worked_on
 from tests.support import Project
 
 
@@ -49,13 +49,13 @@ HARMS = {
     "a lock on the branch": 'touch ".git/$BRANCH.lock"',
     "a lock on the configuration": "touch .git/config.lock",
 }
-"""What is done to a worktree, to the directory that git keeps for it, and to its branch."""
+"""Damage to a worktree, to its git directory and to its branch, as shell commands."""
 
 
 DELETED = ("the directory is gone", "pruned", "an empty branch without a worktree")
 
 
-TOLD = {
+LOGGED = {
     "an index of garbage": "ticket '0001-thing': rebuilt the broken index of its worktree",
     "an empty index": "ticket '0001-thing': rebuilt the broken index of its worktree",
     "a torn index": "ticket '0001-thing': rebuilt the broken index of its worktree",
@@ -79,7 +79,7 @@ def test_a_ticket_lands_whatever_became_of_its_worktree(
     tip = project.git("rev-parse", BRANCH)
 
     harm(project, name, what)
-    assert handed_in(project, "echo 3 >second") == name
+    assert submitted(project, "echo 3 >second") == name
     assert project.git("merge-base", "--is-ancestor", tip, BRANCH) == ""
     (project.worktree(name) / "mine").write_text("of a person\n")
     harm(project, name, what)
@@ -88,13 +88,13 @@ def test_a_ticket_lands_whatever_became_of_its_worktree(
     in_order(project, name)
     assert [show(project, path) for path in ("committed", "uncommitted", "second")] == ["1", "2", "3"]
     assert kept(project, "mine") == ([] if what in DELETED else ["of a person"])
-    assert TOLD.get(what, "") in caplog.text
+    assert LOGGED.get(what, "") in caplog.text
 
 
 def test_a_branch_deleted_during_the_run_is_recreated_before_the_commit(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
-    name = handed_in(project, f"git commit -q --allow-empty -m One; echo 1 >file; git update-ref -d {BRANCH}")
+    name = submitted(project, f"git commit -q --allow-empty -m One; echo 1 >file; git update-ref -d {BRANCH}")
 
     assert project.git("log", "--format=%s", "master..scriptorium/ticket-0001") == f"{name}\nOne"
     assert "'scriptorium/ticket-0001' was gone; created it again at " in caplog.text
@@ -103,7 +103,7 @@ def test_a_branch_deleted_during_the_run_is_recreated_before_the_commit(
 
 
 def test_a_branch_lost_with_its_worktree_is_recreated_as_submitted(project: Project) -> None:
-    name = handed_in(project, "echo 1 >first")
+    name = submitted(project, "echo 1 >first")
     shutil.rmtree(project.worktree(name))
     project.git("worktree", "prune")
     project.git("branch", "--quiet", "-D", "scriptorium/ticket-0001")
@@ -117,7 +117,7 @@ def test_a_branch_lost_with_its_worktree_is_recreated_as_submitted(project: Proj
 def test_a_worktree_that_the_user_locked_stays_after_the_landing(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
-    name = handed_in(project)
+    name = submitted(project)
     worktree = project.worktree(name)
     project.git("worktree", "lock", str(worktree))
 
@@ -140,7 +140,7 @@ def test_a_git_file_naming_the_users_repository_leaves_its_locks_alone(project: 
     assert result is Out.FAILED
     assert lock.exists()
 
-    name = handed_in(project)
+    name = submitted(project)
     assert waits(project, name).blocked_by.startswith(f"'{project.root}' cannot follow: 'git merge' failed")
     assert lock.exists()
     lock.unlink()
@@ -152,7 +152,7 @@ def test_a_git_file_naming_the_users_repository_leaves_its_locks_alone(project: 
 
 
 def lock_of(project: Project, path: str, age: float) -> Path:
-    """Leave a lock in the repository that is so many seconds old; one from the future is as young as can be."""
+    """Leave a lock of this age in seconds in the repository. A negative age is in the future and never stale."""
     lock = project.root / ".git" / path
     lock.touch()
     os.utime(lock, (time.time() - age, time.time() - age))
@@ -161,7 +161,7 @@ def lock_of(project: Project, path: str, age: float) -> Path:
 
 @pytest.mark.parametrize("path", ["index.lock", "HEAD.lock", "refs/heads/master.lock"])
 def test_a_lock_in_the_way_of_the_users_checkout_is_named_and_waited_for(project: Project, path: str) -> None:
-    name = handed_in(project)
+    name = submitted(project)
     lock = lock_of(project, path, -600)
 
     merged = waits(project, name)
@@ -178,12 +178,12 @@ def test_a_lock_in_the_way_of_the_users_checkout_is_named_and_waited_for(project
 def test_a_lock_on_packed_refs_keeps_the_landed_branch_and_blocks_nothing(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
-    name = handed_in(project)
+    name = submitted(project)
     lock = lock_of(project, "packed-refs.lock", -600)
 
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert "the branch 'scriptorium/ticket-0001' stays: 'git update-ref' failed: " in caplog.text
-    second = handed_in(project, "echo 2 >second", "0002")
+    second = submitted(project, "echo 2 >second", "0002")
     assert process_next(project.workspace) == ItemResult(second, ItemOutcome.LANDED)
 
     lock.unlink()
@@ -193,7 +193,7 @@ def test_a_lock_on_packed_refs_keeps_the_landed_branch_and_blocks_nothing(
 def test_a_lock_on_the_plan_is_named_and_the_ticket_lands_without_it(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = handed_in(project)
+    name = submitted(project)
     monkeypatch.setattr("scriptorium.plan.store.MAX_TRIES", 3)
     lock = lock_of(project, "refs/heads/scriptorium/plan.lock", -600)
 
@@ -210,7 +210,7 @@ def test_a_lock_on_the_plan_is_named_and_the_ticket_lands_without_it(
     "path", ["HEAD.lock", "packed-refs.lock", "refs/heads/master.lock", "refs/heads/scriptorium/plan.lock"]
 )
 def test_a_lock_that_has_outlasted_every_git_is_taken_away(project: Project, path: str) -> None:
-    name = handed_in(project)
+    name = submitted(project)
     lock = lock_of(project, path, 600)
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)

@@ -17,7 +17,7 @@ from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import clean_up_after_crash, process_next
 from scriptorium.system import locks
 from scriptorium.worktrees.tickets import TicketWorktree
-from tests.neighbours.cases import handed_in, in_order, kept, lands, shell, show, waits, worked_on
+from tests.neighbours.cases import in_order, kept, lands, shell, show, submitted, waits, worked_on
 from tests.support import Project
 
 
@@ -77,9 +77,9 @@ def test_a_rebase_that_an_agent_left_in_its_worktree_does_not_hold_it_up(project
 def test_a_staged_file_deleted_from_a_landed_worktree_stays_staged(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = handed_in(project)
+    name = submitted(project)
     with monkeypatch.context() as patch:
-        patch.setattr(TicketWorktree, "remove", lambda *_: None)  # as if it were killed there
+        patch.setattr(TicketWorktree, "remove", lambda *_: None)  # as if it were killed at this point
         assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     (project.worktree(name) / "mine").write_text("precious\n")
     project.git("add", "mine", cwd=project.worktree(name))
@@ -94,9 +94,9 @@ def test_a_staged_file_deleted_from_a_landed_worktree_stays_staged(
 def test_an_edit_hidden_from_git_in_a_landed_worktree_stays(
     project: Project, monkeypatch: pytest.MonkeyPatch, flag: str
 ) -> None:
-    name = handed_in(project)
+    name = submitted(project)
     with monkeypatch.context() as patch:
-        patch.setattr(TicketWorktree, "remove", lambda *_: None)  # as if it were killed there
+        patch.setattr(TicketWorktree, "remove", lambda *_: None)  # as if it were killed at this point
         assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     (project.worktree(name) / "file").write_text("precious\n")
     project.git("update-index", flag, "file", cwd=project.worktree(name))
@@ -107,7 +107,7 @@ def test_an_edit_hidden_from_git_in_a_landed_worktree_stays(
 
 
 def test_an_edit_hidden_from_git_after_the_gate_is_kept(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = handed_in(project)
+    name = submitted(project)
     remove = TicketWorktree.remove
 
     def late(*args: Any) -> None:
@@ -191,7 +191,7 @@ def test_a_copied_repository_continues_and_leaves_the_original_alone(project: Pr
     before = project.refs(), project.git("status", "--porcelain"), project.git("worktree", "list", "--porcelain")
     project.root = Path(shutil.copytree(first, tmp_path / "copy", symlinks=True))
 
-    assert handed_in(project, "echo 2 >second") == name
+    assert submitted(project, "echo 2 >second") == name
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
 
     assert [show(project, path) for path in ("first", "second")] == ["1", "2"]
@@ -212,11 +212,11 @@ def test_leftovers_of_a_removal_go_and_the_users_worktrees_stay(
         project.git("worktree", "add", "--quiet", "-b", place, str(tmp_path / place))
     if copied:
         project.root = Path(shutil.copytree(project.root, tmp_path / "copy", symlinks=True))
-    (tmp_path / "plain" / ".git").unlink()  # a directory as any other by now
+    (tmp_path / "plain" / ".git").unlink()  # now a plain directory
     link = (tmp_path / "linked" / ".git").read_text()
-    name = handed_in(project)
+    name = submitted(project)
     with monkeypatch.context() as patch:
-        patch.setattr(TicketWorktree, "remove", lambda *_: None)  # as if it were killed there
+        patch.setattr(TicketWorktree, "remove", lambda *_: None)  # as if it were killed at this point
         assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     (project.worktree(name) / ".git").unlink()
 
@@ -248,12 +248,12 @@ def test_a_landing_waits_for_a_locked_checkout_of_master_that_is_away(project: P
     disk, away = tmp_path / "disk", tmp_path / "away"
     project.git("worktree", "add", "--quiet", "--force", str(disk), "master")
     project.git("worktree", "lock", str(disk))
-    name = handed_in(project)
+    name = submitted(project)
     disk.rename(away)
 
-    told = waits(project, name)
-    assert told.blocked_by == f"'{disk}', where 'master' is checked out, is missing"
-    assert told.hint == f"bring it back, or 'git worktree unlock {disk}' if it is gone for good"
+    waiting = waits(project, name)
+    assert waiting.blocked_by == f"'{disk}', where 'master' is checked out, is missing"
+    assert waiting.hint == f"bring it back, or 'git worktree unlock {disk}' if it is gone for good"
 
     away.rename(disk)
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
@@ -283,7 +283,7 @@ def test_commits_on_no_branch_outlive_a_worktree_that_was_deleted(
 ) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     monkeypatch.setenv("SCRIPTORIUM_ROOT", str(tmp_path / root))
-    name = handed_in(project)
+    name = submitted(project)
     work = project.worktree(name)
     project.git("checkout", "--quiet", "--detach", cwd=work)
     (work / "mine").write_text("of a person\n")
