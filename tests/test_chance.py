@@ -65,7 +65,7 @@ def test_of_each_integration_test_some_variations_run() -> None:
     assert sample.variations(known, 1, random.Random(1)) == set(known)
 
 
-def test_a_sample_of_the_agents_table_shows_nothing_that_the_page_does_not_say() -> None:
+def test_a_sample_of_the_agents_table_agrees_with_the_page() -> None:
     codex = f"codex{table.version('codex')}"
     page = f"<!-- table -->\n| behaviour | {codex} |\n| --- | --- |\n| 401 | auth; landed |\n<!-- end of table -->"
     assert table.untold([(0, "401", "codex", "landed")], page) == []

@@ -90,7 +90,7 @@ def test_what_is_removed_or_common_or_no_text_is_not(
     assert found(project, script) == []
 
 
-def test_a_submit_with_a_secret_is_refused_and_what_lands_in_its_place_has_no_trace_of_it(
+def test_a_submit_with_a_secret_is_refused_and_leaves_no_trace_of_it(
     project: Project, facts: Path, secret: str
 ) -> None:
     project.init()
@@ -114,7 +114,7 @@ def test_a_submit_with_a_secret_is_refused_and_what_lands_in_its_place_has_no_tr
     assert VALUE not in project.git("log", "-p", "--all")
 
 
-def test_a_value_that_master_has_already_is_handed_in(project: Project, facts: Path, secret: str) -> None:
+def test_a_value_that_master_has_already_is_submitted(project: Project, facts: Path, secret: str) -> None:
     project.init()
     project.commit({"fixture": f"x {VALUE} y\n{FORM}\n"})
     name = project.ticket("0001", state="in-progress")

@@ -37,7 +37,7 @@ def tickets(project: Project, state: str) -> list[str]:
     return [path.rpartition("/")[2].removesuffix(".md") for path in listed if path.endswith(".md")]
 
 
-def test_the_oldest_ready_ticket_moves_in_one_commit_and_gets_a_branch_and_a_worktree(project: Project) -> None:
+def test_the_oldest_ready_ticket_gets_one_commit_a_branch_and_a_worktree(project: Project) -> None:
     text = "---\n# by hand\narea:   'core'\npriority: 0 # usual\n---\n# Title\n\nBody\t\n"
     add(project, "0001-first", "0002-second", text=text)
 
@@ -172,7 +172,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_ticket_that_can_never_be_ready_is_told_when_nothing_else_is_left(project: Project, case: str) -> None:
+def test_a_ticket_that_can_never_be_ready_is_reported_when_none_is_left(project: Project, case: str) -> None:
     bad, told = BAD[case]
     project.commit_plan({f"tickets/open/{name}.md": text for name, text in bad.items()})
     add(project, "0009-good")
@@ -223,7 +223,7 @@ def test_work_starts_from_master_whatever_the_user_has_checked_out(project: Proj
     assert project.git("status", "--porcelain") == ""
 
 
-def test_a_directory_in_the_way_of_the_worktree_is_moved_aside(project: Project) -> None:
+def test_a_directory_in_the_way_of_the_worktree_is_renamed(project: Project) -> None:
     add(project, "0001-x", "0002-x")
     tree = Path(assign(project)[1]).parent
     (tree / "0002-x").mkdir()
@@ -301,7 +301,7 @@ def test_a_worktree_that_a_killed_git_left_half_made_is_made_anew(project: Proje
 
 
 @pytest.mark.parametrize("what", ["a file", "a link to nowhere"])
-def test_what_is_in_the_way_of_the_worktree_is_moved_aside(project: Project, what: str) -> None:
+def test_a_file_in_the_way_of_the_worktree_is_renamed(project: Project, what: str) -> None:
     name = project.ticket("0001")
     path = project.worktree(name)
     path.parent.mkdir(parents=True)

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
-import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from scriptorium.errors import ScriptoriumError
-from scriptorium.system.files import private_directory
-from tests.support import PLAN, Project, Result, write_script
+from tests.commands.bad_input_cases import picture, refused
+from tests.support import PLAN, Project, Result
 
 STEPS = ("architect", "manager", "assign", "code", "merge")
+
+
 VERBS = (*STEPS, "run", "status", "worktrees", "plan", "fsck")
-
-
-def picture(project: Project, head: str = "HEAD") -> tuple[object, ...]:
-    """Return all that must not change: refs, index, and every file of the working tree."""
-    files = {
-        str(path.relative_to(project.root)): path.read_bytes()
-        for path in project.root.rglob("*")
-        if path.is_file() and ".git" not in path.relative_to(project.root).parts
-    }
-    return project.git("for-each-ref"), project.git("status", "--porcelain"), project.git("rev-parse", head), files
-
-
-def refused(result: Result, code: int, message: str, hint: str) -> None:
-    """Assert that a command said one line and a hint on stderr, and nothing else."""
-    assert (result.code, result.out) == (code, ""), result.err
-    first, last = result.err.splitlines()
-    assert first == f"scriptorium: {message}"
-    assert last.startswith("hint: ")
-    assert hint in last
 
 
 # -- the repository -------------------------------------------------------------------------------------
@@ -207,132 +186,6 @@ def test_sub_directory_and_linked_worktree_are_the_same_project(project: Project
     assert len(states) == 1
 
 
-# -- the configuration ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "message", "hint"),
-    [
-        ('{\n  "gate": "true",\n  oops\n}\n', "line 3 is not JSON: ", "edit 'scriptorium.json'"),
-        ("", "line 1 is not JSON: ", "edit 'scriptorium.json'"),
-        ("[]", "it is not an object but a list", ""),
-        ('{"modles": {}}', "unknown key 'modles'", "did you mean 'models'?"),
-        ('{"models": {"codign": "x"}}', "unknown key 'models.codign'", "did you mean 'coding'?"),
-        ('{"quux": 1}', "unknown key 'quux'", "known here: "),
-        ('{"models": []}', "'models' is a list, and should be an object", ""),
-        ('{"models": {"coding": 5}}', "'models.coding' is a number, and should be a string", ""),
-        ('{"max_attempts": "5"}', "'max_attempts' is a string, and should be a number", ""),
-        ('{"max_attempts": 0}', "'max_attempts' is 0, and should be 1 or more", ""),
-        ('{"gate": true}', "'gate' is true or false, and should be a string", ""),
-        ('{"gate": null}', "'gate' is null, and should be a string", ""),
-        ('{"gate": "a", "gate": "b"}', "key 'gate' stands there twice", ""),
-        ('{"endpoints": {"local": "8097"}}', "'endpoints.local' is '8097'", "http://127.0.0.1:8097"),
-        ('{"endpoints": {"local": "http://127.0.0.1"}}', "'endpoints.local' is 'http://127.0.0.1'", "8097"),
-        ('{"endpoints": {"local": "http://127.0.0.1:99999"}}', "'endpoints.local' is 'http://127.0.0.1:99999'", ""),
-        ('{"endpoints": {"local": "http://0.0.0.0:80"}}', "'endpoints.local' is 'http://0.0.0.0:80', not on", ""),
-        ('{"harnesses": {"mine": {"command": "./agent"}}}', "'harnesses.mine.command' is a string", "edit"),
-        ('{"reasoning_effort": {"coding": "huge"}}', "'reasoning_effort.coding' is 'huge'", "one of: minimal, low"),
-        ('{"logLevel": "LOUD"}', "'logLevel' is 'LOUD'", "one of: DEBUG, INFO"),
-    ],
-)
-def test_wrong_configuration(project: Project, text: str, message: str, hint: str) -> None:
-    project.init()
-    (project.root / "scriptorium.json").write_text(text)
-    before = picture(project)
-    for verb in ("health", "run"):
-        result = project.run(verb)
-        assert (result.code, result.out) == (78, "")
-        first, last = result.err.splitlines()
-        assert first.startswith(f"scriptorium: 'scriptorium.json': {message}")
-        assert last.startswith("hint: ")
-        assert hint in last
-    assert picture(project) == before
-
-
-def test_configuration_that_is_no_text(project: Project) -> None:
-    project.init()
-    (project.root / "scriptorium.json").write_bytes(b'{"gate": "\xff"}')
-    result = project.run("run")
-    assert (result.code, result.out) == (78, "")
-    assert result.err.startswith("scriptorium: 'scriptorium.json': cannot be read: ")
-
-
-def test_codex_that_is_not_on_path(project: Project, tmp_path: Path) -> None:
-    project.init()
-    project.commit_plan({"spec.md": "# Tool\n"})
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for tool in ("git", "make", "sh"):
-        (tools / tool).symlink_to(shutil.which(tool) or "")
-    before = picture(project)
-    for argv in (("run",), ("plan", "Write a tool"), ("architect",)):
-        result = project.run(*argv, env={"PATH": str(tools)})
-        refused(result, 78, "'codex' is not on PATH", "npm i -g @openai/codex")
-    assert picture(project) == before
-
-
-def test_agent_program_that_is_missing(project: Project) -> None:
-    project.init()
-    project.agent("true").unlink()
-    before = picture(project)
-    result = project.run("run")
-    what = f"'{project.root.parent / 'agent'}' is not an executable file"
-    refused(result, 78, what, "check 'harnesses.script.command'")
-    assert picture(project) == before
-
-
-@pytest.mark.parametrize(
-    ("backend", "hint"),
-    [
-        ("claude", "did you mean 'claude-code'?"),
-        ("scrip", "did you mean 'script'?"),
-        ("zzz", "one of: codex, claude-code, typoi, script"),
-    ],
-)
-def test_backend_that_there_is_not(project: Project, backend: str, hint: str) -> None:
-    project.init()
-    project.agent("true")
-    project.configure(agents={"architect": {"harness": backend}})
-    result = project.run("run")
-    refused(result, 78, f"role 'architect' names the unknown backend '{backend}'", hint)
-
-
-@pytest.mark.parametrize(
-    ("model", "hint"),
-    [
-        ("scirpt", "only typoi takes model 'scirpt'; did you mean 'script'?"),
-        (
-            "llama-5",
-            "only typoi takes model 'llama-5'; "
-            "known: 'gpt-…' and 'codex-…' (codex), 'claude-…' (claude-code), 'script'",
-        ),
-    ],
-)
-def test_model_of_typoi_where_that_is_not_installed(project: Project, model: str, hint: str) -> None:
-    project.init()
-    project.agent("true")
-    project.configure(models={"architect": model})
-    refused(project.run("run"), 78, "'typoi' is not on PATH", hint)
-
-
-# -- git ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("verb", ["--init", "status", "run"])
-def test_git_that_is_too_old(project: Project, tmp_path: Path, verb: str) -> None:
-    write_script(tmp_path / "home" / "bin" / "git", "echo git version 2.30.2")
-    result = project.run(verb)
-    (tmp_path / "home" / "bin" / "git").unlink()
-    refused(result, 78, "'git version 2.30.2' is too old", "install git 2.34 or newer")
-    assert project.git("for-each-ref", "--format=%(refname)") == "refs/heads/master"
-
-
-def test_git_that_is_missing(project: Project, tmp_path: Path) -> None:
-    (tmp_path / "tools").mkdir()
-    result = project.run("status", env={"PATH": str(tmp_path / "tools")})
-    refused(result, 78, "'git' is not on PATH", "install git")
-
-
 # -- tickets --------------------------------------------------------------------------------------------
 
 
@@ -412,128 +265,4 @@ def test_ticket_that_does_not_exist(project: Project, wanted: str) -> None:
     project.init()
     before = picture(project)
     refused(project.run("code", wanted), 1, f"there is no ticket '{wanted}'", "see 'scriptorium status --json'")
-    assert picture(project) == before
-
-
-# -- the state root -------------------------------------------------------------------------------------
-
-
-def test_state_root_that_is_a_link(project: Project, tmp_path: Path) -> None:
-    project.init()
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "root").symlink_to(tmp_path / "elsewhere")
-    project.ticket("0001")
-    project.agent("true")
-    for argv in (("health",), ("run",), ("plan", "x")):
-        before = picture(project)
-        refused(project.run(*argv), 1, f"'{tmp_path / 'root'}' is a symbolic link", "set SCRIPTORIUM_ROOT")
-        assert picture(project) == before
-    assert list((tmp_path / "elsewhere").iterdir()) == []
-
-
-def test_state_root_that_is_a_dangling_link(project: Project, tmp_path: Path) -> None:
-    (tmp_path / "root").symlink_to(tmp_path / "nowhere")
-    refused(project.run("health"), 1, f"'{tmp_path / 'root'}' is a symbolic link", "set SCRIPTORIUM_ROOT")
-
-
-def test_state_root_that_belongs_to_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    uid = os.geteuid() + 1
-    monkeypatch.setattr(os, "geteuid", lambda: uid)  # stands for chown, which only root may
-    with pytest.raises(ScriptoriumError) as caught:
-        private_directory(tmp_path / "root")
-    assert str(caught.value) == (
-        f"'{tmp_path / 'root'}' belongs to another user\nhint: set SCRIPTORIUM_ROOT to a directory of your own"
-    )
-
-
-def test_state_root_that_others_may_write_is_made_private(project: Project, tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    root.mkdir()
-    root.chmod(0o777)
-    assert project.run("health").code == 0
-    assert stat.S_IMODE(root.stat().st_mode) == 0o700
-
-
-def test_state_root_that_is_a_file(project: Project, tmp_path: Path) -> None:
-    (tmp_path / "root").write_text("")
-    refused(project.run("health"), 1, f"'{tmp_path / 'root'}' is not a directory", "set SCRIPTORIUM_ROOT")
-
-
-def test_state_root_below_a_file(project: Project, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    root = tmp_path / "file" / "root"
-    result = project.run("health", env={"SCRIPTORIUM_ROOT": str(root)})
-    refused(result, 1, f"cannot create '{root}': not a directory", "set SCRIPTORIUM_ROOT")
-
-
-# -- a read-only disk -----------------------------------------------------------------------------------
-
-# Permissions do not bind root, unless the capability to pass them over is dropped (prctl(2)).
-_BOUND = """
-import ctypes, os, sys
-if os.geteuid() == 0:
-    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
-os.execv(sys.executable, [sys.executable, "-m", "scriptorium", *sys.argv[1:]])
-"""
-
-
-def run_bound(project: Project, *argv: str) -> Result:
-    """Run scriptorium so that permissions bind it, whoever runs the tests."""
-    with project.running(*argv, python=("-c", _BOUND)) as started:
-        return started.end()
-
-
-def read_only(path: Path) -> None:
-    for directory in [path, *(p for p in path.rglob("*") if p.is_dir())]:
-        directory.chmod(0o500)
-
-
-def writable(path: Path) -> None:
-    path.chmod(0o700)
-    for directory in path.iterdir():
-        if directory.is_dir():
-            writable(directory)
-
-
-def test_read_only_state_root(project: Project, tmp_path: Path) -> None:
-    (tmp_path / "root").mkdir()
-    read_only(tmp_path / "root")
-    before = picture(project)
-    result = run_bound(project, "health")
-    writable(tmp_path / "root")
-    refused(result, 1, f"cannot create '{project.paths.home}': permission denied", "set SCRIPTORIUM_ROOT")
-    assert picture(project) == before
-
-
-def test_state_root_that_has_become_read_only(project: Project, tmp_path: Path) -> None:
-    assert project.run("health").code == 0
-    project.gate("true; true")
-    read_only(tmp_path / "root")
-    before = picture(project)
-    result = run_bound(project, "health")
-    writable(tmp_path / "root")
-    assert (result.code, result.out) == (1, "")
-    first, last = result.err.splitlines()
-    assert str(project.paths.home) in first
-    assert "ermission denied" in first
-    assert "see whether you may write" in last
-    assert picture(project) == before
-
-
-@pytest.mark.parametrize(
-    ("verb", "place"),
-    [("--init", ".git"), ("assign", ".git"), ("health", ".git"), ("--init", ".git/refs"), ("assign", ".git/refs")],
-)
-def test_read_only_git_directory(project: Project, verb: str, place: str) -> None:
-    if verb != "--init":
-        project.init()
-        project.ticket("0001")
-    before = picture(project)
-    read_only(project.root / place)
-    result = run_bound(project, verb)
-    writable(project.root / place)
-    assert (result.code, result.out) == (1, "")
-    first, last = result.err.splitlines()
-    assert first.startswith("scriptorium: 'git ")
-    assert last == "hint: see whether you may write to the repository and the disk has room"
     assert picture(project) == before

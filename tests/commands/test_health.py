@@ -201,7 +201,7 @@ def test_a_worktree_of_the_users_whose_disk_is_away_is_not_forgotten(project: Pr
 
 
 @pytest.mark.parametrize("to", ["nowhere", "project"])
-def test_a_link_in_the_place_of_the_checkout_is_moved_aside_and_not_followed(project: Project, to: str) -> None:
+def test_a_link_in_place_of_the_checkout_is_renamed_and_not_followed(project: Project, to: str) -> None:
     path = project.paths.health_worktree
     project.paths.ensure(path.parent)
     path.symlink_to(project.root.parent / to)

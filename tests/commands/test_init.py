@@ -82,7 +82,9 @@ def test_a_branch_that_leaves_no_room_for_the_plan_is_named(project: Project) ->
 
 
 @pytest.mark.parametrize("verb", ["--init", "status", "run", "fsck"])
-def test_a_clone_of_a_project_with_a_plan_is_told_to_take_that(project: Project, tmp_path: Path, verb: str) -> None:
+def test_in_a_clone_of_a_project_with_a_plan_a_hint_says_to_fetch_it(
+    project: Project, tmp_path: Path, verb: str
+) -> None:
     project.init()
     clone = tmp_path / "clone"
     project.git("clone", "--quiet", "--origin", "up", str(project.root), str(clone))

@@ -4,42 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from scriptorium.errors import ExitCode
-from scriptorium.gate.command import GateResult, run_gate
-from scriptorium.merge_queue import lane
-from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
-from scriptorium.merge_queue.queue import process_next
-from scriptorium.project.workspace import Workspace
+from tests.commands.merge_cases import BRANCH, COUNT, note, state
 from tests.support import BUSY, PLAN, Project, busy_pids, gates, is_alive, trailers, until, write_script
-
-COUNT = 'echo gate >>"$$FACTS/gates"'
-BRANCH = "refs/heads/scriptorium/ticket-0001"
 
 
 @pytest.fixture(autouse=True)
 def _plan(project: Project, facts: Path) -> None:
     project.init()
     project.gate(COUNT)
-
-
-def state(project: Project, name: str) -> str:
-    """Return where a ticket is, with a plus when it is queued as well."""
-    files = project.plan_files()
-    (path,) = (path for path in files if path.startswith("tickets/") and path.endswith(f"/{name}.md"))
-    queued = any(path.startswith("queue/") and f"/{name}.md" in text for path, text in files.items())
-    return path.split("/")[1] + ("+" if queued else "")
-
-
-def note(project: Project, name: str) -> str:
-    """Return what was added to an open ticket."""
-    return project.plan_files()[f"tickets/open/{name}.md"].partition("Do it.\n\n")[2]
 
 
 # -- green --------------------------------------------------------------------------------------------
@@ -71,7 +48,7 @@ def test_green_lands_by_fast_forward_and_the_checkout_follows(project: Project, 
     assert project.run("merge") == (0, "", "")
 
 
-def test_the_gate_runs_once_for_a_landed_ticket_and_health_knows_the_answer(project: Project, facts: Path) -> None:
+def test_the_gate_runs_once_for_a_landing_and_health_knows_its_result(project: Project, facts: Path) -> None:
     assert project.run("health").code == 0
     project.queued("0001", 'echo 1 >"$SCRIPTORIUM_TICKET"')
     project.queued("0002", 'echo 2 >"$SCRIPTORIUM_TICKET"')
@@ -95,7 +72,7 @@ def test_settings_of_the_user_do_not_change_how_work_lands(project: Project) -> 
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
 
 
-def test_a_repository_that_an_agent_left_beside_what_it_handed_in_is_kept(
+def test_a_repository_that_an_agent_left_beside_its_submission_is_kept(
     project: Project,
 ) -> None:
     name = project.queued()
@@ -112,7 +89,7 @@ def test_a_repository_that_an_agent_left_beside_what_it_handed_in_is_kept(
     assert aside.name in project.run("rescue", "list").out
 
 
-def test_a_repository_that_an_agent_made_in_a_directory_of_ours_is_kept(project: Project) -> None:
+def test_a_repository_that_an_agent_made_in_a_tracked_directory_is_kept(project: Project) -> None:
     project.commit({"src/lib/file": "1\n"})
     init = "git init -q; git commit -q --allow-empty -m One"
     name = project.queued(script=f"echo 1 >new; ln -s / link; cd src/lib; {init}")
@@ -125,7 +102,7 @@ def test_a_repository_that_an_agent_made_in_a_directory_of_ours_is_kept(project:
     assert project.git("log", "--format=%s", cwd=aside / "src" / "lib") == "One"
 
 
-def test_what_was_not_handed_in_is_neither_tested_nor_landed_but_kept(project: Project) -> None:
+def test_unsubmitted_work_is_neither_tested_nor_landed_but_kept(project: Project) -> None:
     project.gate("test ! -e stray")
     name = project.queued()
     (project.worktree(name) / "stray").write_text("precious\n")
@@ -207,9 +184,7 @@ def test_master_that_moves_during_the_gate_is_merged_and_tested_again(project: P
     assert project.git("status", "--porcelain") == ""
 
 
-def test_a_conflict_reopens_the_ticket_with_the_paths_and_leaves_the_worktree_clean(
-    project: Project, facts: Path
-) -> None:
+def test_a_conflict_reopens_with_its_paths_and_cleans_the_worktree(project: Project, facts: Path) -> None:
     name = project.queued("0001", "echo agent >file; mkdir dir; echo agent >'dir/a ü'; echo fine >other")
     master = project.commit({"file": "person\n", "dir/a ü": "person\n"})
     tip = project.git("rev-parse", BRANCH)
@@ -285,248 +260,7 @@ def test_a_gate_that_hangs_is_ended_with_its_children_at_its_limit(project: Proj
     )
 
 
-# -- signals and crashes ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_merge_that_is_ended_during_the_gate_is_done_again_and_lands_once(
-    project: Project, facts: Path, signum: signal.Signals, code: int
-) -> None:
-    write_script(facts / "hang", f'test -e file || exit 0; touch leftover\ntest -e "$FACTS/pids" && exit 0\n{BUSY}')
-    project.gate('"$$FACTS/hang"')
-    assert project.run("health").code == 0
-    name = project.queued()
-    before = project.git("rev-parse", PLAN)
-    process = project.start("merge")
-    running = busy_pids(facts)
-
-    process.send_signal(signum)
-
-    assert process.communicate()[0] == ""
-    assert process.returncode == code
-    assert project.git("rev-parse", PLAN) == before
-    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
-    assert [pid for pid in running if is_alive(pid)] == []
-    assert project.git("ls-tree", "--name-only", "master") == "Makefile\nfile"
-    assert project.plan_log()[-2:] == [f"scriptorium: enqueue ticket {name}", f"scriptorium: complete ticket {name}"]
-
-
-def test_a_signal_as_the_gate_ends_keeps_the_next_item_from_starting(project: Project, facts: Path) -> None:
-    assert project.run("health").code == 0
-    first, second = (project.queued(id, f"echo {id} >{id}") for id in ("0001", "0002"))
-    project.configure(
-        gate='test -e 0001 || exit 0; until test -s "$FACTS/pid"; do sleep 0.01; done; kill -TERM $(cat "$FACTS/pid")'
-    )
-    assert project.run("health").code == 0
-    process = project.start("merge", second)
-    (facts / "pid").write_text(f"{process.pid}\n")
-
-    process.communicate()
-
-    assert process.returncode == 143
-    assert state(project, first) in ("done", "in-progress+")  # the gate may be over before the signal is looked at
-    assert state(project, second) == "in-progress+"
-
-
-def test_a_crash_between_master_and_the_plan_is_finished_without_a_second_gate(project: Project, facts: Path) -> None:
-    name = project.queued()
-    # what a merge leaves that is killed right after master's fast-forward
-    assert project.run("health").code == 0
-    worktree = project.worktree(name)
-    project.git("merge", "--quiet", "--ff-only", "scriptorium/ticket-0001")
-    landed = project.git("rev-parse", "master")
-    assert project.run("health").code == 0
-    assert gates(facts) == 2
-
-    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
-
-    assert gates(facts) == 2
-    assert state(project, name) == "done"
-    assert trailers(project)["Landed"] == landed == project.git("rev-parse", "master")
-    assert BRANCH not in project.refs()
-    assert not worktree.exists()
-
-
-@pytest.mark.parametrize("where", ["open", "done", "stuck", ""])
-def test_a_queue_item_of_a_ticket_that_is_not_in_progress_is_dropped(project: Project, where: str) -> None:
-    name = project.queued()
-    moved: dict[str, str | None] = {f"tickets/in-progress/{name}.md": None}
-    if where:
-        moved[f"tickets/{where}/{name}.md"] = project.plan_files()[f"tickets/in-progress/{name}.md"]
-    project.commit_plan(moved)
-    master = project.git("rev-parse", "master")
-
-    result = project.run("merge")
-
-    assert result == (
-        0,
-        "",
-        f"scriptorium: dropped the queue item of ticket '{name}', which is not in progress\n",
-    )
-    assert not [path for path in project.plan_files() if path.startswith("queue/merge/pending/0")]
-    assert project.git("rev-parse", "master", BRANCH).splitlines()[0] == master
-
-
-@pytest.mark.parametrize("where", ["open", "stuck", "", "in-progress"])
-@pytest.mark.parametrize("checked_out", [True, False])
-def test_a_ticket_that_a_person_takes_back_while_it_is_tested_does_not_land(
-    project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str, checked_out: bool
-) -> None:
-    name = project.queued()
-    master = project.git("rev-parse", "master")
-    if not checked_out:
-        project.git("checkout", "--quiet", "-b", "mine")
-    plain = run_gate
-    files = project.plan_files()
-    taken: dict[str, str | None] = {path: None for path in files if name in path}
-    if where:
-        taken[f"tickets/{where}/{name}.md"] = files[f"tickets/in-progress/{name}.md"]
-
-    def run(workspace: Workspace, directory: Path, subject: str) -> GateResult:
-        if subject == name:
-            project.commit_plan(taken)
-        return plain(workspace, directory, subject)
-
-    monkeypatch.setattr(lane, "run_gate", run)
-
-    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.DROPPED)
-
-    assert f"ticket '{name}' does not land: it left the queue while it was tested" in caplog.text
-    assert project.git("rev-parse", "master") == master
-    assert [path for path in project.plan_files() if name in path] == [path for path, text in taken.items() if text]
-    assert BRANCH in project.refs()
-
-
-def submits_and_is_killed(project: Project, facts: Path, before: str, after: str) -> str:
-    """Kill the run of an agent that has handed in and goes on; return the ticket's name."""
-    name = project.ticket("0001", state="in-progress")
-    project.agent(f'{before}; scriptorium submit-pr x; {after}; touch "$FACTS/ready"; exec sleep 60')
-    coding = project.start("code", name)
-    until((facts / "ready").exists)
-    coding.kill()
-    coding.wait()
-    return name
-
-
-def test_commits_made_after_the_submit_do_not_land_though_the_run_was_killed(project: Project, facts: Path) -> None:
-    name = submits_and_is_killed(project, facts, "echo 1 >file", "echo 2 >late; git add late; git commit -qm Late")
-
-    result = project.run("merge")
-
-    assert result[:2] == (0, f"{name}\tlanded\n")
-    (rescue,) = project.refs("refs/scriptorium/rescue/")
-    why = f"'scriptorium/ticket-0001' has moved since ticket '{name}' was submitted"
-    assert f"scriptorium: {why}: kept as '{rescue}'\n" in result.err
-    assert project.git("show", f"{rescue}:late") == "2"
-    assert project.git("ls-tree", "--name-only", "master") == "Makefile\nfile"
-
-
-AS_WE_DO = (
-    "git checkout -q -b other master; echo 2 >late; git add late; git commit -qm Late; "
-    "git checkout -q scriptorium/ticket-0001; "
-    "export GIT_COMMITTER_NAME=scriptorium GIT_COMMITTER_EMAIL=scriptorium@localhost; "
-    "git merge -q --no-ff -m \"Merge branch 'master' into scriptorium/ticket-0001\" other"
-)
-
-
-def test_a_merge_that_only_looks_like_ours_does_not_land_either(project: Project, facts: Path) -> None:
-    name = submits_and_is_killed(project, facts, "echo 1 >file", AS_WE_DO)
-
-    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
-
-    assert project.git("ls-tree", "--name-only", "master") == "Makefile\nfile"
-
-
-def test_what_was_submitted_lands_though_the_branch_was_moved_back_since(project: Project, facts: Path) -> None:
-    commits = "echo 1 >a; git add a; git commit -qm A; echo 2 >b; git add b; git commit -qm B"
-    name = submits_and_is_killed(project, facts, commits, "git reset -q --hard HEAD~1")
-
-    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
-
-    assert project.git("ls-tree", "--name-only", "master") == "Makefile\na\nb"
-
-
-def test_a_branch_that_was_reset_to_master_gets_back_what_was_submitted(project: Project) -> None:
-    name = project.queued()
-    project.git("reset", "--quiet", "--hard", "master", cwd=project.worktree(name))
-
-    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
-
-    assert project.git("show", "master:file") == name
-
-
-def test_commits_that_a_person_adds_to_a_queued_ticket_are_kept_and_do_not_land(project: Project) -> None:
-    name = project.queued()
-    (project.worktree(name) / "mine").write_text("mine\n")
-    project.git("add", "mine", cwd=project.worktree(name))
-    project.git("commit", "-qm", "Mine", cwd=project.worktree(name))
-
-    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
-
-    (rescue,) = project.refs("refs/scriptorium/rescue/")
-    assert project.git("show", f"{rescue}:mine") == "mine"
-    assert "mine" not in project.git("ls-tree", "--name-only", "master").split()
-
-
-def test_a_ticket_that_a_person_queues_again_by_hand_lands_as_they_left_it(project: Project) -> None:
-    name = project.queued()
-    (item,) = (path for path in project.plan_files() if path.startswith("queue/merge/pending/0"))
-    project.commit({"file": "person\n"})
-    assert project.run("merge").out == f"{name}\treopened\n"
-    project.git("merge", "-q", "-X", "ours", "-m", "Resolved", "master", cwd=project.worktree(name))
-    text = project.plan_files()[f"tickets/open/{name}.md"]
-    queued = {f"tickets/in-progress/{name}.md": text, item: f"**Ticket:** {name}\n"}
-    project.commit_plan({f"tickets/open/{name}.md": None, **queued})
-
-    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
-
-    assert project.git("log", "-1", "--format=%s") == "Resolved"
-
-
-def test_a_ticket_that_is_queued_by_hand_without_a_branch_is_not_taken_for_done(project: Project) -> None:
-    name = project.ticket("0001", state="in-progress")
-    project.commit_plan({f"queue/merge/pending/0001-{name}.md": f"**Ticket:** {name}\n"})
-
-    assert project.run("merge")[:2] == (0, f"{name}\treopened\n")
-
-    assert note(project, name) == "## Attempt 1 failed: lost\n\nThere is no branch `scriptorium/ticket-0001`\n"
-
-
-@pytest.mark.parametrize("name", ["0001-a  b", "0001-a\u3000b"])
-def test_what_lands_is_what_was_handed_in_whatever_the_ticket_is_called(project: Project, name: str) -> None:
-    project.queued(name)
-    adds_more(project, name)
-
-    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
-
-    assert "late" not in project.git("ls-tree", "--name-only", "master").split()
-
-
-def test_what_lands_is_what_was_handed_in_though_the_plan_was_merged_since(project: Project, tmp_path: Path) -> None:
-    """The hand-in is on the second parent then, where a person pushes to the plan from a clone."""
-    clone = tmp_path / "clone"
-    project.git("clone", "--quiet", "--branch", PLAN, ".", str(clone))
-    (clone / "areas" / "mine.md").write_text("# Mine\n")
-    project.git("add", ".", cwd=clone)
-    project.git("commit", "--quiet", "--message", "Mine", cwd=clone)
-    name = project.queued()
-    project.git("pull", "--quiet", "--no-rebase", "--no-edit", "origin", PLAN, cwd=clone)
-    project.git("push", "--quiet", "origin", f"HEAD:{PLAN}", cwd=clone)
-    adds_more(project, name)
-
-    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
-
-    assert "late" not in project.git("ls-tree", "--name-only", "master").split()
-
-
-def adds_more(project: Project, name: str) -> None:
-    """Commit on a ticket's branch after it was handed in."""
-    (project.worktree(name) / "late").write_text("late\n")
-    project.git("add", "late", cwd=project.worktree(name))
-    project.git("commit", "--quiet", "--message", "Late", cwd=project.worktree(name))
-
-
-def test_a_landing_that_is_blocked_keeps_its_merge_of_master_for_the_next_try(project: Project) -> None:
+def test_a_blocked_landing_keeps_its_merge_of_master_for_the_next_try(project: Project) -> None:
     name = project.queued()
     project.git("commit", "--quiet", "--allow-empty", "-m", "Move on")
     (project.root / "file").write_text("in the way\n")
@@ -541,40 +275,6 @@ def test_a_landing_that_is_blocked_keeps_its_merge_of_master_for_the_next_try(pr
     assert project.refs("refs/scriptorium/") == {}
 
 
-def test_a_submitted_commit_that_is_nowhere_any_more_is_not_taken_for_done(project: Project) -> None:
-    name = project.queued()
-    submitted = project.git("rev-parse", BRANCH)
-    project.git("reset", "--quiet", "--hard", "master", cwd=project.worktree(name))
-    (project.root / ".git" / "objects" / submitted[:2] / submitted[2:]).unlink()
-
-    assert project.run("merge")[:2] == (0, f"{name}\treopened\n")
-
-    assert state(project, name) == "open"
-    assert note(project, name) == (
-        "## Attempt 1 failed: lost\n\n`scriptorium/ticket-0001` no longer holds what was submitted\n\n"
-        f"  ```\n  {submitted}\n  ```\n"
-    )
-
-
-def test_two_merges_at_once_land_every_item_once(project: Project, facts: Path) -> None:
-    assert project.run("health").code == 0
-    name = project.queued()
-    project.configure(gate='test -e file || exit 0; touch "$FACTS/in"; until test -e "$FACTS/go"; do sleep 0.05; done')
-    assert project.run("health").code == 0
-    first = project.start("merge")
-    until((facts / "in").exists)
-
-    assert project.run("merge") == (
-        75,
-        "",
-        "scriptorium: another process is at work on 'merge'\nhint: wait for it, or look with 'scriptorium status'\n",
-    )
-
-    (facts / "go").touch()
-    assert first.communicate()[0] == f"{name}\tlanded\n"
-    assert project.plan_log().count(f"scriptorium: complete ticket {name}") == 1
-
-
 def test_a_ticket_broken_by_hand_is_passed_over_and_holds_up_nobody(project: Project) -> None:
     broken = project.queued("0001")
     sound = project.queued("0002")
@@ -585,32 +285,6 @@ def test_a_ticket_broken_by_hand_is_passed_over_and_holds_up_nobody(project: Pro
     assert (result.code, result.out) == (0, f"{sound}\tlanded\n")
     assert f"ticket '{broken}': its front matter is not YAML" in result.err
     assert f"tickets/in-progress/{broken}.md" in project.plan_files()
-
-
-def test_a_merge_that_cannot_be_undone_is_no_conflict_and_drops_nothing_of_master(project: Project) -> None:
-    project.commit({"file": "before\n", ".gitattributes": "file filter=mine\n"})
-    name = project.queued("0001", "echo agent >file")
-    project.commit({"file": "person\n", "theirs": "text\n"})
-    filter = write_script(project.root.parent / "filter", 'read -r line; [ "$line" != agent ] && echo "$line"')
-    project.git("config", "filter.mine.clean", "cat")
-    project.git("config", "filter.mine.smudge", str(filter))
-    project.git("config", "filter.mine.required", "true")
-
-    failed = project.run("merge")
-
-    assert failed[:2] == (1, "")
-    assert "'git merge' failed: error: external filter" in failed.err
-    assert state(project, name) == "in-progress+"
-    project.git("config", "filter.mine.smudge", "cat")
-    assert project.run("merge")[:2] == (0, f"{name}\treopened\n")
-    assert project.git("status", "--porcelain", cwd=project.worktree(name)) == ""
-
-
-def test_a_lock_file_that_a_killed_git_left_in_the_worktree_is_no_conflict(project: Project) -> None:
-    name = project.queued("0001")
-    (project.root / ".git" / "worktrees" / name / "index.lock").touch()
-
-    assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
 
 
 def test_a_gate_that_checks_out_another_branch_does_not_move_it(project: Project) -> None:
@@ -666,21 +340,3 @@ def test_an_item_without_a_worktree_holds_up_no_other(project: Project) -> None:
     project.git("branch", "-D", "scriptorium/ticket-0001/in-the-way")
     project.git("branch", "scriptorium/ticket-0001", tip)
     assert project.run("merge")[:2] == (0, f"{first}\tlanded\n")
-
-
-def test_a_merge_that_cannot_write_is_not_the_ticket_s_failure(project: Project) -> None:
-    lines = [f"{number} {'x' * 90}\n" for number in range(2000)]
-    project.commit({"big": "".join(lines)})
-    name = project.queued(script="sed -i '$s/x/y/' big")
-    project.commit({"big": "".join(["first\n", *lines])})
-    project.run("health")
-    log = project.plan_log()
-
-    limited = f"ulimit -f 100; exec {sys.executable} -m scriptorium merge"  # blocks of 512 bytes, half the file
-    done = subprocess.run(["/bin/sh", "-c", limited], cwd=project.root, capture_output=True, text=True, check=False)
-
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("scriptorium: 'git merge' failed: "), done.stderr
-    assert project.plan_log() == log
-    result = project.run("merge")
-    assert (result.code, result.out) == (0, f"{name}\tlanded\n"), result.err

@@ -32,7 +32,7 @@ def test_a_ticket_that_has_landed_before_takes_no_other_along(project: Project) 
     assert "Merge Queue: 0002-thing\n" in project.run("status").out
 
 
-def test_a_ticket_that_is_not_there_is_told_and_nothing_lands(project: Project) -> None:
+def test_an_unknown_ticket_is_reported_and_nothing_lands(project: Project) -> None:
     queue(project, "0001")
     expected = "scriptorium: there is no ticket '0009'\nhint: see 'scriptorium status --json'\n"
     assert project.run("merge", "0009") == (1, "", expected)

@@ -57,7 +57,7 @@ def test_with_nothing_to_do_it_prints_nothing_and_exits_0(project: Project) -> N
     assert project.git("rev-parse", PLAN) == before
 
 
-def test_each_pass_lands_the_next_ticket_in_the_order_of_their_dependencies(project: Project) -> None:
+def test_each_pass_lands_the_next_ticket_in_dependency_order(project: Project) -> None:
     project.ticket("0001", depends=["0003"])
     project.ticket("0002", depends=["0001"])
     project.ticket("0003")

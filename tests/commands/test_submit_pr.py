@@ -39,7 +39,7 @@ def test_outside_a_run_it_is_a_usage_error(project: Project, tmp_path: Path, mis
     )
 
 
-def test_an_option_that_there_is_not_is_told_by_its_name(project: Project) -> None:
+def test_an_unknown_option_is_reported_by_its_name(project: Project) -> None:
     message = "scriptorium: unknown option '--sumary'\nhint: words that begin with '--' come after a '--'\n"
     assert project.run("submit-pr", "--sumary", "x") == (2, "", message)
 
@@ -141,7 +141,7 @@ def test_nonsense_on_the_socket_is_answered_and_hurts_nobody(sockets: Path) -> N
         submit(str(sockets), server.token, "submit_pr", {"summary": "it"})
 
 
-def test_a_refusal_and_a_bug_are_told_to_the_agent(sockets: Path) -> None:
+def test_a_refusal_and_a_bug_are_reported_to_the_agent(sockets: Path) -> None:
     def handle(summary: str) -> str:
         raise {"no": ScriptoriumError("refused", "do better"), "bug": KeyError("x")}[summary]
 

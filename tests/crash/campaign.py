@@ -1,4 +1,4 @@
-"""One flow for each point, by a few workers that each have a repository of their own."""
+"""One flow for each point, run by a few workers; each worker has its own repository."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from tests.crash.flow import Flow
 from tests.crash.points import steps_file
 
 WORKERS = (os.cpu_count() or 2) + 1
-"""They wait for each other's processes a tenth of the time."""
+"""One more than the cores: a worker waits for processes a tenth of its time."""
 
 
 TRIES = 3
-"""How often a flow is begun to come to a point: its threads may take turns otherwise for once."""
+"""How often a flow is started to reach a point: its threads may be scheduled in another order."""
 
 ALL = os.environ.get("CRASH") == "all"
-"""Whether all is tried everywhere, which takes hours, and not a sample that a seed chooses."""
+"""Whether every point is tried, which takes hours, instead of a sample that a seed chooses."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one flow came out; ``wrong`` says where its end is not that of an undisturbed one."""
+    """The result of one flow; ``wrong`` lists the differences from an undisturbed flow."""
 
     point: str
     reached: bool
@@ -48,14 +48,14 @@ class Outcome:
 
 
 class Bench:
-    """A flow, and how it ends undisturbed."""
+    """A flow, and its undisturbed end."""
 
     def __init__(self, base: Path, library: Path, *, checked_out: bool = True) -> None:
         self.flow = Flow(base, library, checked_out=checked_out)
         trace, steps = base.with_name(f"{base.name}.trace"), base.with_name(f"{base.name}.steps")
         steps.mkdir()
         before = compare.look(self.flow)
-        self.flow.reset()  # as before each kill: copied files are no longer those that the index knows
+        self.flow.reset()  # as before each kill: the index does not know the copied files
         ended = self.flow.traced(trace, steps)
         assert ended.status == 0, ended.out
         self.points = trace.read_text().splitlines()
@@ -66,38 +66,38 @@ class Bench:
             if file.exists()
             for number, step in enumerate(normal(file.read_text(), base).splitlines(), 1)
         }
-        """What each git does, by the point at which it dies before it does so."""
+        """The steps of each git, by the point before it starts."""
         self.clean: Ending = compare.look(self.flow)
         undue = compare.undue(before, self.clean)
         assert not undue, undue
         self.calls = self.flow.calls
 
     def killed_at(self, point: str) -> bool:
-        """Begin a flow and kill it at a point; tell whether it came there."""
+        """Start a flow and kill it at a point; return whether it reached the point."""
         for _ in range(TRIES):
             self.flow.reset()
             if self.flow.broken_off(point).status == -9 and self._was_at(point):
                 return True
-            compare.running(self.flow)  # or an agent that was not killed with it writes into the next try
+            compare.running(self.flow)  # an agent that survived the kill would write into the next try
         return False
 
     def _was_at(self, point: str) -> bool:
-        """Tell whether a git that was killed by its number of steps was at the one that is meant."""
+        """Return whether a git that was killed at a step number was at the intended step."""
         file = Path(steps_file(str(self.flow.base), point.partition(" step ")[0]))
         return point not in self.steps or normal(file.read_text(), self.flow.base).endswith(f"{self.steps[point]}\n")
 
     def let_time_pass(self) -> None:
-        """Make what a kill left look as old as if a while had passed since."""
+        """Make leftovers of a kill look old, as if time had passed since."""
         home, git_directory = self.flow.project.paths.home, self.flow.project.root / ".git"
         half_made = git_directory.glob("worktrees/*/locked")
         for file in [*home.rglob(f"*{DRAFT}"), *git_directory.rglob("*.lock"), *half_made]:
-            with suppress(FileNotFoundError):  # processes of the flow may be ending
+            with suppress(FileNotFoundError):  # processes of the flow may still be ending
                 os.utime(file, (0, 0))
 
     def judge(self, more_calls: int = 1, without: str = "") -> list[str]:
-        """Return what is wrong when the flow as it stands is taken up again, and agents called so much more often.
+        """Restart the flow and return the errors at its end; agents may be called so many times more.
 
-        ``without`` is a function of the product that is taken out of it.
+        ``without`` names a function of the product that does nothing in this run.
         """
         self.let_time_pass()
         ended = self.flow.without(without) if without else self.flow.run()
@@ -110,14 +110,14 @@ Attempt = Callable[[Bench, str], Outcome]
 
 
 def kill(bench: Bench, point: str) -> Outcome:
-    """Kill a flow at a point and take it up again."""
+    """Kill a flow at a point and restart it."""
     if not bench.killed_at(point):
         return Outcome(point, False)
     return Outcome(f"{point} {bench.steps.get(point, '')}", True, tuple(bench.judge()))
 
 
 def kill_twice(bench: Bench, pair: str) -> Outcome:
-    """Kill a flow at a point, and the one that takes it up after so many points, ``<point> | <number>``."""
+    """Kill a flow at a point, and kill the restarted flow after a number of points, ``<point> | <number>``."""
     point, _, number = pair.rpartition(" | ")
     bench.flow.reset()
     first = bench.flow.broken_off(point)
@@ -127,9 +127,9 @@ def kill_twice(bench: Bench, pair: str) -> Outcome:
 
 
 def kill_and_break(bench: Bench, case: str) -> Outcome:
-    """Kill a flow at a point, and take it up without what mends that, ``<point> | <function>``."""
+    """Kill a flow at a point, and restart it without the function that repairs it, ``<point> | <function>``."""
     point, _, function = case.rpartition(" | ")
-    pkgutil.resolve_name(function)  # or nothing would be taken out
+    pkgutil.resolve_name(function)  # the function must exist to be removed
     return Outcome(case, bench.killed_at(point), tuple(bench.judge(without=function)))
 
 
@@ -145,7 +145,7 @@ def _begin(directory: str, checked_out: bool) -> None:
 def _attempt(attempt: Attempt, point: str) -> Outcome:
     try:
         return attempt(_bench, point)
-    except (OSError, AssertionError):  # of the comparison: git itself may fail
+    except (OSError, AssertionError):  # errors of the comparison: git itself may fail
         return Outcome(point, True, (traceback.format_exc(),))
 
 
@@ -159,7 +159,7 @@ def _steps() -> dict[str, str]:
 
 @dataclass
 class Campaign:
-    """The workers; all of them know the same points."""
+    """The workers, which all know the same points."""
 
     pool: ProcessPoolExecutor
 
@@ -172,18 +172,18 @@ class Campaign:
         return self.pool.submit(_steps).result()
 
     def run(self, attempt: Attempt, points: Iterable[str]) -> Iterator[Outcome]:
-        """Make an attempt at each point; ``attempt`` is a function of a module, as it goes to other processes."""
+        """Run an attempt at each point; ``attempt`` must be a module-level function, as other processes import it."""
         pending = [self.pool.submit(_attempt, attempt, point) for point in points]
         for future in pending:
             outcome = future.result()
             if outcome.wrong:
-                print(f"\n{outcome}", flush=True)  # at once, as the rest takes minutes
+                print(f"\n{outcome}", flush=True)  # at once, as the other attempts take minutes
             yield outcome
 
 
 @contextmanager
 def campaign(*, checked_out: bool = True, workers: int = WORKERS) -> Iterator[Campaign]:
-    """Start the workers, in memory where there is some."""
+    """Start the workers, on a file system in memory if there is one."""
     shared = Path("/dev/shm")
     directory = tempfile.mkdtemp(prefix="crash-", dir=shared if os.access(shared, os.W_OK) else None)
     source = Path(__file__).with_name("inside") / "steps.c"
@@ -198,14 +198,14 @@ def campaign(*, checked_out: bool = True, workers: int = WORKERS) -> Iterator[Ca
 
 
 def sample(known: Sequence[str], size: int, chances: random.Random) -> list[str]:
-    """Return so many of what is known, or all of it with CRASH=all."""
+    """Return a sample of this size, or everything with CRASH=all."""
     return list(known) if ALL else chances.sample(known, min(size, len(known)))
 
 
 def moments(points: list[str], steps: Iterable[str]) -> list[str]:
-    """Leave out the points that are the same moment as the next one of their process.
+    """Leave out points that are the same moment as the next point of their process.
 
-    What is before one thing is after the last, and a git without steps has changed nothing.
+    The moment before an action is also the moment after the previous action. A git without steps changes nothing.
     """
     changing = {step.rsplit(" step ", 1)[0] for step in steps}
     found = []
@@ -219,11 +219,11 @@ def moments(points: list[str], steps: Iterable[str]) -> list[str]:
 
 
 def kinds(steps: dict[str, str]) -> list[str]:
-    """Choose of the steps one of each kind: what a git does to a place, whichever ticket it is for.
+    """Choose one step of each kind: an operation of git on a place, for any ticket.
 
-    Before its first step a git has changed nothing, which is the point before it. All objects are one place, and
-    so are all files of a worktree, of which the second is chosen as well. A lock is one whether or not it has been
-    written to, and so is a reflog.
+    Before its first step a git has changed nothing, so that step equals the point before it. All objects are one
+    place. All files of a worktree are one place, of which the second is chosen as well. A lock is one kind whether
+    or not it has content, and so is a reflog.
     """
     found: dict[tuple[str, str, int], str] = {}
     nth: Counter[str] = Counter()
@@ -236,16 +236,16 @@ def kinds(steps: dict[str, str]) -> list[str]:
         if re.search(r"^write .*(\.lock$|/logs/)", step):
             continue
         words = re.sub(r" (-m|--message) .*", r" \1", before.split(" ", 1)[1].rsplit(" before ", 1)[0]).split()
-        told = " ".join(word for word in words if word == words[-1] or re.fullmatch(r"[a-z-]+", word))
-        command = re.sub(r"000\d-\w+", "NAME", told)
+        words_of_step = " ".join(word for word in words if word == words[-1] or re.fullmatch(r"[a-z-]+", word))
+        command = re.sub(r"000\d-\w+", "NAME", words_of_step)
         kind = ("", step, 1) if "OBJECT" in step else (command, step, min(nth[step], 2 if "FILE" in step else 1))
         found.setdefault(kind, point)
     return list(found.values())
 
 
 def normal(steps: str, base: Path) -> str:
-    """Return the steps of a git with places for paths."""
+    """Return the steps of a git, with its paths replaced by places."""
     steps = re.sub(r"\S*/objects/\S*", "OBJECT", steps.replace(str(base), ""))
-    steps = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{4}", "TIME", steps)  # of a rescue ref
+    steps = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{4}", "TIME", steps)  # the name of a rescue ref
     steps = re.sub(r"000\d-\w+|\w+-000\d|worktrees/(plan|health)", "NAME", steps)
     return re.sub(r"(?m) (?!\S*\.git/|OBJECT).*$", " FILE", steps)

@@ -1,4 +1,4 @@
-"""What is compared between an undisturbed flow and one that was broken off and taken up again."""
+"""Compares the end of an undisturbed flow with the end of an interrupted flow."""
 
 from __future__ import annotations
 
@@ -20,56 +20,56 @@ RESCUE = "refs/scriptorium/rescue/"
 INDEX = "index: "
 
 OWN = re.compile(r"attempt-\d+")
-"""A file that one attempt alone writes."""
+"""A file that only one attempt writes."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How everything stands at the end; equal to the undisturbed one's, or something is wrong."""
+    """The state at the end of a flow, which must equal the undisturbed state."""
 
     tickets: dict[str, str]
     """The state of each."""
     texts: dict[str, str]
-    """What each says, the notes of its attempts included."""
+    """The text of each ticket, with the notes of its attempts."""
     attempts: dict[str, str]
-    """By ticket, how its attempts came out that counted."""
+    """The results of the attempts that counted, by ticket."""
     landings: list[str]
-    """The tickets in the order of their becoming done."""
+    """The tickets in the order of their completion."""
     queue: list[str]
     areas: dict[str, str]
-    """What they say, the spec, and what was planned from."""
+    """The texts of the areas, the spec, and the files they were planned from."""
     master: dict[str, str]
     """The tree."""
     moves_of_master: int
-    """In its reflog, so that nothing has landed twice."""
+    """The subjects in the reflog of master; a duplicate has landed twice."""
     backward: list[str]
-    """The moves of master that are no fast-forward."""
+    """The moves of master that are not fast-forwards."""
     lost: list[str]
-    """The files that an attempt alone has written and that are nowhere any more."""
+    """The files that only one attempt wrote and that exist nowhere any more."""
     refs: dict[str, str]
-    """All but rescue refs; of our own branches only the names."""
+    """All refs except rescue refs; only the names of ticket branches."""
     theirs: dict[str, bytes]
     """The user's files, index, stash and settings."""
     git_directory: set[str]
-    """Locks, worktrees and files that a git leaves only when it is killed."""
+    """Locks, worktrees and files that only a killed git leaves behind."""
     state_directory: set[str]
-    """All but logs."""
+    """All files of the state directory except logs."""
     findings: list[str]
-    """Of fsck, ours and git's."""
+    """The findings of `scriptorium fsck` and of `git fsck`."""
     running: list[str]
     kept: dict[str, str] = field(compare=False)
-    """What rescue refs keep and neither master nor the plan has: object id to path."""
+    """The files that only rescue refs keep, object id to path."""
     objects: frozenset[str] = field(compare=False)
-    """All objects that there are, so all that the agent ever writes."""
+    """All objects of the repository, so everything that the agent ever wrote."""
 
     def differences(self, other: Ending) -> list[str]:
-        """Return, in words, where this ending is not like the other."""
+        """Return the differences from another ending, in words."""
         found = []
         for item in fields(self):
             mine, wanted = getattr(self, item.name), getattr(other, item.name)
             if item.compare and mine != wanted:
-                found.append(f"{item.name}: {_told(mine, wanted)}")
-        # a rescue ref is in order where it holds what the agent has done once more since
+                found.append(f"{item.name}: {_difference(mine, wanted)}")
+        # a rescue ref is right if it holds work that the agent has since repeated
         return found + [
             f"only a rescue ref has '{path}'" for oid, path in self.kept.items() if oid not in other.objects
         ]
@@ -78,7 +78,7 @@ class Ending:
 LANDED = tuple(f"{where}{name}" for where in (INDEX, "project/") for name in ("song", "first-is-new", "second-is-new"))
 """The files that the tickets change."""
 
-AS_TOLD = {
+EXPECTED = {
     "attempts": {"0001-first": "gate conflict"},
     "landings": ["0002-second", "0001-first"],
     "queue": [],
@@ -88,22 +88,24 @@ AS_TOLD = {
     "running": [],
     "kept": {},
 }
-"""What the flow is made for."""
+"""The values of an undisturbed end that the flow must reach."""
 
 
 def undue(before: Ending, clean: Ending) -> list[str]:
-    """Return, in words, what is wrong with the undisturbed end itself: what is always lost, no comparison misses."""
-    found: list[tuple[str, object, object]] = [(name, getattr(clean, name), told) for name, told in AS_TOLD.items()]
+    """Return the errors of the undisturbed end itself; a comparison cannot see a file that is always lost."""
+    found: list[tuple[str, object, object]] = [
+        (name, getattr(clean, name), wanted) for name, wanted in EXPECTED.items()
+    ]
     found.append(("theirs", _not_landed(clean.theirs), _not_landed(before.theirs)))
     found.append(("refs", clean.refs, before.refs))
-    return [f"{name}: {_told(mine, wanted)}" for name, mine, wanted in found if mine != wanted]
+    return [f"{name}: {_difference(mine, wanted)}" for name, mine, wanted in found if mine != wanted]
 
 
 def _not_landed(theirs: dict[str, bytes]) -> dict[str, bytes]:
     return {name: data for name, data in theirs.items() if name not in LANDED}
 
 
-def _told(mine: object, wanted: object) -> str:
+def _difference(mine: object, wanted: object) -> str:
     if isinstance(mine, set) and isinstance(wanted, set):
         return f"more {sorted(mine - wanted)[:5]}, less {sorted(wanted - mine)[:5]}"
     if isinstance(mine, dict) and isinstance(wanted, dict):
@@ -113,16 +115,16 @@ def _told(mine: object, wanted: object) -> str:
 
 
 def look(flow: Flow) -> Ending:
-    """Look at everything after a flow has come to its end and nothing of it runs any more."""
+    """Return the state after a flow has ended; no process of the flow may run any more."""
     project, workspace = flow.project, flow.workspace
     still = running(flow)
     plan = workspace.plan.snapshot()
     areas = [f"areas/{name}.md" for name in plan.areas]
     states: dict[str, str] = {name: state for state in State for name in plan.tickets(state)}
-    told = project.git("log", "--reverse", "--format=%(trailers:key=Ticket,valueonly,separator=) "
-                       "%(trailers:key=Move,valueonly,separator=) %(trailers:key=Cause,valueonly,separator=)",
-                       "scriptorium/plan").splitlines()  # fmt: skip
-    moves = [line.split(" ", 1) for line in told if "->" in line]
+    log = project.git("log", "--reverse", "--format=%(trailers:key=Ticket,valueonly,separator=) "
+                      "%(trailers:key=Move,valueonly,separator=) %(trailers:key=Cause,valueonly,separator=)",
+                      "scriptorium/plan").splitlines()  # fmt: skip
+    moves = [line.split(" ", 1) for line in log if "->" in line]
     causes = [(ticket, move.rpartition(" ")[2]) for ticket, move in moves if "in-progress -> open" in move]
     refs = project.refs()
     return Ending(
@@ -133,7 +135,7 @@ def look(flow: Flow) -> Ending:
         queue=[item.ticket for item in plan.queue()],
         areas={name: plan.read(name).decode() for name in (*areas, "spec.md", "planned")},
         master=_by_path(project.git("ls-tree", "-r", "master")),
-        # a move that is noted and then not made, as git was killed in between, is noted again
+        # git logs a move again if it was killed between the log entry and the move
         moves_of_master=len(set(project.git("reflog", "show", "--format=%H", "master").splitlines())),
         backward=list(_backward(flow)),
         lost=list(_lost(flow)),
@@ -149,15 +151,15 @@ def look(flow: Flow) -> Ending:
 
 
 def _by_path(listed: str) -> dict[str, str]:
-    """Return lines of git's by the paths at their ends, without files of single attempts: there may be more of them."""
+    """Return lines of git's output by path, without the files of single attempts, of which there may be more."""
     by_path = ((line.rpartition("\t")[2], line) for line in listed.splitlines())
     return {path: line for path, line in by_path if not OWN.fullmatch(path)}
 
 
 def _backward(flow: Flow) -> Iterator[str]:
-    """Yield the moves of master that have left something behind."""
+    """Yield the moves of master that dropped commits."""
     reflog = flow.project.root / ".git/logs/refs/heads/master"
-    noted = reflog.read_text().splitlines() if reflog.exists() else []  # a loss of power may take it
+    noted = reflog.read_text().splitlines() if reflog.exists() else []  # it may be gone after a loss of power
     for line in noted:
         old, new = line.split()[:2]
         if old.strip("0") and flow.project.git("merge-base", old, new) != old:
@@ -165,7 +167,7 @@ def _backward(flow: Flow) -> Iterator[str]:
 
 
 def _lost(flow: Flow) -> Iterator[str]:
-    """Yield what an attempt has noted that neither a ref reaches nor a directory of ours holds."""
+    """Yield the work of attempts that is neither reachable from a ref nor in a directory of the tool."""
     reached = set(flow.project.git("rev-list", "--objects", "--no-object-names", "--all").split())
     for name in flow.written:
         data = f"{name}\n".encode()
@@ -205,7 +207,7 @@ def _git_leftovers(git: Path) -> Iterator[str]:
 
 
 def _state(flow: Flow) -> Iterator[str]:
-    """Yield what lies in our state directory and in that for temporary files, without names that are chance."""
+    """Yield the files of the state and temporary directories, with random names replaced."""
     home = flow.project.paths.home
     for file in [*home.rglob("*"), *(flow.base / "tmp").rglob("*")]:
         name = str(file.relative_to(flow.base))
@@ -216,7 +218,7 @@ def _state(flow: Flow) -> Iterator[str]:
 
 
 def _kept(flow: Flow, rescued: list[str]) -> dict[str, str]:
-    """Return the files that only rescue refs have, half-made merges left out."""
+    """Return the files that only rescue refs have, without unfinished merges."""
     if not rescued:
         return {}
     git = flow.project.git
@@ -231,7 +233,7 @@ def _kept(flow: Flow, rescued: list[str]) -> dict[str, str]:
 
 
 def running(flow: Flow) -> list[str]:
-    """Return the processes of the flow that go on for longer than a watchdog needs."""
+    """Return the processes of the flow that outlive the time a watchdog needs."""
     try:
         until(lambda: not list(_processes(flow)), 10)
     except AssertionError:
@@ -250,6 +252,6 @@ def _processes(flow: Flow) -> Iterator[str]:
 
 
 def again(flow: Flow, undisturbed: list[str], more: int) -> list[str]:
-    """Return what agents were called for more often than undisturbed, when that is more than so many calls."""
+    """Return the extra agent calls compared with an undisturbed flow, if there are more than so many."""
     extra = Counter(flow.calls) - Counter(undisturbed)
     return sorted(extra.elements()) if extra.total() > more else []

@@ -1,4 +1,4 @@
-"""The workers of all crash tests: each has traced a clean run before the first kill, which takes a while."""
+"""The workers of all crash tests. Each worker traces a clean run before its first kill."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def workers() -> Iterator[Campaign]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how to try the same sample again, when a test has failed."""
+    """Print how to repeat the same sample after a failed test."""
     if terminalreporter.stats.keys() & {"failed", "error"}:
         terminalreporter.write_line(f"to repeat: {repeat('make crash-test')}")

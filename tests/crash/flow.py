@@ -1,8 +1,8 @@
-"""The flow that is broken off: from a spec to two landed tickets, in a repository whose user is at work.
+"""The flow that is interrupted: from a spec to two landed tickets, in a repository whose user is at work.
 
-The first ticket fails its gate, and then conflicts with the second, which its agent has assigned meanwhile as
-a person would from a shell. The agent decides what to do by what it finds, so that its attempts can be begun
-anew. What it makes again tells nobody whether the first was lost, so each attempt leaves a file of its own as well.
+The first ticket fails its gate. Then it conflicts with the second ticket, which its agent has assigned from a
+shell. The agent decides by the files it finds, so that an attempt can be repeated. Repeated work would hide the
+loss of the first attempt, so each attempt also leaves its own file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LIMIT = 60
 """Seconds for a flow; it takes two or three."""
 
 INSIDE = f"{Path(__file__).with_name('inside')}{os.pathsep}{CHECKOUT}"
-"""What makes the processes of a flow load sitecustomize.py."""
+"""The directory on PYTHONPATH that makes processes of a flow load sitecustomize.py."""
 
 AGENT = r"""
 echo "$SCRIPTORIUM_ROLE $SCRIPTORIUM_TICKET" >>"$FACTS/calls"
@@ -67,14 +67,14 @@ SPEC = "# Song\n\nA song of three lines.\n"
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run of the flow ended; ``status`` is negative for a signal."""
+    """The end of a run of the flow; ``status`` is negative for a signal."""
 
     status: int
     out: str
 
 
 class Flow:
-    """A repository with its user, in a directory that has everything the flow touches."""
+    """A repository with its user, in a directory with everything that the flow touches."""
 
     def __init__(self, base: Path, library: Path, *, checked_out: bool = True) -> None:
         self.base = base
@@ -93,7 +93,7 @@ class Flow:
         shutil.copytree(base, self.template, symlinks=True)
 
     def _furnish(self) -> None:
-        """Set up agent and gate, the spec, and what the user has lying about."""
+        """Set up the agent, the gate, the spec and the uncommitted files of the user."""
         project, root = self.project, self.project.root
         agent = write_script(self.base / "agent", AGENT)
         project.configure(
@@ -123,7 +123,7 @@ class Flow:
         return Workspace.open(self.project.root)
 
     def reset(self) -> None:
-        """Bring everything back to where it began."""
+        """Restore the initial state."""
         self.restore(self.template)
 
     def restore(self, source: Path) -> None:
@@ -131,7 +131,7 @@ class Flow:
         shutil.copytree(source, self.base, symlinks=True)
 
     def run(self, env: Mapping[str, str] | None = None, limit: float = LIMIT) -> Ended:
-        """Run the flow to its end, be it that it is killed."""
+        """Run the flow until it ends or is killed."""
         with self.start(**env or {}) as process, suppress(subprocess.TimeoutExpired):
             process.wait(limit)
             return Ended(process.returncode, (self.base / "out").read_text())
@@ -139,7 +139,7 @@ class Flow:
 
     @contextmanager
     def start(self, *argv: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Start `scriptorium run` in a session of its own; at the end of the block it is killed."""
+        """Start `scriptorium run` in its own session; it is killed at the end of the block."""
         words = argv or ("run", "--until-idle")
         with (self.base / "out").open("ab") as out:
             process = subprocess.Popen(
@@ -159,17 +159,19 @@ class Flow:
                 process.wait()
 
     def traced(self, trace: Path, steps: Path | None = None) -> Ended:
-        """Run the flow undisturbed and note its points, a line each, and the steps of its gits in a directory."""
+        """Run the flow undisturbed, and record its points, one line each, and the steps of its gits in a directory."""
         more = {} if steps is None else {"CRASH_STEPS": str(steps)}
         return self.run(self._watched(CRASH_TRACE=str(trace), **more))
 
     def broken_off(self, point: str, action: str = "kill") -> Ended:
-        """Run the flow up to a point, and let it be killed or fail there."""
+        """Run the flow up to a point, where it is killed or fails."""
         return self.run(self._watched(CRASH_AT=point, CRASH_ACTION=action))
 
     def without(self, function: str) -> Ended:
-        """Run the flow to its end with a function of the product taken out of it, ``module:name``."""
-        return self.run({"PYTHONPATH": INSIDE, "CRASH_BREAK": function}, LIMIT * 2)  # it may wait for what nobody mends
+        """Run the flow to its end while one function of the product, ``module:name``, does nothing."""
+        return self.run(
+            {"PYTHONPATH": INSIDE, "CRASH_BREAK": function}, LIMIT * 2
+        )  # it may wait for damage that nobody repairs
 
     def _watched(self, **env: str) -> Mapping[str, str]:
         for file in self.base.glob("*.count"):
@@ -183,11 +185,11 @@ class Flow:
 
     @property
     def written(self) -> list[str]:
-        """The files that each attempt alone has written, with their own names in them."""
+        """The files that only one attempt writes; each contains its own name."""
         file = self.base / "facts" / "written"
         return file.read_text().splitlines() if file.exists() else []
 
     @property
     def calls(self) -> list[str]:
-        """Who was called as an agent, in order."""
+        """The agent calls, in order."""
         return (self.base / "facts" / "calls").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""The points of one process; inside/sitecustomize.py tells what they are."""
+"""The points of one process; inside/sitecustomize.py defines them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 _PLACES = (
-    # the most telling first: what is left is looked at by the next
+    # the most specific pattern first: each pattern sees the text that the previous one left
     (r"[0-9a-f]{40,64}(-[0-9a-f]{12})?", "OID"),
     (r"\b[0-9a-f]{32}\.sock", "SOCKET"),
     (r"/tmp/scriptorium-\d+/[0-9a-f]{16}", "DIRECTORY"),
@@ -40,7 +40,7 @@ _PATHS = {
     "os.truncate": (0,),
     "os.chmod": (0,),
 }
-"""Audit events of a change, and which of their arguments are paths."""
+"""Audit events of changes, and the indexes of their arguments that are paths."""
 
 
 class _Points:
@@ -58,7 +58,7 @@ class _Points:
         self.who = f"{verb}#{self._count(verb)}"
 
     def _count(self, verb: str) -> int:
-        """Return how many processes of this verb there have been in this flow, this one included."""
+        """Return the number of processes of this verb in this flow, including this process."""
         file = os.open(f"{self.base}/{verb}.count", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.write(file, b".")
         size = os.fstat(file).st_size
@@ -72,7 +72,7 @@ class _Points:
         return " ".join(text.split())
 
     def pass_by(self, what: str, when: str) -> str:
-        """Take note of a point, act if it is the one, and return how it is called."""
+        """Record a point, act if it is the chosen point, and return its name."""
         if getattr(self.busy, "now", False):
             return ""
         self.busy.now = True
@@ -91,7 +91,7 @@ class _Points:
             self.busy.now = False
 
     def enter(self, point: str, environment: Any) -> None:
-        """Let a git that is about to start tell its steps, or die at one."""
+        """Make a git that is about to start record its steps, or die at a step."""
         at, _, step = self.at.partition(" step ")
         if step and at == point:
             environment["CRASH_STEP"] = step
@@ -106,7 +106,7 @@ class _Points:
         if self.action != "kill":
             raise OSError(int(self.action), os.strerror(int(self.action)))
         os.killpg(self.group, signal.SIGKILL)
-        os.kill(os.getpid(), signal.SIGKILL)  # an agent's command is in another group
+        os.kill(os.getpid(), signal.SIGKILL)  # the command of an agent is in another group
 
     def inside(self, path: object) -> bool:
         try:
@@ -117,12 +117,12 @@ class _Points:
 
 
 def steps_file(directory: str, point: str) -> str:
-    """Return where the steps of a git are told that starts after a point."""
+    """Return the file for the steps of the git that starts after a point."""
     return os.path.join(directory, hashlib.sha256(point.encode()).hexdigest()[:16])  # noqa: PTH118
 
 
 def take_out(name: str) -> None:
-    """Let a function of the product do nothing, and return nothing that it could not."""
+    """Make a function of the product do nothing, and return a valid empty result."""
     module, _, path = name.partition(":")
     holder: Any = importlib.import_module(module)
     *within, last = path.split(".")
@@ -137,23 +137,23 @@ def _argv(args: Any) -> str:
 
 
 def _changes(event: str, path: Any) -> bool:
-    """Tell whether a call will change anything: what is there is not made, and what is gone not removed."""
+    """Return whether a call changes anything: it creates nothing that exists, and removes nothing that is gone."""
     return os.path.lexists(path) is not (event == "os.mkdir")
 
 
 def watch(verb: str) -> None:
-    """Watch this process to its end."""
+    """Watch this process until its end."""
     points = _Points(verb)
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event == "subprocess.Popen":
             point = points.pass_by(_argv(args[1]), "before")
             if os.fsdecode(args[0]).rpartition("/")[2] == "git" and args[3] is not None:
-                points.enter(point, args[3])  # the very dictionary that is handed to git
+                points.enter(point, args[3])  # the same dictionary that git gets
         elif event == "os.exec":
             points.pass_by(f"{_argv(args[1])} of fork {points.forks}", "exec")
         elif event == "os.fork":
-            points.forks += 1  # what the child counts is lost with it
+            points.forks += 1  # the counts of the child are lost with it
             points.pass_by("fork", "before")
         elif event == "os.kill":
             points.pass_by(f"kill {args[1]}", "before")
@@ -171,7 +171,7 @@ def watch(verb: str) -> None:
 
 
 def _wrap_files(points: _Points) -> None:
-    """Let a file that is written tell when it is there, and when it is written."""
+    """Record when a file that is written exists, and when it is complete."""
     plain, plain_os = io.open, os.open
 
     def opened(file: Any, mode: str = "r", *args: Any, **named: Any) -> Any:
@@ -194,7 +194,7 @@ def _wrap_files(points: _Points) -> None:
     os.open = opened_os
 
 
-def _once(close: Callable[[], None], told: Callable[[], object]) -> Callable[[], None]:
+def _once(close: Callable[[], None], record: Callable[[], object]) -> Callable[[], None]:
     done = False
 
     def closing() -> None:
@@ -202,13 +202,13 @@ def _once(close: Callable[[], None], told: Callable[[], object]) -> Callable[[],
         close()
         if not done:
             done = True
-            told()
+            record()
 
     return closing
 
 
 def _wrap_programs(points: _Points) -> None:
-    """Let a program that has ended tell so; `git cat-file` ends with us, whenever that is."""
+    """Record the end of a program, except `git cat-file`, which ends with this process."""
     plain = subprocess.Popen.communicate
 
     def communicate(self: Any, *args: Any, **named: Any) -> Any:

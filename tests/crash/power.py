@@ -1,8 +1,8 @@
-"""A loss of power: of what was written since the start, only what was synced is still there.
+"""A loss of power: of the files written since the start, only synced files still exist.
 
-What this cannot tell: a rename, a removal or a directory that is lost though the file is not, writes that reach
-the disk in another order within a file, and disks that lie about a flush. What the user's own git wrote, and the
-files of checkouts, are as safe as git makes them; here they stay.
+This cannot simulate: a lost rename, removal or directory of a file that survives, writes that reach the disk in
+another order within a file, and disks that lie about a flush. Files that the user's git wrote, and the files of
+checkouts, are as safe as git makes them; here they survive.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 from tests.crash.flow import Flow
 
 Stamp = tuple[int, int, int, int]
-"""Device, inode, size and time in nanoseconds: the same as long as nobody writes."""
+"""Device, inode, size and time in nanoseconds, which change with each write."""
 
 
 def library(directory: Path) -> Path:
-    """Compile what tells which files are synced."""
+    """Compile the library that records which files are synced."""
     found = directory / "synced.so"
     source = Path(__file__).with_name("inside") / "synced.c"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", found, source, "-ldl"], check=True)
@@ -28,13 +28,13 @@ def library(directory: Path) -> Path:
 
 
 def stamp(file: Path) -> Stamp:
-    """Return what tells whether a file was written meanwhile."""
+    """Return a stamp of a file that changes with each write."""
     found = file.lstat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def files(directory: Path) -> Iterator[Path]:
-    """Yield the files below a directory, links left out."""
+    """Yield the files below a directory, without links."""
     for parent, _, names in os.walk(directory):
         for name in names:
             file = Path(parent, name)
@@ -42,10 +42,10 @@ def files(directory: Path) -> Iterator[Path]:
                 yield file
 
 
-def on_the_disk(told: str) -> set[Stamp]:
-    """Return the files that were synced; one that was only begun is so after the next full sync."""
+def on_the_disk(synced: str) -> set[Stamp]:
+    """Return the files that were synced. A sync that only began counts after the next full sync."""
     found, begun = set[Stamp](), set[Stamp]()
-    for line in told.splitlines():
+    for line in synced.splitlines():
         how, *numbers = line.split()
         device, inode, size, time = map(int, numbers)
         (begun if how == "begun" else found).add((device, inode, size, time))
@@ -55,13 +55,13 @@ def on_the_disk(told: str) -> set[Stamp]:
     return found
 
 
-def lose(flow: Flow, before: set[Stamp], told: str, *, state: bool) -> list[str]:
-    """Take away what was not synced, every other file altogether, and return its names.
+def lose(flow: Flow, before: set[Stamp], synced: str, *, state: bool) -> list[str]:
+    """Remove or truncate every second file that was not synced, and return their names.
 
-    With ``state`` the whole state directory goes, as where /tmp is in memory; without, what is not in worktrees.
+    With ``state`` the whole state directory is lost, as when /tmp is in memory; else only files outside worktrees.
     """
-    known = before | on_the_disk(told)
-    objects = {each[:3] for each in known}  # git touches one that it finds to be there already
+    known = before | on_the_disk(synced)
+    objects = {each[:3] for each in known}  # git touches an object that exists already
     git, home = flow.project.root / ".git", flow.project.paths.home
     if state:
         shutil.rmtree(home, ignore_errors=True)

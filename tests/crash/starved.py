@@ -1,7 +1,7 @@
-"""One flow in want of something that is really wanting: `python -m tests.crash.starved DIRECTORY WANT AMOUNT`.
+"""One flow with a real shortage of a resource: `python -m tests.crash.starved DIRECTORY WANT AMOUNT`.
 
-It makes a mount namespace for itself, a user's own unless root calls. A flow of one ticket has to be told of its
-want in a line or two, end, and leave everything sound; with the want gone it has to end as any other.
+It creates its own mount namespace, in a user namespace unless root calls. A flow of one ticket must report the
+shortage in a line or two, end, and leave a sound state. Without the shortage it must end as any other flow.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def mount(source: str, target: Path, kind: str = "", flags: int = 0, data: str =
 
 
 def leave_the_mounts() -> None:
-    """Move this process into a mount namespace of its own; raises OSError where that fails."""
+    """Move this process into its own mount namespace; raises OSError if that fails."""
     user, group = os.getuid(), os.getgid()
     _libc("unshare", CLONE_NEWNS | (CLONE_NEWUSER if user else 0))
     if user:
@@ -55,7 +55,7 @@ def leave_the_mounts() -> None:
 
 @contextmanager
 def full(place: Path, room: int) -> Iterator[str]:
-    """Fill a file system of its own but for so many KiB."""
+    """Fill the file system of the test except for so many KiB."""
     ballast = place / "ballast"
     with ballast.open("wb", buffering=0) as file:
         free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
@@ -74,13 +74,13 @@ def read_only(place: Path, _: int) -> Iterator[str]:
 
 @contextmanager
 def few_files(_place: Path, most: int) -> Iterator[str]:
-    """Let a process have few files open."""
+    """Limit the open files of a process."""
     yield f"ulimit -n {most}; "
 
 
 @contextmanager
 def short_files(_place: Path, most: int) -> Iterator[str]:
-    """Let files be no longer than so many blocks of 512 bytes."""
+    """Limit files to so many blocks of 512 bytes."""
     yield f"ulimit -f {most}; "
 
 
@@ -92,11 +92,11 @@ WANTS: dict[str, Callable[[Path, int], AbstractContextManager[str]]] = {
 ERRORS = {"full": "ENOSPC", "read-only": "EROFS", "few-files": "EMFILE", "short-files": "EFBIG"}
 
 TELLING = re.compile(r"(?m)^.*\[(?:ERROR|WARN)\].*|^(?:scriptorium|hint): .*|^.*could not be submitted.*")
-TOLD_MOST = 6
+MAX_REPORTS = 6
 
 
 def run(project: Project, limit: str = "") -> tuple[Result, float]:
-    """Run the flow, perhaps with a limit of the shell's, and return how it came out and the seconds that took."""
+    """Run the flow, perhaps with a limit of the shell, and return its result and its duration in seconds."""
     started = time.monotonic()
     argv = ["/bin/sh", "-c", f"{limit}exec {shlex.quote(sys.executable)} -m scriptorium run --until-idle"]
     done = subprocess.run(argv, cwd=project.root, capture_output=True, text=True, timeout=120, check=False)
@@ -104,7 +104,7 @@ def run(project: Project, limit: str = "") -> tuple[Result, float]:
 
 
 def furnish(base: Path, where: str) -> Project:
-    """Return a project with one open ticket, the repository or the state on a small file system of its own."""
+    """Return a project with one open ticket, with its repository or its state on a separate small file system."""
     for name in ("repository", "state"):
         (base / name).mkdir(parents=True)
     mount("none", base / where, "tmpfs", data=f"size={SIZE}")
@@ -122,17 +122,17 @@ def furnish(base: Path, where: str) -> Project:
     return project
 
 
-def ill_told(result: Result, want: str) -> list[str]:
-    """Return what is wrong with how the flow has taken a want, of which it has to speak in a few lines."""
+def report_errors(result: Result, want: str) -> list[str]:
+    """Return the errors in the report of a shortage, which must take only a few lines."""
     out = result.out + result.err
-    told = TELLING.findall(out)
-    wrong = [f"{len(told)} lines tell: {told}"] if not 1 <= len(told) <= TOLD_MOST else []
+    reports = TELLING.findall(out)
+    wrong = [f"{len(reports)} lines tell: {reports}"] if not 1 <= len(reports) <= MAX_REPORTS else []
     wrong += [] if result.code else ["exit code 0"]
     return wrong + ill_taken(result.code, out, ERRORS[want])
 
 
 def taken_up(project: Project) -> list[str]:
-    """Run the flow again with all it needs, and return what is wrong with its end."""
+    """Run the flow again without the shortage, and return the errors of its end."""
     result, _ = run(project)
     wrong = [] if result.code == 0 else [f"exit code {result.code}: {result.out[-1500:]}{result.err}"]
     fsck = project.run("fsck")
@@ -152,10 +152,10 @@ def main() -> None:
     base, where, want, amount = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
     leave_the_mounts()
     project = furnish(base, where)
-    project.run("health")  # so that the state is there
+    project.run("health")  # this creates the state
     with WANTS[want](base / where, amount) as limit:
         starved, seconds = run(project, limit)
-    wrong = [*ill_told(starved, want), *unsound(project), *taken_up(project)]
+    wrong = [*report_errors(starved, want), *unsound(project), *taken_up(project)]
     counted = sum("reopen" in line for line in project.plan_log())
     last = (starved.out + starved.err).strip().splitlines()[-3:]
     case = f"{where} {want} {amount}"

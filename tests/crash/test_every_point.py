@@ -1,8 +1,8 @@
-"""Killed at any point and started again, the flow ends where it ends undisturbed.
+"""Killed at any point and restarted, the flow ends in the same state as undisturbed.
 
-A point is before, while or after something that our processes do; a step is a call within a git that changes
-a file, before which that git is killed as well. A seed chooses some of the moments and of the kinds of steps. With
-CRASH=all in the environment each moment and each step of each git is tried, for an hour or so.
+A point is before, during or after an action of a scriptorium process. A step is a call within git that changes a
+file; git is killed before it. A seed chooses some of the points and kinds of steps. With CRASH=all in the
+environment every point and every step of git is tried, which takes about an hour.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tests.crash.campaign import (
 )
 
 MOMENTS, STEPS, LANDINGS = 34, 12, 6
-"""How many moments of ours, steps of git, and of both while it lands without a checkout, a sample has."""
+"""The sizes of a sample: own points, steps of git, and both during a landing without a checkout."""
 
 PAIRS, PAIRS_DRAWN = 60 if ALL else 4, 3
 
-MENDERS = {
+REPAIRS = {
     r"worktree remove .*/tickets/\S+ before 1$": "scriptorium.worktrees.sweep:sweep_worktrees",
     r"write /root/project-HEX/bin/.DRAFT after 1$": "scriptorium.project.paths:Paths.remove_stale_drafts",
     r"os.remove .*SOCKET before 3$": "scriptorium.agents.tools.server:remove_stale_sockets",
@@ -40,25 +40,27 @@ MENDERS = {
     r"worktree add .*0001-first .* write .*/index.lock$": "scriptorium.worktrees.repair:remove_half_made",
     r" read-tree -m -u .* step .* write FILE$": "scriptorium.git.user_checkout:UserCheckout.undo",
 }
-"""What mends the work of a kill at a point, by an expression that finds the point."""
+"""The function that repairs a kill at a point, by an expression that finds the point."""
 
 BROKEN = re.compile(r"Traceback|this is a bug|not within")
-"""Said of a product, or of a comparison, that does not work at all, whatever was killed."""
+"""Errors of a product, or of a comparison, that fails without any kill."""
 
 
 @pytest.fixture(scope="module")
 def broken(workers: Campaign) -> dict[str, Outcome]:
-    """How it ends without each of the menders, all tried side by side."""
+    """The end of the flow without each of the repair functions, tried in parallel."""
     texts = {point: point for point in workers.points}
     texts |= {point: f"{point} {step}" for point, step in workers.steps.items()}
-    points = [next(point for point, text in texts.items() if re.search(pattern, text)) for pattern in MENDERS]
-    cases = [f"{point} | {mender}" for point, mender in zip(points, MENDERS.values(), strict=True)]
-    return dict(zip(MENDERS.values(), workers.run(kill_and_break, cases), strict=True))
+    points = [next(point for point, text in texts.items() if re.search(pattern, text)) for pattern in REPAIRS]
+    cases = [f"{point} | {repair}" for point, repair in zip(points, REPAIRS.values(), strict=True)]
+    return dict(zip(REPAIRS.values(), workers.run(kill_and_break, cases), strict=True))
 
 
-@pytest.mark.parametrize("mender", MENDERS.values())
-def test_a_product_that_does_not_mend_what_a_kill_left_is_found_out(broken: dict[str, Outcome], mender: str) -> None:
-    outcome = broken[mender]
+@pytest.mark.parametrize("repair", REPAIRS.values())
+def test_the_campaign_finds_a_product_that_repairs_nothing_after_a_kill(
+    broken: dict[str, Outcome], repair: str
+) -> None:
+    outcome = broken[repair]
     assert outcome.reached
     assert outcome.wrong
     assert not [what for what in outcome.wrong if BROKEN.search(what)]
@@ -80,7 +82,7 @@ def test_killed_at_any_point_and_started_again_it_ends_as_undisturbed(workers: C
             ("points of our own processes", len(points)),
             ("steps within git", len(steps)),
             ("kinds of them", len(kinds(steps))),
-            ("moments of ours that were tried", share(our_sample, ours)),
+            ("points of scriptorium tried", share(our_sample, ours)),
             ("steps, or kinds, that were tried", share(gits_sample, gits)),
             ("kills", len(outcomes) - len(missed)),
             ("points that no try reached", len(missed)),
@@ -92,8 +94,8 @@ def test_killed_at_any_point_and_started_again_it_ends_as_undisturbed(workers: C
     assert len(missed) * 30 <= len(outcomes), "\n".join(missed)
 
 
-def test_killed_while_it_lands_where_nobody_has_master_checked_out_it_ends_as_undisturbed() -> None:
-    """There both refs move by one transaction, and no files."""
+def test_killed_while_landing_without_a_master_checkout_it_ends_the_same() -> None:
+    """Without a checkout both refs move in one transaction, and no files move."""
     with campaign(checked_out=False) as workers:
         points, steps = workers.points, workers.steps
         every = [*moments(points, steps), *kinds(steps)]
@@ -116,9 +118,9 @@ def test_killed_again_while_it_recovers_it_ends_as_undisturbed(workers: Campaign
     points = [*moments(workers.points, workers.steps), *kinds(workers.steps)]
     outcomes: list[Outcome] = []
     twice = 0
-    # a recovery may be over before its kill; a small sample that has drawn several such pairs is drawn again
+    # a recovery may end before its kill; a small sample with several such pairs is drawn again
     for _ in range(PAIRS_DRAWN):
-        # the first points of a recovery are those that differ from run to run
+        # only the first points of a recovery differ from run to run
         pairs = [f"{chances.choice(points)} | {1 + int(chances.random() ** 2 * 250)}" for _ in range(PAIRS)]
         outcomes += workers.run(kill_twice, pairs)
         twice = sum(outcome.reached for outcome in outcomes)

@@ -1,7 +1,7 @@
-"""After a loss of power no ref names what is gone, and the flow ends as undisturbed.
+"""After a loss of power no ref names a missing object, and the flow ends as undisturbed.
 
-At a point everything is killed, and what was written since the start and not synced is taken away. With CRASH=all
-in the environment that is done at each point, and not at some that a seed chooses.
+At a point everything is killed, and files that were written since the start but not synced are removed. With
+CRASH=all in the environment every point is tried, instead of a sample that a seed chooses.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from tests.crash import compare, power
 from tests.crash.campaign import ALL, TRIES, Bench, Campaign, Outcome, moments, sample
 
 MOMENTS = 5
-"""How many a sample has."""
+"""The size of a sample."""
 
 OF_CACHES = ("moves_of_master:", "called again:", "state_directory:", "git_directory: more [], ")
-"""What differs when a reflog is gone, and worktrees that have lost their place are made anew or kept beside it."""
+"""The differences if a reflog is gone, and worktrees without a git directory are recreated or renamed."""
 
 
 @contextmanager
-def told(bench: Bench) -> Iterator[Path]:
-    """Let all that is started tell what is synced."""
+def syncs_recorded(bench: Bench) -> Iterator[Path]:
+    """Make all processes that start record the files that they sync."""
     file = bench.flow.base / "synced"
     file.touch()
     library = power.library(bench.flow.base)
@@ -38,7 +38,7 @@ def told(bench: Bench) -> Iterator[Path]:
 
 
 def lose_power(bench: Bench, choice: str) -> Outcome:
-    """Take a flow's power away at a point, and take it up again."""
+    """Cut the power of a flow at a point, and restart it."""
     what, _, point = choice.partition(" ")
     tries = (_lost_at(bench, point, state=what == "state") for _ in range(TRIES))
     lost = next((lost for lost in tries if lost is not None), None)
@@ -46,24 +46,24 @@ def lose_power(bench: Bench, choice: str) -> Outcome:
         return Outcome(choice, False)
     wrong = unsound(bench.flow.project.root)
     if not wrong:
-        with_the_state = ("lost:",) if what == "state" else ()  # what was neither committed nor handed in
+        with_the_state = ("lost:",) if what == "state" else ()  # work that was neither committed nor submitted
         wrong = [one for one in bench.judge() if not one.startswith(OF_CACHES + with_the_state)]
     return Outcome(choice, True, (*wrong, f"lost: {lost}") if wrong else ())
 
 
 def _lost_at(bench: Bench, point: str, *, state: bool) -> list[str] | None:
-    """Begin a flow, take its power away at a point, and return what that has taken; None when it did not come there."""
+    """Start a flow, cut its power at a point, and return the lost files; None if it did not reach the point."""
     flow = bench.flow
     flow.reset()
     before = {power.stamp(file) for file in power.files(flow.project.root)}
-    with told(bench) as file:
+    with syncs_recorded(bench) as file:
         ended = flow.broken_off(point)
-    compare.running(flow)  # what an agent still writes would be neither lost nor kept
+    compare.running(flow)  # files that an agent still writes would be neither lost nor kept
     return power.lose(flow, before, file.read_text(), state=state) if ended.status == -9 else None
 
 
 def unsound(root: Path) -> list[str]:
-    """Return what is wrong with the refs of a repository and all that they reach."""
+    """Return the errors of the refs of a repository and of all objects that they reach."""
     found = []
     for argv in (["for-each-ref"], ["rev-list", "--objects", "--all", "--quiet"], ["fsck", "--connectivity-only"]):
         done = subprocess.run(["git", *argv], cwd=root, capture_output=True, text=True, check=False)
@@ -72,7 +72,7 @@ def unsound(root: Path) -> list[str]:
     return found
 
 
-def test_after_a_loss_of_power_no_ref_names_what_is_gone_and_the_flow_ends_as_undisturbed(workers: Campaign) -> None:
+def test_after_power_loss_no_ref_dangles_and_the_flow_ends_the_same(workers: Campaign) -> None:
     chances = chance()
     points = moments(workers.points, workers.steps)
     chosen = sample(points, MOMENTS, chances)

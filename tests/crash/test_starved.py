@@ -1,4 +1,4 @@
-"""In want of room, of the right to write or of open files it says so and ends, and goes on when the want is over."""
+"""Without disk space, permission to write or file descriptors it reports so and ends; later it continues."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ WANTS = {
     ("state", "full"): (0, 20),
     ("state", "read-only"): (0,),
 }
-"""KiB of room, files that may be open, blocks of 512 bytes in a file; more than the most is no want."""
+"""KiB of disk space, open files, or blocks of 512 bytes in a file; above the maximum there is no shortage."""
 
 CASES = [(where, want, amount) for (where, want), amounts in WANTS.items() for amount in amounts]
 
 
 @pytest.mark.parametrize(("where", "want", "amount"), CASES)
-def test_a_want_is_told_and_nothing_is_the_worse_for_it(tmp_path: Path, where: str, want: str, amount: int) -> None:
+def test_a_shortage_is_reported_and_does_no_damage(tmp_path: Path, where: str, want: str, amount: int) -> None:
     argv = [sys.executable, "-m", "tests.crash.starved", str(tmp_path / "starved"), where, want, str(amount)]
     done = subprocess.run(argv, cwd=CHECKOUT, capture_output=True, text=True, check=False)
 

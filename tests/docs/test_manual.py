@@ -145,7 +145,7 @@ def test_an_exit_code_has_one_wording_on_all_pages(verb: str) -> None:
     assert {row[0]: row[1:] for row in rows} == {row[0]: wording[row[0]] for row in rows}
 
 
-def test_every_exit_code_is_that_of_a_verb() -> None:
+def test_every_exit_code_belongs_to_a_verb() -> None:
     assert list(CODES) == list(VERBS)
     assert set().union(*CODES.values()) == set(ExitCode)
     assert all(reason for codes in CODES.values() for reason in codes.values())

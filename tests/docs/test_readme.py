@@ -148,7 +148,7 @@ def test_the_make_targets_that_it_names_exist() -> None:
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
 
 
-def test_the_quick_start_takes_a_project_from_nothing_to_a_commit_on_master(project: Project, home: Path) -> None:
+def test_the_quick_start_leads_from_nothing_to_a_commit_on_master(project: Project, home: Path) -> None:
     before = project.git("rev-parse", "master")
     first, then, last = block_with("scriptorium --init").strip().splitlines()
     assert ok(project, first).startswith("created 'scriptorium/plan'")
@@ -258,7 +258,7 @@ def test_an_agent_program_gets_what_is_promised(project: Project, home: Path) ->
 # -- the tables --------------------------------------------------------------------------------------
 
 
-def test_the_configuration_table_has_the_keys_that_are_accepted_and_no_others(
+def test_the_configuration_table_has_exactly_the_accepted_keys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     taken: set[str] = set()

@@ -41,7 +41,7 @@ def test_a_gate_that_is_not_there_is_red(project: Project) -> None:
     assert (result.green, result.reason) == (False, "`no-such-tool` failed with exit code 127")
 
 
-def test_the_gate_runs_in_the_worktree_without_the_means_to_submit_and_without_stdin(
+def test_the_gate_has_its_worktree_but_no_stdin_and_cannot_submit(
     project: Project, facts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("TOKEN", "SOCKETS", "ROLE", "TICKET"):

@@ -19,9 +19,7 @@ def look(project: Project) -> tuple[int, dict[str, tuple[str, str]]]:
     return result.code, {one["subject"]: (one["state"], one["text"]) for one in json.loads(result.out)["checks"]}
 
 
-def test_program_is_found_signed_in_and_with_a_sandbox_and_no_model_is_asked(
-    backend: Backend, project: Project
-) -> None:
+def test_doctor_finds_program_sign_in_and_sandbox_without_a_model(backend: Backend, project: Project) -> None:
     with backend.answering(lambda _: Text("")) as requests:
         code, found = look(project)
     assert requests == []

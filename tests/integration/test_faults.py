@@ -119,7 +119,7 @@ def fault(what: str, reply: Reply, cause: Cause, codex: str, claude: str) -> obj
         fault("context overflow", ContextOverflow(), Cause.AGENT, "ran out of room", "Prompt is too long"),
     ],
 )
-def test_a_fault_of_the_model_is_told_and_blamed_on_whom_it_concerns(
+def test_a_fault_of_the_model_is_reported_with_its_cause(
     backend: Backend, ticket: Ticket, reply: Reply, cause: Cause, words: dict[str, str]
 ) -> None:
     with backend.answering(lambda _: reply) as requests:
@@ -153,7 +153,7 @@ def test_a_model_that_nobody_serves_uses_up_no_attempt(backend: Backend, ticket:
 
 @pytest.mark.behaviour("failure in the middle of the work")
 @pytest.mark.parametrize("reply", [Fault(500), Fault(429), Cut(), Malformed()], ids=repr)
-def test_a_model_that_fails_amid_the_work_uses_up_no_attempt_and_loses_nothing(
+def test_a_model_that_fails_amid_the_work_costs_no_attempt_and_no_work(
     backend: Backend, ticket: Ticket, reply: Reply
 ) -> None:
     with backend.answering(lambda asked: reply if asked.turn else WORK):
@@ -175,7 +175,7 @@ def test_a_model_that_stops_answering_amid_the_work_is_given_up(backend: Backend
 
 
 @pytest.mark.behaviour("a rejecting backend cools down")
-def test_a_limit_reached_makes_the_backend_rest_for_the_next_ticket_too(backend: Backend, ticket: Ticket) -> None:
+def test_a_usage_limit_cools_the_backend_down_for_the_next_ticket_too(backend: Backend, ticket: Ticket) -> None:
     project = backend.project
     with backend.answering(lambda _: Fault(429)) as requests:
         ticket.failed(project.run("code", TICKET), Cause.RATE_LIMIT, LIMITED)
@@ -210,9 +210,7 @@ def test_a_failure_that_passes_is_ridden_out_by_claude_itself(claude: Claude) ->
 
 @every
 @pytest.mark.behaviour("never submits")
-def test_an_agent_that_never_submits_has_used_up_an_attempt_and_its_work_is_kept(
-    backend: Backend, ticket: Ticket
-) -> None:
+def test_an_agent_that_never_submits_costs_an_attempt_but_no_work(backend: Backend, ticket: Ticket) -> None:
     with backend.answering(lambda asked: steps(asked, WORK, Text("That will do."))):
         coded = backend.project.run("code", TICKET)
     ticket.failed(coded, Cause.NO_SUBMIT, "The agent ended without submitting")
@@ -262,7 +260,7 @@ def test_a_submit_that_names_another_ticket_counts_for_its_own_run_only(backend:
 
 @every
 @pytest.mark.behaviour("a tool call is rejected")
-def test_a_tool_that_is_not_there_is_refused_to_the_model_and_the_run_goes_on(backend: Backend, ticket: Ticket) -> None:
+def test_an_unknown_tool_is_refused_to_the_model_and_the_run_goes_on(backend: Backend, ticket: Ticket) -> None:
     said: list[Item] = [Tool("", "launch_rockets", {}), WORK, submit("It greets"), Text("Done.")]
     with backend.answering(lambda asked: steps(asked, *said)) as requests:
         coded = backend.project.run("code", TICKET)
@@ -271,7 +269,7 @@ def test_a_tool_that_is_not_there_is_refused_to_the_model_and_the_run_goes_on(ba
     assert ticket.surroundings() == ticket.others
 
 
-def test_a_file_outside_the_worktree_is_refused_by_claude_and_told(claude: Claude, tmp_path: Path) -> None:
+def test_a_file_outside_the_worktree_is_refused_by_claude_and_logged(claude: Claude, tmp_path: Path) -> None:
     ticket, stray = Ticket(claude.project), tmp_path / "stray"
     with claude.answering(lambda asked: steps(asked, Write(str(stray), "x"), Text("No?"))):
         coded = claude.project.run("code", TICKET)

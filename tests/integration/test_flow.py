@@ -102,7 +102,7 @@ def test_a_single_step_by_hand_serves_its_own_submit_tool(backend: Backend) -> N
 
 
 @pytest.mark.behaviour("edits of a planner outside the spec are rejected")
-def test_a_planner_that_edits_more_than_the_spec_is_refused_and_its_spec_kept(backend: Backend) -> None:
+def test_a_planner_that_edits_too_much_is_refused_and_its_spec_kept(backend: Backend) -> None:
     project = backend.project
     before = project.plan_files()
     both: Sequence[Item] = [Shell("echo better > spec.md; echo x > areas/stray.md"), Text("ok")]

@@ -153,7 +153,7 @@ def test_a_submit_from_another_branch_is_refused_until_it_is_on_its_own(backend:
 
 
 @pytest.mark.behaviour("commits to master")
-def test_a_commit_on_master_is_told_and_the_ticket_lands_on_top(backend: Backend, ticket: Ticket) -> None:
+def test_a_commit_on_master_is_reported_and_the_ticket_lands_on_top(backend: Backend, ticket: Ticket) -> None:
     project = backend.project
     old = project.git("rev-parse", "master")
     coded, _ = run(
@@ -167,9 +167,7 @@ def test_a_commit_on_master_is_told_and_the_ticket_lands_on_top(backend: Backend
 
 
 @pytest.mark.behaviour("deletes its worktree")
-def test_a_worktree_that_was_deleted_is_made_anew_and_committed_work_is_still_there(
-    backend: Backend, ticket: Ticket
-) -> None:
+def test_a_deleted_worktree_is_recreated_with_its_committed_work(backend: Backend, ticket: Ticket) -> None:
     project = backend.project
     gone = 'echo x >file; git add file; git commit -qm Kept; find "$SCRIPTORIUM_WORKTREE" -delete'  # codex refuses rm
     coded, _ = run(backend, Shell(gone), DONE)
@@ -194,9 +192,7 @@ EDITS = {
 
 @pytest.mark.behaviour("edits the plan branch")
 @pytest.mark.parametrize("edit", EDITS)
-def test_a_plan_that_the_agent_edits_stays_as_it_made_it_and_it_is_told(
-    backend: Backend, ticket: Ticket, edit: str
-) -> None:
+def test_a_plan_that_the_agent_edits_stays_edited_and_is_reported(backend: Backend, ticket: Ticket, edit: str) -> None:
     project = backend.project
     script, words = EDITS[edit]
     edited = f'cd "$SCRIPTORIUM_REPO"; export GIT_INDEX_FILE=$PWD/.git/cheat; {script}; unlink .git/cheat'

@@ -12,7 +12,7 @@ import pytest
 
 from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
-from tests.neighbours.cases import handed_in, in_order, kept, lands, shell, show
+from tests.neighbours.cases import in_order, kept, lands, shell, show, submitted
 from tests.support import Project
 
 
@@ -101,7 +101,7 @@ def lfs(project: Project) -> Project:
     return project
 
 
-def test_files_of_git_lfs_are_whole_for_agents_and_gates_and_pointers_on_master(lfs: Project) -> None:
+def test_lfs_files_are_whole_for_agents_and_gates_and_pointers_on_master(lfs: Project) -> None:
     lfs.configure(gate="test $(wc -c <one.bin) = 4 && { test ! -e two.bin || test $(wc -c <two.bin) = 8; }")
 
     lands(lfs, r"test $(wc -c <one.bin) = 4; printf '\0another' >two.bin")
@@ -112,8 +112,8 @@ def test_files_of_git_lfs_are_whole_for_agents_and_gates_and_pointers_on_master(
     assert lfs.git("lfs", "fsck") == "Git LFS fsck OK"
 
 
-def test_what_was_not_handed_in_of_git_lfs_is_kept_and_comes_back_whole(lfs: Project) -> None:
-    name = handed_in(lfs, r"printf '\0agent' >one.bin")
+def test_lfs_files_that_were_not_submitted_are_kept_whole(lfs: Project) -> None:
+    name = submitted(lfs, r"printf '\0agent' >one.bin")
     (lfs.worktree(name) / "mine.bin").write_bytes(b"\0of a person")
 
     assert process_next(lfs.workspace) == ItemResult(name, ItemOutcome.LANDED)
@@ -128,13 +128,13 @@ def test_what_was_not_handed_in_of_git_lfs_is_kept_and_comes_back_whole(lfs: Pro
 
 
 def test_a_conflict_in_a_file_of_git_lfs_is_for_the_agent_to_resolve(lfs: Project) -> None:
-    name = handed_in(lfs, r"printf '\0agent' >one.bin")
+    name = submitted(lfs, r"printf '\0agent' >one.bin")
     (lfs.root / "one.bin").write_bytes(b"\0person")
     lfs.git("commit", "--quiet", "--all", "--message", "Theirs")
 
     assert process_next(lfs.workspace) == ItemResult(name, ItemOutcome.REOPENED)
     assert (lfs.root / "one.bin").read_bytes() == b"\0person"
-    assert handed_in(lfs, r"printf '\0both' >one.bin") == name
+    assert submitted(lfs, r"printf '\0both' >one.bin") == name
     assert process_next(lfs.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert (lfs.root / "one.bin").read_bytes() == b"\0both"
     in_order(lfs, name)

@@ -27,7 +27,7 @@ def ticket(opencode: OpenCode) -> str:
 
 
 @pytest.mark.behaviour("a second attempt resumes the session")
-def test_a_second_attempt_goes_on_with_the_session_and_is_billed_for_itself(opencode: OpenCode, ticket: str) -> None:
+def test_a_second_attempt_resumes_the_session_and_has_its_own_cost(opencode: OpenCode, ticket: str) -> None:
     project = opencode.project
 
     def forgetful(request: Request) -> Reply:
@@ -75,7 +75,7 @@ def test_a_session_that_is_lost_is_replaced_by_a_new_one(opencode: OpenCode, tic
         pytest.param(Fault(400), "provider", "Invalid request", marks=pytest.mark.behaviour("400")),
     ],
 )
-def test_an_error_of_the_provider_is_told_and_uses_up_no_attempt(
+def test_an_error_of_the_provider_is_reported_and_costs_no_attempt(
     opencode: OpenCode, ticket: str, reply: Reply, cause: str, words: str
 ) -> None:
     """opencode does not pass the status on, so that a 400 is the provider's as well."""

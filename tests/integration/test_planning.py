@@ -22,7 +22,7 @@ def tickets(*depends: str) -> Tool:
 
 
 @pytest.mark.behaviour("tickets by MCP, checked at once")
-def test_tickets_are_handed_in_by_mcp_after_a_mistake_was_told(backend: Backend) -> None:
+def test_tickets_are_submitted_by_mcp_after_a_reported_mistake(backend: Backend) -> None:
     project = backend.project
     project.commit_plan({"areas/core.md": "# Words are counted, and there are docs\n"})
     outputs: list[str] = []
@@ -42,7 +42,7 @@ def test_tickets_are_handed_in_by_mcp_after_a_mistake_was_told(backend: Backend)
 
 
 @pytest.mark.behaviour("areas by MCP")
-def test_areas_are_handed_in_by_mcp(backend: Backend) -> None:
+def test_areas_are_submitted_by_mcp(backend: Backend) -> None:
     project = backend.project
     project.commit_plan({"spec.md": "# Tally\n", "areas/old.md": "# Old\n", "planned": "\n"})
     area = {"name": "counting", "text": "Words are counted."}
@@ -89,7 +89,7 @@ def test_a_planning_session_goes_on_with_the_agents_own(backend: Backend) -> Non
 
 
 @pytest.mark.behaviour("a lost planning session is repeated in the prompt")
-def test_a_planning_session_that_the_agent_has_lost_is_told_in_the_prompt(backend: Backend) -> None:
+def test_a_planning_session_that_the_agent_lost_is_repeated_in_the_prompt(backend: Backend) -> None:
     project = backend.project
     with backend.answering(lambda _: Text("What do you mean?")) as requests:
         assert project.run("plan", "The first").code == 0

@@ -135,7 +135,7 @@ def test_without_the_sandbox_an_agent_works_all_the_same_and_it_is_said(backend:
 
 
 @pytest.mark.behaviour("works on a host without a sandbox")
-def test_without_user_namespaces_an_agent_works_all_the_same_and_it_is_said(backend: Backend, project: Project) -> None:
+def test_without_user_namespaces_an_agent_works_and_a_line_is_logged(backend: Backend, project: Project) -> None:
     name = project.ticket("0001")
     assert project.run("assign").code == 0
     with doing(backend, Shell("echo mine >file; git add file; git commit -qm Mine"), SUBMIT, Text("Done.")):

@@ -171,7 +171,7 @@ FAULTS: list[tuple[Reply, str, str]] = [
 
 
 @pytest.mark.parametrize(("fault", "to_codex", "to_claude"), FAULTS, ids=[repr(fault[0]) for fault in FAULTS])
-def test_a_fault_ends_the_run_and_is_told(program: Program, fault: Reply, to_codex: str, to_claude: str) -> None:
+def test_a_fault_ends_the_run_and_is_reported(program: Program, fault: Reply, to_codex: str, to_claude: str) -> None:
     with ScriptedModel(lambda _: fault) as scripted:
         run = program.run(scripted)
     assert run.status == 1
@@ -179,7 +179,7 @@ def test_a_fault_ends_the_run_and_is_told(program: Program, fault: Reply, to_cod
 
 
 @pytest.mark.parametrize("fault", [NoAnswer(), Stall()], ids=repr)
-def test_a_model_that_says_no_more_keeps_the_program_waiting_until_it_is_gone(program: Program, fault: Reply) -> None:
+def test_a_silent_model_keeps_the_program_waiting_until_it_ends(program: Program, fault: Reply) -> None:
     with ThreadPoolExecutor() as threads:
         with ScriptedModel(lambda _: fault) as scripted:
             running = threads.submit(program.run, scripted)

@@ -1,4 +1,4 @@
-"""What the tests of bad neighbours share: a whole ticket, from open to its end, in this process."""
+"""Helpers for the tests of bad neighbours: they run a whole ticket in this process, from open to its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BRANCH = "refs/heads/scriptorium/ticket-0001"
 
 
 def worked_on(project: Project, script: str, id: str = "0001") -> tuple[str, Out]:
-    """Assign a new ticket, or the same again, and let an agent run a script on it; return its name and the result."""
+    """Assign a new ticket, or the same ticket again, and run a script as its agent; return its name and the result."""
     name = f"{id}-thing" if id.isdigit() else id
     if not any(path.startswith("tickets/") and path.endswith(f"/{name}.md") for path in project.plan_files()):
         project.ticket(id)
@@ -32,23 +32,23 @@ def worked_on(project: Project, script: str, id: str = "0001") -> tuple[str, Out
     return name, coded.result
 
 
-def handed_in(project: Project, script: str = WORK, id: str = "0001") -> str:
-    """Bring a ticket into the merge queue by an agent that runs a script and hands in; return its name."""
+def submitted(project: Project, script: str = WORK, id: str = "0001") -> str:
+    """Run an agent that executes a script and submits a ticket; return the name of the ticket."""
     name, result = worked_on(project, f"{script}\nscriptorium submit-pr 'done'", id)
     assert result is Out.SUBMITTED
     return name
 
 
 def lands(project: Project, script: str = WORK, id: str = "0001") -> str:
-    """Take a ticket from open to master, assert that all is in order then, and return its name."""
-    name = handed_in(project, script, id)
+    """Take a ticket from open to master, assert that nothing is left behind, and return its name."""
+    name = submitted(project, script, id)
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
     return name
 
 
 def in_order(project: Project, name: str) -> None:
-    """Assert that a ticket is done, and that nothing of it is left but what it has put on master."""
+    """Assert that a ticket is done, and that its branch and its worktree are gone."""
     assert fsck(project.workspace) == []
     assert f"tickets/done/{name}.md" in project.plan_files()
     assert f"refs/heads/scriptorium/ticket-{name.partition('-')[0]}" not in project.refs()
@@ -57,7 +57,7 @@ def in_order(project: Project, name: str) -> None:
 
 
 def waits(project: Project, name: str) -> ItemResult:
-    """Assert that a ticket that was handed in has not landed, and stays in the queue; return what is said of it."""
+    """Assert that a submitted ticket does not land now and stays in the queue; return its result."""
     before = project.git("rev-parse", "master")
     merged = process_next(project.workspace)
     assert merged is not None
@@ -78,10 +78,10 @@ def rescued(project: Project) -> list[str]:
 
 
 def kept(project: Project, path: str) -> list[str]:
-    """Return what is in a file of that path, wherever it was put aside."""
+    """Return the contents of a path in all rescue refs and renamed worktrees."""
     found = [show(project, path, ref) for ref in rescued(project) if path in tree(project, ref)]
-    aside = project.paths.ticket_worktree("x").parent.glob(f"*.found-*/{path}")
-    return found + [file.read_text().rstrip("\n") for file in aside]
+    renamed = project.paths.ticket_worktree("x").parent.glob(f"*.found-*/{path}")
+    return found + [file.read_text().rstrip("\n") for file in renamed]
 
 
 def tree(project: Project, commit: str = "master") -> list[str]:

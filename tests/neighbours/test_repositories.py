@@ -1,4 +1,4 @@
-"""Bad neighbours: repositories of an unusual form, and what can be in them."""
+"""Bad neighbours: unusual repositories, and unusual files in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
-from tests.neighbours.cases import handed_in, in_order, kept, lands, rescued, shell, show, tree, waits, worked_on
+from tests.neighbours.cases import in_order, kept, lands, rescued, shell, show, submitted, tree, waits, worked_on
 from tests.support import Project
 
 
@@ -19,7 +19,7 @@ def _plan(project: Project) -> None:
 
 
 def at(project: Project, root: Path) -> Project:
-    """Return a project whose repository is elsewhere, made by a command of git's."""
+    """Return a project whose repository is elsewhere, made by a git command."""
     other = object.__new__(Project)
     other.root, other.started, other._has_plan = root, [], False
     exclude = Path(project.git("rev-parse", "--path-format=absolute", "--git-path", "info/exclude", cwd=root))
@@ -62,16 +62,14 @@ def test_a_clone_of_any_kind_is_as_good_as_another(project: Project, tmp_path: P
     other = at(project, tmp_path / "clone")
 
     lands(other, "echo 1 >dir/old")
-    name = handed_in(other, "echo 2 >dir/old", "0002")
+    name = submitted(other, "echo 2 >dir/old", "0002")
     other.commit({"other": "2\n"})
     assert process_next(other.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert (show(other, "dir/old"), show(other, "other")) == ("2", "2")
     in_order(other, name)
 
 
-def test_a_partial_clone_whose_remote_is_away_is_told_and_the_ticket_lands_later(
-    project: Project, tmp_path: Path
-) -> None:
+def test_a_partial_clone_without_its_remote_is_reported_and_lands_later(project: Project, tmp_path: Path) -> None:
     project.commit({"big": "1\n"})
     project.git("config", "uploadpack.allowFilter", "true")
     project.git("clone", "--quiet", "--no-checkout", "--filter=blob:none", f"file://{project.root}", "../clone")
@@ -79,7 +77,7 @@ def test_a_partial_clone_whose_remote_is_away_is_told_and_the_ticket_lands_later
     other.git("update-ref", "--no-deref", "HEAD", "HEAD")
     name = other.ticket("0001")
     other.agent("echo 1 >file; scriptorium submit-pr x")
-    other.plan_files()  # what the plan has is there then
+    other.plan_files()  # fetches the objects of the plan
     project.root.rename(tmp_path / "away")
 
     result = other.run("assign")
@@ -94,9 +92,7 @@ def test_a_partial_clone_whose_remote_is_away_is_told_and_the_ticket_lands_later
     in_order(other, name)
 
 
-def test_a_bare_repository_with_worktrees_beside_it_is_worked_on_from_any_of_them(
-    project: Project, tmp_path: Path
-) -> None:
+def test_a_bare_repository_works_from_any_of_its_worktrees(project: Project, tmp_path: Path) -> None:
     hub = tmp_path / "hub"
     project.git("clone", "--quiet", "--bare", "--single-branch", ".", str(hub / ".bare"))
     (hub / ".git").write_text("gitdir: ./.bare\n")
@@ -131,7 +127,7 @@ def test_a_working_tree_elsewhere_follows(tmp_path: Path, project: Project) -> N
     assert [path.name for path in project.root.iterdir()] == [".git", "scriptorium.json"]
 
 
-def test_the_checkout_of_a_git_directory_elsewhere_follows_from_any_worktree(project: Project, tmp_path: Path) -> None:
+def test_a_checkout_with_a_separate_git_directory_follows_each_landing(project: Project, tmp_path: Path) -> None:
     project.git("clone", "--quiet", f"--separate-git-dir={tmp_path / 'store'}", ".", "../clone")
     other = at(project, tmp_path / "clone")
     other.git("worktree", "add", "--quiet", "-b", "topic", str(tmp_path / "topic"))
@@ -161,7 +157,7 @@ def test_the_checkout_of_a_branch_that_stands_for_another_follows(tmp_path: Path
 
 
 def test_a_repository_of_somebody_elses_is_refused_with_gits_remedy(project: Project) -> None:
-    name = handed_in(project)
+    name = submitted(project)
     result = project.run("merge", env={"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"})
     assert result == (
         1,
@@ -174,7 +170,7 @@ def test_a_repository_of_somebody_elses_is_refused_with_gits_remedy(project: Pro
 
 
 def test_a_repository_of_a_form_that_git_does_not_know_is_refused(project: Project) -> None:
-    """As of reftables, for a git before 2.45."""
+    """A git before 2.45 sees such a repository when it uses reftables."""
     project.git("config", "core.repositoryFormatVersion", "1")
     project.git("config", "extensions.fromTheFuture", "true")
     result = project.run("status")
@@ -218,13 +214,13 @@ NAMES = {
 }
 
 
-def test_files_of_any_name_land_and_those_in_the_way_of_the_checkout_are_told(project: Project, tmp_path: Path) -> None:
+def test_files_of_any_name_land_and_those_in_the_way_are_reported(project: Project, tmp_path: Path) -> None:
     paths = [*NAMES.values(), "file"]
     (tmp_path / "made").mkdir()
     for path in paths:
         (tmp_path / "made" / path).write_text("agent\n")
     project.gate("ls >/dev/null")
-    name = handed_in(project, f"cp -r {tmp_path}/made/. .")
+    name = submitted(project, f"cp -r {tmp_path}/made/. .")
     for path in paths:
         (project.root / path).write_text("person\n")
 
@@ -242,9 +238,7 @@ def test_files_of_any_name_land_and_those_in_the_way_of_the_checkout_are_told(pr
 
 
 @pytest.mark.parametrize("script", ["", "git add --all; git commit -qm Mine"], ids=["files", "commits"])
-def test_names_that_differ_by_case_land_in_a_repository_from_a_disk_that_knows_no_case(
-    project: Project, script: str
-) -> None:
+def test_names_that_differ_only_by_case_land_with_core_ignorecase(project: Project, script: str) -> None:
     project.commit({"Readme.md": "1\n", "Other": "1\n"})
     project.git("config", "core.ignoreCase", "true")
     lands(project, f"echo 2 >README.md; mv Other OTHER; {script}")
@@ -253,10 +247,10 @@ def test_names_that_differ_by_case_land_in_a_repository_from_a_disk_that_knows_n
 
 
 def test_a_conflict_in_names_of_any_kind_is_one_line(project: Project) -> None:
-    name = handed_in(project, "printf agent >'two\nlines'; printf agent >FILE; printf agent >file")
+    name = submitted(project, "printf agent >'two\nlines'; printf agent >FILE; printf agent >file")
     project.commit({"two\nlines": "person\n", "file": "person\n"})
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.REOPENED)
-    assert handed_in(project, "rm -f two* file; git add --all") == name
+    assert submitted(project, "rm -f two* file; git add --all") == name
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert tree(project) == ["FILE", "Makefile"]
 
@@ -271,21 +265,21 @@ def test_links_land_as_links_and_are_not_followed(project: Project, tmp_path: Pa
     assert project.git("status", "--porcelain") == ""
 
 
-def test_a_conflict_in_a_link_that_leads_to_something_endless_holds_nobody_up(project: Project) -> None:
+def test_a_conflict_in_a_link_to_an_endless_file_blocks_nothing(project: Project) -> None:
     project.commit({"link": "1\n"})
-    name = handed_in(project, "rm link; ln -s /dev/zero link")
+    name = submitted(project, "rm link; ln -s /dev/zero link")
     (project.root / "link").unlink()
     (project.root / "link").symlink_to("/dev/full")
     project.git("commit", "--quiet", "--all", "--message", "Another link")
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.REOPENED)
 
-    assert handed_in(project, "test -L link; echo 2 >file") == name
+    assert submitted(project, "test -L link; echo 2 >file") == name
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
 
 
 def crlf(project: Project, attributes: str) -> None:
-    """Commit a file whose line ends are CRLF, and then attributes that want others."""
+    """Commit a file with CRLF line ends, and then attributes that require LF."""
     (project.root / "old").write_bytes(b"1\r\n2\r\n")
     project.git("add", "old")
     project.git("commit", "--quiet", "--message", "Before there were attributes")
@@ -295,7 +289,7 @@ def crlf(project: Project, attributes: str) -> None:
 @pytest.mark.parametrize("attributes", ["* text=auto\n", "* text=auto eol=crlf\n"])
 def test_line_ends_that_the_attributes_leave_alone_are_no_changes(project: Project, attributes: str) -> None:
     crlf(project, attributes)
-    name = handed_in(project, "touch old; printf '1\r\n2\r\n' >new")
+    name = submitted(project, "touch old; printf '1\r\n2\r\n' >new")
     project.commit({"theirs": "1\n"})
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
@@ -303,9 +297,9 @@ def test_line_ends_that_the_attributes_leave_alone_are_no_changes(project: Proje
     assert rescued(project) == []
 
 
-def test_line_ends_that_the_attributes_change_wait_for_the_person_to_agree(project: Project) -> None:
-    crlf(project, "* text eol=lf\n")  # now git takes the file for changed, wherever it is touched
-    name = handed_in(project, "touch old; echo 1 >new")
+def test_line_ends_changed_by_attributes_wait_for_the_user_to_agree(project: Project) -> None:
+    crlf(project, "* text eol=lf\n")  # git now sees the file as changed in each checkout that touches it
+    name = submitted(project, "touch old; echo 1 >new")
     (project.root / "old").touch()
     assert project.git("diff", "--name-only", "master", "scriptorium/ticket-0001") == "new\nold"
 
@@ -340,7 +334,7 @@ BECOMES = ["echo 1 >part", "ln -s x part", "mkdir part; echo 1 >part/other", "mk
 
 @pytest.mark.parametrize("becomes", BECOMES)
 @pytest.mark.parametrize("own", [True, False], ids=["its own .git", "absorbed"])
-def test_a_submodule_whose_place_a_ticket_takes_stays_with_all_that_is_in_it(
+def test_a_submodule_that_a_ticket_replaces_keeps_its_files(
     project: Project, tmp_path: Path, own: bool, becomes: str
 ) -> None:
     part = Project(tmp_path / "part")
@@ -349,7 +343,7 @@ def test_a_submodule_whose_place_a_ticket_takes_stays_with_all_that_is_in_it(
         project.git("clone", "--quiet", str(part.root), "part")
     project.git(*FILE.split(), "submodule", "--quiet", "add", str(part.root), "part")
     project.git("commit", "--quiet", "--message", "Add a submodule")
-    handed_in(project, f"git rm -q -f part; {becomes}")
+    submitted(project, f"git rm -q -f part; {becomes}")
     if own:
         (project.root / "part" / "file").write_text("committed by the person\n")
         project.git("commit", "--quiet", "--all", "--message", "Mine", cwd=project.root / "part")
@@ -361,14 +355,12 @@ def test_a_submodule_whose_place_a_ticket_takes_stays_with_all_that_is_in_it(
     assert (project.root / "part" / "mine").read_text() == "of the person\n"
 
 
-def test_a_directory_with_a_submodule_that_a_file_is_to_take_the_place_of_is_in_the_way(
-    project: Project, tmp_path: Path
-) -> None:
+def test_a_file_that_replaces_a_directory_with_a_submodule_is_blocked(project: Project, tmp_path: Path) -> None:
     part = Project(tmp_path / "part")
     part.commit({"file": "1\n"})
     project.git(*FILE.split(), "submodule", "--quiet", "add", str(part.root), "d/part")
     project.git("commit", "--quiet", "--message", "Add a submodule")
-    name = handed_in(project, "git rm -qr d/part; rm -rf d; echo 1 >d")
+    name = submitted(project, "git rm -qr d/part; rm -rf d; echo 1 >d")
 
     assert waits(project, name).blocked_by == f"local changes in '{project.root}' are in the way: 'd'"
     assert (project.root / "d" / "part" / "file").read_text() == "1\n"
@@ -376,7 +368,7 @@ def test_a_directory_with_a_submodule_that_a_file_is_to_take_the_place_of_is_in_
 
 def test_a_repository_made_in_a_worktree_is_kept_with_its_commits(project: Project) -> None:
     nested = "git init -q nested; echo 1 >nested/file; git -C nested add file; git -C nested commit -qm One"
-    name = handed_in(project, "echo 1 >file")
+    name = submitted(project, "echo 1 >file")
     shell(project, f'cd "{project.worktree(name)}"; {nested}; echo 2 >nested/uncommitted')
 
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
@@ -396,7 +388,7 @@ def test_a_repository_in_a_worktree_that_left_its_branch_is_kept(project: Projec
     assert kept(project, "file") == ["1"]
 
 
-def test_empty_directories_pipes_and_sockets_are_no_work_and_hold_nobody_up(project: Project) -> None:
+def test_empty_directories_pipes_and_sockets_are_no_work(project: Project) -> None:
     lands(project, "mkdir -p empty/deep; mkfifo pipe; echo 1 >file")
     assert tree(project) == ["Makefile", "file"]
 

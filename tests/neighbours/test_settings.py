@@ -1,4 +1,4 @@
-"""Bad neighbours: the user's configuration of git, and hooks of theirs that fail or hang."""
+"""Bad neighbours: the user's git configuration, and user hooks that fail or hang."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
-from tests.neighbours.cases import handed_in, in_order, lands, rescued, shell, show, tree, waits, worked_on
+from tests.neighbours.cases import in_order, lands, rescued, shell, show, submitted, tree, waits, worked_on
 from tests.support import Project, write_script
 
 SETTINGS = {
@@ -71,15 +71,15 @@ def _plan(project: Project) -> None:
 
 
 @pytest.mark.parametrize("about", SETTINGS)
-def test_settings_of_the_users_change_neither_what_lands_nor_what_conflicts(project: Project, about: str) -> None:
+def test_the_users_settings_change_neither_landings_nor_conflicts(project: Project, about: str) -> None:
     project.commit({"theirs": "1\n"})
     for setting in SETTINGS[about].split():
         project.git("config", "--global", *setting.split("=", 1))
-    # the person commits all the same
+    # the user commits anyway
     plain = ("-c", "commit.gpgSign=false", "-c", "core.safecrlf=false", "-c", "diff.orderFile=/dev/null")
 
     lands(project, "echo '# 12' >file; echo 1 >new; chmod +x new; ln -s file link; mkdir d; echo é >d/é", "0001-#1-é")
-    name = handed_in(project, "echo agent >file; echo agent >other", "0002")
+    name = submitted(project, "echo agent >file; echo agent >other", "0002")
     (project.root / "file").write_text("person\n")
     project.git(*plain, "commit", "--quiet", "--no-status", "--all", "--message", "Theirs")
 
@@ -98,7 +98,7 @@ def test_settings_of_the_users_change_neither_what_lands_nor_what_conflicts(proj
 
 def test_a_strategy_of_the_users_does_not_throw_away_what_is_on_master(project: Project) -> None:
     project.git("config", "pull.twohead", "ours")
-    name = handed_in(project, "echo 1 >ours")
+    name = submitted(project, "echo 1 >ours")
     project.commit({"theirs": "2\n"})
 
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
@@ -113,8 +113,8 @@ def test_merge_options_of_the_users_branch_do_not_hold_a_landing_up(project: Pro
     assert (show(project), project.git("status", "--porcelain")) == (name, "")
 
 
-def test_configuration_of_git_that_cannot_be_read_is_told_and_nothing_is_lost(project: Project) -> None:
-    name = handed_in(project)
+def test_unreadable_git_configuration_is_reported_and_nothing_is_lost(project: Project) -> None:
+    name = submitted(project)
     file = project.root / ".git" / "config"
     text = file.read_text()
     file.write_text(f"{text}[broken\n")
@@ -130,11 +130,11 @@ def test_configuration_of_git_that_cannot_be_read_is_told_and_nothing_is_lost(pr
 
 def test_a_file_monitor_that_is_behind_hides_no_edit_of_the_users(project: Project) -> None:
     project.commit({"file": "1\n"})
-    monitor = write_script(project.root.parent / "monitor", "printf 'token\\0'")  # nothing has changed, it says
+    monitor = write_script(project.root.parent / "monitor", "printf 'token\\0'")  # it reports that nothing has changed
     project.git("config", "core.fsmonitor", str(monitor))
     project.git("update-index", "--fsmonitor")
     project.git("status")
-    name = handed_in(project, "echo 2 >file")
+    name = submitted(project, "echo 2 >file")
     (project.root / "file").write_text("of a person\n")
     assert project.git("status", "--porcelain") == ""  # git believes it
 
@@ -153,7 +153,7 @@ def test_a_submodule_of_the_users_checkout_stays_where_they_have_it(project: Pro
     project.git("fetch", "--quiet", cwd=project.root / "library")
     project.git("config", "submodule.recurse", "true")
 
-    name = handed_in(project, f"git update-index --cacheinfo 160000,{new},library; git commit -qm Newer")
+    name = submitted(project, f"git update-index --cacheinfo 160000,{new},library; git commit -qm Newer")
 
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert project.git("rev-parse", "master:library") == new
@@ -164,7 +164,7 @@ def test_a_resolution_that_the_user_has_recorded_decides_about_no_conflict(proje
     for key in ("rerere.enabled", "rerere.autoUpdate"):
         project.git("config", key, "true")
     project.commit({"file": "1\n"})
-    name = handed_in(project, "echo agent >file")
+    name = submitted(project, "echo agent >file")
     project.commit({"file": "person\n"})
     shell(project, "git merge -q scriptorium/ticket-0001 || { echo both >file; git commit -qam Both; }")
     project.git("reset", "--quiet", "--hard", "HEAD^")
@@ -188,13 +188,13 @@ HOOKS = (
 def test_hooks_of_the_users_that_fail_or_hang_are_run_by_no_step(
     project: Project, facts: Path, how: str, place: str
 ) -> None:
-    husky = project.root / ".husky" / "_"  # tracked, so in each worktree as well
+    husky = project.root / ".husky" / "_"  # tracked, so each worktree has them
     husky.mkdir(parents=True)
     for hook in HOOKS.split():
         write_script(husky / hook, f'echo {hook} >>"$FACTS/ran"; {how}')
     project.git("add", ".husky")
     project.git("commit", "--quiet", "--message", "Have hooks")
-    name = handed_in(project, "git commit -q --allow-empty -m One; echo 1 >file")
+    name = submitted(project, "git commit -q --allow-empty -m One; echo 1 >file")
     project.git("commit", "--quiet", "--allow-empty", "--message", "Move on")
     project.ticket("0002")
     if place == ".git/hooks":
@@ -204,13 +204,13 @@ def test_hooks_of_the_users_that_fail_or_hang_are_run_by_no_step(
 
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     lands(project, "echo 2 >second", "0002")
-    assert not (facts / "ran").exists()  # git goes by the exit status of few of them
+    assert not (facts / "ran").exists()  # git heeds the exit status of few hooks
 
 
-def test_an_agent_whose_commit_a_hook_refuses_hands_in_all_the_same(project: Project, facts: Path) -> None:
+def test_an_agent_whose_commit_a_hook_refuses_still_submits(project: Project, facts: Path) -> None:
     write_script(project.root / ".git" / "hooks" / "pre-commit", 'touch "$FACTS/asked"; exit 1')
     lands(project, "echo 1 >file; git add file; ! git commit --quiet --message One")
-    assert (facts / "asked").exists()  # hooks are asked for what the agent commits, and not for what we do
+    assert (facts / "asked").exists()  # hooks run for the commits of the agent, not for those of the tool
 
 
 def test_an_agent_that_hangs_in_a_hook_is_ended_and_its_work_is_committed(project: Project) -> None:
@@ -220,7 +220,7 @@ def test_an_agent_that_hangs_in_a_hook_is_ended_and_its_work_is_committed(projec
     assert show(project, "file", "scriptorium/ticket-0001") == "1"
 
     project.configure(timeouts={"no_output": 300})
-    assert handed_in(project, "echo 2 >second") == name
+    assert submitted(project, "echo 2 >second") == name
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
 
@@ -228,7 +228,7 @@ def test_an_agent_that_hangs_in_a_hook_is_ended_and_its_work_is_committed(projec
 # -- filters and drivers -----------------------------------------------------------------------------------
 
 
-def test_a_filter_whose_program_is_missing_is_told_and_the_ticket_lands_when_it_is_there(project: Project) -> None:
+def test_a_missing_filter_program_is_reported_and_the_ticket_lands_later(project: Project) -> None:
     """git-lfs, configured by `git lfs install` and not installed here."""
     lfs = project.root.parent / "home" / "bin" / "fake-lfs"
     (project.root / "big").write_text("pointer\n")
@@ -260,17 +260,17 @@ def test_a_merge_driver_of_the_users_decides_about_its_conflicts(project: Projec
     project.commit({"list": "", ".gitattributes": "list merge=mine\n"})
     if driver:
         project.git("config", "merge.mine.driver", driver)
-    name = handed_in(project, "echo agent >list")
+    name = submitted(project, "echo agent >list")
     project.commit({"list": "person\n"})
 
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED if landed else ItemOutcome.REOPENED)
     assert show(project, "list") == ("agent\nperson" if landed else "person")
 
 
-def test_a_filter_that_fails_in_the_users_checkout_holds_up_the_landing_alone(project: Project) -> None:
+def test_a_filter_failing_in_the_users_checkout_delays_only_the_landing(project: Project) -> None:
     for key, value in {"clean": "cat", "smudge": "cat", "required": "true"}.items():
         project.git("config", f"filter.mine.{key}", value)
-    name = handed_in(project, "echo 'file filter=mine' >.gitattributes; echo 1 >file")
+    name = submitted(project, "echo 'file filter=mine' >.gitattributes; echo 1 >file")
     project.git("config", "filter.mine.smudge", "false")
 
     merged = waits(project, name)
@@ -279,7 +279,7 @@ def test_a_filter_that_fails_in_the_users_checkout_holds_up_the_landing_alone(pr
         merged.blocked_by
         == f"'{project.root}' cannot follow: 'git merge' failed: error: external filter 'false' failed 1"
     )
-    assert project.git("status", "--porcelain") == ""  # git was half way, and what it wrote is taken back
+    assert project.git("status", "--porcelain") == ""  # git had written half of it, and that is undone
     assert waits(project, name) == merged
     project.git("config", "filter.mine.smudge", "cat")
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)

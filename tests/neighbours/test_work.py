@@ -1,4 +1,4 @@
-"""Bad neighbours: gates that misbehave, clean-up that runs meanwhile, sizes, closed directories, and the clock."""
+"""Bad neighbours: misbehaving gates, concurrent clean-up, large files, read-only directories, and clock jumps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scriptorium.coding.attempt import AttemptOutcome as Out
 from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
 from scriptorium.plan.cause import Cause
-from tests.neighbours.cases import BRANCH, handed_in, in_order, kept, lands, rescued, show, tree, worked_on
+from tests.neighbours.cases import BRANCH, in_order, kept, lands, rescued, show, submitted, tree, worked_on
 from tests.support import Project, is_alive, until
 
 
@@ -55,7 +55,7 @@ HIDES = {
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("how", HIDES)
-def test_an_edit_that_git_is_told_to_overlook_is_handed_in_or_kept(project: Project, how: str, when: str) -> None:
+def test_an_edit_hidden_from_git_is_submitted_or_kept(project: Project, how: str, when: str) -> None:
     project.commit({"lib": "bad\n", "a/b": "1\n", "z": "1\n"})
     project.gate("grep -q good lib || ! test -e new")
     hidden = f"{HIDES[how]}; echo good >lib"
@@ -79,7 +79,7 @@ LEAVES_OUT = [
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("how", LEAVES_OUT)
-def test_a_gate_runs_with_the_files_that_git_is_told_to_leave_out(project: Project, how: str, when: str) -> None:
+def test_a_gate_runs_with_the_files_that_a_sparse_checkout_omits(project: Project, how: str, when: str) -> None:
     project.commit({"lib": "good\n", "a/b": "1\n", "t/it": "grep -q good lib\n"})
     project.gate("test ! -f t/it || sh t/it")
     script = f"echo bad >lib; {how if when == 'before' else ':'}; scriptorium submit-pr done"
@@ -94,7 +94,7 @@ def test_a_gate_runs_with_the_files_that_git_is_told_to_leave_out(project: Proje
     lands(project, "test -f t/it; echo good >lib; echo 1 >new")
 
 
-def test_a_file_that_git_is_told_to_leave_out_is_removed_where_something_else_takes_its_place(project: Project) -> None:
+def test_a_sparse_file_is_removed_when_something_else_replaces_it(project: Project) -> None:
     project.commit({"t/it": "1\n", "z": "1\n"})
     lands(project, "git update-index --skip-worktree t/it; rm -r t; echo 2 >t")
     assert (tree(project), show(project, "t")) == (["Makefile", "t", "z"], "2")
@@ -103,7 +103,7 @@ def test_a_file_that_git_is_told_to_leave_out_is_removed_where_something_else_ta
 @pytest.mark.parametrize("end", ["exit 0", "exit 1"])
 def test_a_gate_that_removes_its_own_worktree_loses_nothing(project: Project, end: str) -> None:
     assert project.run("health").code == 0
-    name = handed_in(project, "echo 1 >file")
+    name = submitted(project, "echo 1 >file")
     tip = project.git("rev-parse", BRANCH)
     green = project.root.parent / "green"
     project.configure(gate=f'case $PWD in */tickets/*) test -e {green} || {{ rm -rf "$PWD"; {end}; }};; esac')
@@ -130,14 +130,14 @@ def test_what_a_gate_leaves_running_is_ended_and_the_ticket_lands(project: Proje
     until(lambda: not any(is_alive(pid) for pid in pids))
 
 
-def test_a_gate_that_reads_stdin_or_asks_the_terminal_gets_nothing_and_ends(project: Project) -> None:
+def test_a_gate_that_reads_stdin_or_the_terminal_gets_nothing(project: Project) -> None:
     project.configure(gate="! read line && ! (exec </dev/tty) 2>/dev/null")
     lands(project)
 
 
-def test_a_gate_that_never_ends_reopens_the_ticket_which_lands_with_a_better_one(project: Project) -> None:
+def test_an_endless_gate_reopens_the_ticket_and_a_better_gate_lands_it(project: Project) -> None:
     assert project.run("health").code == 0
-    name = handed_in(project, "printf 'test:\\n\\t@sleep 600\\n' >Makefile; echo 1 >file")
+    name = submitted(project, "printf 'test:\\n\\t@sleep 600\\n' >Makefile; echo 1 >file")
     project.configure(timeouts={"gate": 0.5})
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.REOPENED)
     assert "was terminated at its limit of 0.5 seconds" in project.plan_files()[f"tickets/open/{name}.md"]
@@ -152,7 +152,7 @@ def test_a_gate_that_never_ends_reopens_the_ticket_which_lands_with_a_better_one
 
 @contextmanager
 def meanwhile(project: Project, *commands: str) -> Iterator[list[int]]:
-    """Run commands of git's one after the other, again and again, for the length of a block."""
+    """Repeat git commands, one after the other, for the length of a block."""
     codes: list[int] = []
     done = threading.Event()
 
@@ -184,7 +184,7 @@ def meanwhile(project: Project, *commands: str) -> Iterator[list[int]]:
 def test_tickets_land_while_git_cleans_up_in_a_loop(project: Project, commands: tuple[str, ...]) -> None:
     with meanwhile(project, *commands) as codes:
         for number in range(1, 4):
-            name = handed_in(project, f"echo {number} >file; git add file && git commit -qm x || true", f"{number:04d}")
+            name = submitted(project, f"echo {number} >file; git add file && git commit -qm x || true", f"{number:04d}")
             (project.worktree(name) / "mine").write_text(f"{number}\n")
             assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
         until(lambda: len(codes) > 2)
@@ -194,8 +194,8 @@ def test_tickets_land_while_git_cleans_up_in_a_loop(project: Project, commands: 
     project.git("fsck", "--strict", "--no-dangling")
 
 
-def test_work_that_was_put_aside_outlives_the_hardest_clean_up(project: Project) -> None:
-    name = handed_in(project)
+def test_rescued_work_outlives_the_hardest_clean_up(project: Project) -> None:
+    name = submitted(project)
     (project.worktree(name) / "mine").write_text("of a person\n")
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     project.git("reflog", "expire", "--all", "--expire=now", "--expire-unreachable=now")
@@ -205,7 +205,7 @@ def test_work_that_was_put_aside_outlives_the_hardest_clean_up(project: Project)
 
 # -- directories that cannot be written --------------------------------------------------------------------
 
-# Permissions do not bind root, unless the capability to pass them over is dropped (prctl(2)).
+# Permissions do not bind root until it drops the capability to override them (prctl(2)).
 BOUND = """
 import ctypes, os, sys
 if os.geteuid() == 0:
@@ -218,11 +218,9 @@ os.execv(sys.executable, [sys.executable, "-m", "scriptorium", *sys.argv[1:]])
     ("place", "master_moves"),
     [("refs/heads", False), ("refs", False), ("refs/heads/scriptorium", True), ("objects", True)],
 )
-def test_a_directory_of_gits_that_was_made_read_only_holds_up_the_landing_alone(
-    project: Project, place: str, master_moves: bool
-) -> None:
-    """Where the plan alone cannot be written, master has moved before; the ticket is done as soon as it can be."""
-    name = handed_in(project)
+def test_a_read_only_git_directory_delays_only_the_landing(project: Project, place: str, master_moves: bool) -> None:
+    """If only the plan cannot be written, master has moved already; the ticket is completed later."""
+    name = submitted(project)
     before = project.git("rev-parse", "master")
     closed = project.root / ".git" / place
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in [closed, *closed.rglob("*")] if path.is_dir()}
@@ -242,11 +240,9 @@ def test_a_directory_of_gits_that_was_made_read_only_holds_up_the_landing_alone(
 
 
 @pytest.mark.parametrize(("code", "outcome"), [(0, "landed"), (1, "reopened")])
-def test_files_of_the_gate_that_may_not_be_deleted_change_nothing_of_its_answer(
-    project: Project, code: int, outcome: str
-) -> None:
+def test_undeletable_files_of_the_gate_do_not_change_its_result(project: Project, code: int, outcome: str) -> None:
     assert project.run("health").code == 0
-    name = handed_in(project)
+    name = submitted(project)
     project.configure(gate=f"[ ! -f file ] || {{ mkdir cache; touch cache/it; chmod 500 cache; exit {code}; }}")
 
     with project.running("merge", python=("-c", BOUND)) as started:
@@ -273,7 +269,7 @@ time.time = lambda: _time() + _offset
 
 
 def jumped(project: Project, offset: float) -> dict[str, str]:
-    """Return the environment of a command whose clock is off by so many seconds; git's as well."""
+    """Return an environment in which the clock of a command, and of git, is off by so many seconds."""
     directory = project.root.parent / "clock"
     directory.mkdir(exist_ok=True)
     (directory / "sitecustomize.py").write_text(CLOCK)
@@ -305,7 +301,7 @@ time.time = lambda: _time() + (_offset if os.path.exists(_at) else 0)
 
 @pytest.mark.parametrize("offset", [-YEAR, YEAR])
 @pytest.mark.parametrize("hangs", [False, True])
-def test_a_clock_that_jumps_while_an_agent_works_ends_it_neither_early_nor_late(
+def test_a_clock_jump_ends_the_agent_neither_early_nor_late(
     project: Project, facts: Path, offset: int, hangs: bool
 ) -> None:
     project.configure(timeouts={"hard": 120, "no_output": 3 if hangs else 60})
@@ -328,7 +324,7 @@ def test_a_clock_that_jumps_while_an_agent_works_ends_it_neither_early_nor_late(
 
 
 @pytest.mark.parametrize("offset", [-YEAR, YEAR])
-def test_the_rest_of_a_backend_does_not_outlast_a_clock_that_jumped(project: Project, offset: int) -> None:
+def test_the_cooldown_of_a_backend_does_not_outlast_a_clock_jump(project: Project, offset: int) -> None:
     name, result = worked_on(project, "exit 1")
     assert result is Out.FAILED
     for _ in range(6):  # each in a row doubles it
@@ -343,7 +339,7 @@ def test_the_rest_of_a_backend_does_not_outlast_a_clock_that_jumped(project: Pro
 
 @pytest.mark.parametrize("offset", [-YEAR, YEAR])
 def test_a_red_answer_does_not_outlast_a_clock_that_jumped(project: Project, offset: int) -> None:
-    name = handed_in(project)
+    name = submitted(project)
     project.configure(gate=f"test -e {project.root.parent}/green")
     assert project.run("merge").code == 3
     (project.root.parent / "green").touch()

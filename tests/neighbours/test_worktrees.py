@@ -7,19 +7,14 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from scriptorium.coding.assign import assign_next
 from scriptorium.coding.attempt import AttemptOutcome as Out
-from scriptorium.coding.attempt import run_attempt
 from scriptorium.errors import ScriptoriumError
 from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import clean_up_after_crash, process_next
-from scriptorium.system import locks
-from scriptorium.worktrees.tickets import TicketWorktree
-from tests.neighbours.cases import BRANCH, git_dir, handed_in, in_order, kept, lands, shell, show, waits, worked_on
+from tests.neighbours.cases import BRANCH, git_dir, in_order, kept, lands, shell, show, submitted, waits, worked_on
 from tests.support import Project
 
 
@@ -54,10 +49,13 @@ HARMS = {
     "a lock on the branch": 'touch ".git/$BRANCH.lock"',
     "a lock on the configuration": "touch .git/config.lock",
 }
-"""What is done to a worktree, to the directory that git keeps for it, and to its branch."""
+"""Damage to a worktree, to its git directory and to its branch, as shell commands."""
+
 
 DELETED = ("the directory is gone", "pruned", "an empty branch without a worktree")
-TOLD = {
+
+
+LOGGED = {
     "an index of garbage": "ticket '0001-thing': rebuilt the broken index of its worktree",
     "an empty index": "ticket '0001-thing': rebuilt the broken index of its worktree",
     "a torn index": "ticket '0001-thing': rebuilt the broken index of its worktree",
@@ -81,7 +79,7 @@ def test_a_ticket_lands_whatever_became_of_its_worktree(
     tip = project.git("rev-parse", BRANCH)
 
     harm(project, name, what)
-    assert handed_in(project, "echo 3 >second") == name
+    assert submitted(project, "echo 3 >second") == name
     assert project.git("merge-base", "--is-ancestor", tip, BRANCH) == ""
     (project.worktree(name) / "mine").write_text("of a person\n")
     harm(project, name, what)
@@ -90,13 +88,13 @@ def test_a_ticket_lands_whatever_became_of_its_worktree(
     in_order(project, name)
     assert [show(project, path) for path in ("committed", "uncommitted", "second")] == ["1", "2", "3"]
     assert kept(project, "mine") == ([] if what in DELETED else ["of a person"])
-    assert TOLD.get(what, "") in caplog.text
+    assert LOGGED.get(what, "") in caplog.text
 
 
-def test_a_branch_that_is_deleted_while_the_agent_works_is_back_before_its_work_is_committed(
+def test_a_branch_deleted_during_the_run_is_recreated_before_the_commit(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
-    name = handed_in(project, f"git commit -q --allow-empty -m One; echo 1 >file; git update-ref -d {BRANCH}")
+    name = submitted(project, f"git commit -q --allow-empty -m One; echo 1 >file; git update-ref -d {BRANCH}")
 
     assert project.git("log", "--format=%s", "master..scriptorium/ticket-0001") == f"{name}\nOne"
     assert "'scriptorium/ticket-0001' was gone; created it again at " in caplog.text
@@ -104,8 +102,8 @@ def test_a_branch_that_is_deleted_while_the_agent_works_is_back_before_its_work_
     in_order(project, name)
 
 
-def test_a_branch_that_went_with_its_worktree_is_back_at_what_was_handed_in(project: Project) -> None:
-    name = handed_in(project, "echo 1 >first")
+def test_a_branch_lost_with_its_worktree_is_recreated_as_submitted(project: Project) -> None:
+    name = submitted(project, "echo 1 >first")
     shutil.rmtree(project.worktree(name))
     project.git("worktree", "prune")
     project.git("branch", "--quiet", "-D", "scriptorium/ticket-0001")
@@ -116,10 +114,10 @@ def test_a_branch_that_went_with_its_worktree_is_back_at_what_was_handed_in(proj
     assert show(project, "first") == "1"
 
 
-def test_a_worktree_that_a_person_has_locked_stays_when_its_ticket_has_landed(
+def test_a_worktree_that_the_user_locked_stays_after_the_landing(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
-    name = handed_in(project)
+    name = submitted(project)
     worktree = project.worktree(name)
     project.git("worktree", "lock", str(worktree))
 
@@ -135,14 +133,14 @@ def test_a_worktree_that_a_person_has_locked_stays_when_its_ticket_has_landed(
     in_order(project, name)
 
 
-def test_a_git_file_that_names_the_users_repository_does_not_open_its_locks(project: Project) -> None:
+def test_a_git_file_naming_the_users_repository_leaves_its_locks_alone(project: Project) -> None:
     lock = project.root / ".git" / "index.lock"
     lock.touch()
     _, result = worked_on(project, f"echo 'gitdir: {project.root / '.git'}' >.git")
     assert result is Out.FAILED
     assert lock.exists()
 
-    name = handed_in(project)
+    name = submitted(project)
     assert waits(project, name).blocked_by.startswith(f"'{project.root}' cannot follow: 'git merge' failed")
     assert lock.exists()
     lock.unlink()
@@ -154,7 +152,7 @@ def test_a_git_file_that_names_the_users_repository_does_not_open_its_locks(proj
 
 
 def lock_of(project: Project, path: str, age: float) -> Path:
-    """Leave a lock in the repository that is so many seconds old; one from the future is as young as can be."""
+    """Leave a lock of this age in seconds in the repository. A negative age is in the future and never stale."""
     lock = project.root / ".git" / path
     lock.touch()
     os.utime(lock, (time.time() - age, time.time() - age))
@@ -163,7 +161,7 @@ def lock_of(project: Project, path: str, age: float) -> Path:
 
 @pytest.mark.parametrize("path", ["index.lock", "HEAD.lock", "refs/heads/master.lock"])
 def test_a_lock_in_the_way_of_the_users_checkout_is_named_and_waited_for(project: Project, path: str) -> None:
-    name = handed_in(project)
+    name = submitted(project)
     lock = lock_of(project, path, -600)
 
     merged = waits(project, name)
@@ -177,25 +175,25 @@ def test_a_lock_in_the_way_of_the_users_checkout_is_named_and_waited_for(project
     in_order(project, name)
 
 
-def test_a_lock_on_packed_refs_keeps_the_branch_of_a_landed_ticket_and_holds_up_nobody(
+def test_a_lock_on_packed_refs_keeps_the_landed_branch_and_blocks_nothing(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
-    name = handed_in(project)
+    name = submitted(project)
     lock = lock_of(project, "packed-refs.lock", -600)
 
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     assert "the branch 'scriptorium/ticket-0001' stays: 'git update-ref' failed: " in caplog.text
-    second = handed_in(project, "echo 2 >second", "0002")
+    second = submitted(project, "echo 2 >second", "0002")
     assert process_next(project.workspace) == ItemResult(second, ItemOutcome.LANDED)
 
     lock.unlink()
     lands(project, "echo 3 >third", "0003")
 
 
-def test_a_lock_on_the_plan_is_named_and_the_ticket_goes_on_when_it_is_gone(
+def test_a_lock_on_the_plan_is_named_and_the_ticket_lands_without_it(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = handed_in(project)
+    name = submitted(project)
     monkeypatch.setattr("scriptorium.plan.store.MAX_TRIES", 3)
     lock = lock_of(project, "refs/heads/scriptorium/plan.lock", -600)
 
@@ -212,7 +210,7 @@ def test_a_lock_on_the_plan_is_named_and_the_ticket_goes_on_when_it_is_gone(
     "path", ["HEAD.lock", "packed-refs.lock", "refs/heads/master.lock", "refs/heads/scriptorium/plan.lock"]
 )
 def test_a_lock_that_has_outlasted_every_git_is_taken_away(project: Project, path: str) -> None:
-    name = handed_in(project)
+    name = submitted(project)
     lock = lock_of(project, path, 600)
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
     in_order(project, name)
@@ -224,284 +222,3 @@ def test_a_lock_on_a_rescue_ref_that_nobody_will_want_again_is_taken_away(projec
     old, young = (lock_of(project, f"refs/scriptorium/rescue/{age}.lock", age) for age in (600, 0))
     clean_up_after_crash(project.workspace)
     assert (old.exists(), young.exists()) == (False, True)
-
-
-# -- a branch that is checked out elsewhere ----------------------------------------------------------------
-
-
-def test_a_branch_that_a_person_has_checked_out_is_not_moved_under_them(project: Project) -> None:
-    name, _ = worked_on(project, "echo 1 >first")
-    shutil.rmtree(project.worktree(name))
-    project.git("worktree", "prune")
-    project.git("checkout", "--quiet", "scriptorium/ticket-0001")
-    project.agent("echo 2 >second; scriptorium submit-pr x")
-
-    with pytest.raises(ScriptoriumError, match=f"'scriptorium/ticket-0001' is checked out in '{project.root}'"):
-        assign_next(project.workspace)
-    with pytest.raises(ScriptoriumError) as raised:
-        run_attempt(project.workspace, name)
-    assert raised.value.hint == "check out another branch there"
-    assert project.git("status", "--porcelain") == ""
-
-    project.git("checkout", "--quiet", "master")
-    assert run_attempt(project.workspace, name).result is Out.SUBMITTED
-    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
-    in_order(project, name)
-
-
-def test_a_branch_that_a_person_is_rebasing_gets_no_worktree_before_they_are_through(project: Project) -> None:
-    name, _ = worked_on(project, "echo 1 >first")
-    shutil.rmtree(project.worktree(name))
-    project.git("worktree", "prune")
-    project.git("checkout", "--quiet", "scriptorium/ticket-0001")
-    shell(project, "git rebase --quiet --interactive master", GIT_SEQUENCE_EDITOR="sed -i 1s/pick/edit/")
-    project.agent("echo 2 >second; scriptorium submit-pr x")
-
-    with pytest.raises(ScriptoriumError, match="'scriptorium/ticket-0001' is being rebased") as raised:
-        assign_next(project.workspace)
-    assert raised.value.hint == f"finish the rebase in '{project.root / '.git'}'"
-    assert not project.worktree(name).exists()
-
-    project.git("rebase", "--abort")
-    project.git("checkout", "--quiet", "master")
-    assert run_attempt(project.workspace, name).result is Out.SUBMITTED
-    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
-    in_order(project, name)
-
-
-def test_a_rebase_that_an_agent_left_in_its_worktree_does_not_hold_it_up(project: Project) -> None:
-    edit = "GIT_SEQUENCE_EDITOR='sed -i 1s/pick/edit/' git rebase --quiet --interactive master"
-    worked_on(project, f"echo 1 >first; git add first; git commit --quiet --message One; {edit}")
-    lands(project, "echo 2 >second")
-    assert [show(project, path) for path in ("first", "second")] == ["1", "2"]
-
-
-def test_what_is_staged_in_the_worktree_of_a_landed_ticket_stays_though_its_file_is_gone(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = handed_in(project)
-    with monkeypatch.context() as patch:
-        patch.setattr(TicketWorktree, "remove", lambda *_: None)  # as if it were killed there
-        assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
-    (project.worktree(name) / "mine").write_text("precious\n")
-    project.git("add", "mine", cwd=project.worktree(name))
-    (project.worktree(name) / "mine").unlink()
-
-    clean_up_after_crash(project.workspace)
-
-    assert project.git("show", ":mine", cwd=project.worktree(name)) == "precious"
-
-
-@pytest.mark.parametrize("flag", ["--skip-worktree", "--assume-unchanged"])
-def test_an_edit_that_git_is_told_to_overlook_in_the_worktree_of_a_landed_ticket_stays(
-    project: Project, monkeypatch: pytest.MonkeyPatch, flag: str
-) -> None:
-    name = handed_in(project)
-    with monkeypatch.context() as patch:
-        patch.setattr(TicketWorktree, "remove", lambda *_: None)  # as if it were killed there
-        assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
-    (project.worktree(name) / "file").write_text("precious\n")
-    project.git("update-index", flag, "file", cwd=project.worktree(name))
-
-    clean_up_after_crash(project.workspace)
-
-    assert (project.worktree(name) / "file").read_text() == "precious\n"
-
-
-def test_an_edit_that_git_is_told_to_overlook_after_the_gate_is_kept(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = handed_in(project)
-    remove = TicketWorktree.remove
-
-    def late(*args: Any) -> None:
-        (project.worktree(name) / "file").write_text("precious\n")
-        project.git("update-index", "--skip-worktree", "file", cwd=project.worktree(name))
-        remove(*args)
-
-    monkeypatch.setattr(TicketWorktree, "remove", late)
-    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
-
-    in_order(project, name)
-    assert kept(project, "file") == ["precious"]
-
-
-@pytest.mark.parametrize("what", ["the repository", "the root"])
-@pytest.mark.parametrize("change", ["", "echo of a person >mine"])
-def test_a_ticket_goes_on_after_a_move_and_what_its_worktree_held_is_kept(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, change: str
-) -> None:
-    name, _ = worked_on(project, "echo 1 >first")
-    work = project.worktree(name)
-    shell(project, f"cd {work}; {change or ':'}")
-    if what == "the root":
-        monkeypatch.setenv("SCRIPTORIUM_ROOT", str(tmp_path / "other"))
-    else:
-        project.root = project.root.rename(tmp_path / "moved")
-
-    assert lands(project, "echo 2 >second") == name
-
-    assert [show(project, path) for path in ("first", "second")] == ["1", "2"]
-    assert kept(project, "mine") == (["of a person"] if change else [])
-    assert not work.exists()
-
-
-def test_a_ticket_that_was_renamed_in_progress_goes_on_and_what_its_worktree_held_is_kept(project: Project) -> None:
-    name, _ = worked_on(project, "echo 1 >first")
-    work, renamed = project.worktree(name), "0001-better"
-    (work / "mine").write_text("of a person\n")
-    text = project.plan_files()[f"tickets/open/{name}.md"]
-    project.commit_plan({f"tickets/open/{name}.md": None, f"tickets/in-progress/{renamed}.md": text})
-    project.agent("echo 2 >second; scriptorium submit-pr x")
-
-    there = f"is checked out in '{work}'"
-    with locks.hold(project.paths.ticket_lock(name), name), pytest.raises(ScriptoriumError, match=there):
-        run_attempt(project.workspace, renamed)  # its agent is still at work there
-    assert run_attempt(project.workspace, renamed).result is Out.SUBMITTED
-    assert process_next(project.workspace) == ItemResult(renamed, ItemOutcome.LANDED)
-
-    in_order(project, renamed)
-    assert [show(project, path) for path in ("first", "second")] == ["1", "2"]
-    assert kept(project, "mine") == ["of a person"]
-    assert not work.exists()
-
-
-def test_a_second_ticket_with_the_same_id_does_not_take_the_worktree_of_the_first(project: Project) -> None:
-    name, _ = worked_on(project, "echo 1 >first")
-    text = project.plan_files()[f"tickets/open/{name}.md"]
-    project.commit_plan({"tickets/in-progress/0001-other.md": text})
-
-    with pytest.raises(ScriptoriumError, match=f"is checked out in '{project.worktree(name)}'"):
-        run_attempt(project.workspace, "0001-other")
-
-
-def test_an_edit_that_git_is_told_to_overlook_outlives_a_move(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name, _ = worked_on(project, "echo 1 >first")
-    shell(project, f"cd {project.worktree(name)}; echo precious >first; git update-index --skip-worktree first")
-    monkeypatch.setenv("SCRIPTORIUM_ROOT", str(tmp_path / "other"))
-
-    lands(project, "echo 2 >second")
-
-    assert kept(project, "first") == ["precious"]
-
-
-def test_in_a_copy_of_a_repository_work_goes_on_and_the_first_is_left_alone(project: Project, tmp_path: Path) -> None:
-    name, _ = worked_on(project, "echo 1 >first")
-    for branch in ("master", "scriptorium/plan"):
-        project.git("worktree", "add", "--quiet", "--force", str(tmp_path / branch), branch)
-    first = project.root
-    before = project.refs(), project.git("status", "--porcelain"), project.git("worktree", "list", "--porcelain")
-    project.root = Path(shutil.copytree(first, tmp_path / "copy", symlinks=True))
-
-    assert handed_in(project, "echo 2 >second") == name
-    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
-
-    assert [show(project, path) for path in ("first", "second")] == ["1", "2"]
-    assert project.git("status", "--porcelain") == ""
-    project.root = first
-    assert before == (
-        project.refs(), project.git("status", "--porcelain"), project.git("worktree", "list", "--porcelain")
-    )  # fmt: skip
-    for place in (tmp_path / "master", tmp_path / "scriptorium/plan", project.worktree(name)):
-        assert project.git("status", "--porcelain", cwd=place) == ""
-
-
-@pytest.mark.parametrize("copied", [True, False])
-def test_what_is_left_of_a_removal_goes_and_the_places_of_a_persons_worktrees_are_left_alone(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
-) -> None:
-    for place in ("linked", "plain"):
-        project.git("worktree", "add", "--quiet", "-b", place, str(tmp_path / place))
-    if copied:
-        project.root = Path(shutil.copytree(project.root, tmp_path / "copy", symlinks=True))
-    (tmp_path / "plain" / ".git").unlink()  # a directory as any other by now
-    link = (tmp_path / "linked" / ".git").read_text()
-    name = handed_in(project)
-    with monkeypatch.context() as patch:
-        patch.setattr(TicketWorktree, "remove", lambda *_: None)  # as if it were killed there
-        assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
-    (project.worktree(name) / ".git").unlink()
-
-    clean_up_after_crash(project.workspace)
-
-    assert (tmp_path / "linked" / ".git").read_text() == link
-    assert not (tmp_path / "plain" / ".git").exists()
-    in_order(project, name)
-
-
-@pytest.mark.parametrize("half", ["", "index"])
-def test_a_persons_worktree_that_lost_its_place_by_a_crash_loses_nothing_else(
-    project: Project, tmp_path: Path, half: str
-) -> None:
-    project.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "linked"))
-    project.git("commit", "--quiet", "--allow-empty", "--message", "Mine", cwd=tmp_path / "linked")
-    tip = project.git("rev-parse", "HEAD", cwd=tmp_path / "linked")
-    record = project.root / ".git" / "worktrees" / "linked"
-    (record / "gitdir").write_text("")
-    if half:
-        (record / half).unlink()
-
-    lands(project)
-    clean_up_after_crash(project.workspace)
-
-    assert (record / "HEAD").exists() == (not half)
-    assert list(project.refs("refs/scriptorium/rescue/").values()) == [tip]
-
-
-# -- a worktree on a disk that is not there for a while ----------------------------------------------------
-
-
-def test_a_landing_waits_for_a_locked_checkout_of_master_that_is_away(project: Project, tmp_path: Path) -> None:
-    disk, away = tmp_path / "disk", tmp_path / "away"
-    project.git("worktree", "add", "--quiet", "--force", str(disk), "master")
-    project.git("worktree", "lock", str(disk))
-    name = handed_in(project)
-    disk.rename(away)
-
-    told = waits(project, name)
-    assert told.blocked_by == f"'{disk}', where 'master' is checked out, is missing"
-    assert told.hint == f"bring it back, or 'git worktree unlock {disk}' if it is gone for good"
-
-    away.rename(disk)
-    assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
-    assert (disk / "file").read_text() == f"{name}\n"
-    assert project.git("status", "--porcelain", cwd=disk) == ""
-    in_order(project, name)
-
-
-def test_a_checkout_of_the_plan_that_was_away_follows_when_it_is_back(project: Project, tmp_path: Path) -> None:
-    disk, away = tmp_path / "disk", tmp_path / "away"
-    project.git("worktree", "add", "--quiet", str(disk), "scriptorium/plan")
-    project.git("worktree", "lock", str(disk))
-    disk.rename(away)
-    name = lands(project)
-
-    away.rename(disk)
-    lands(project, "echo 2 >second", "0002")
-
-    assert (disk / f"tickets/done/{name}.md").exists()
-    assert project.git("status", "--porcelain", cwd=disk) == ""
-
-
-@pytest.mark.parametrize("root", ["root", "link/root"])
-@pytest.mark.parametrize("merges", [True, False])
-def test_commits_on_no_branch_outlive_a_worktree_that_was_deleted(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, merges: bool, root: str
-) -> None:
-    (tmp_path / "link").symlink_to(tmp_path)
-    monkeypatch.setenv("SCRIPTORIUM_ROOT", str(tmp_path / root))
-    name = handed_in(project)
-    work = project.worktree(name)
-    project.git("checkout", "--quiet", "--detach", cwd=work)
-    (work / "mine").write_text("of a person\n")
-    project.git("add", "mine", cwd=work)
-    project.git("commit", "--quiet", "--message", "Mine", cwd=work)
-    shutil.rmtree(work)
-
-    if merges:
-        assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)
-    else:
-        clean_up_after_crash(project.workspace)
-    assert kept(project, "mine") == ["of a person"]

@@ -9,7 +9,7 @@ import pytest
 from scriptorium.errors import ScriptoriumError
 from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
-from tests.neighbours.cases import handed_in, show
+from tests.neighbours.cases import show, submitted
 from tests.support import Project
 
 
@@ -39,7 +39,7 @@ def named(tmp_path: Path) -> Project:
     """A project that lands on main, where a branch master is made after the first ticket."""
     project = Project(tmp_path / "named", "main")
     project.init()
-    handed_in(project)
+    submitted(project)
     assert process_next(project.workspace) == ItemResult("0001-thing", ItemOutcome.LANDED)
     assert show(project, commit="main") == "0001-thing"
     return project

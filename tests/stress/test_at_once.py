@@ -95,7 +95,7 @@ done
 """
 
 
-def test_daemons_steps_hooks_and_a_person_land_each_ticket_once(project: Project, facts: Path) -> None:
+def test_daemons_steps_hooks_and_the_user_land_each_ticket_once(project: Project, facts: Path) -> None:
     project.init()
     project.agent(AGENT)
     project.configure(gate="true")
@@ -201,7 +201,7 @@ def test_twelve_worktrees_are_made_at_once(project: Project, facts: Path) -> Non
     COUNTED["worktrees made at once by as many processes"] = TOGETHER
 
 
-def test_twelve_agents_at_once_get_the_worktrees_that_are_missing_and_hand_in(project: Project, facts: Path) -> None:
+def test_twelve_agents_at_once_get_missing_worktrees_and_submit(project: Project, facts: Path) -> None:
     project.init()
     names = [project.ticket(f"{number:04d}", state="in-progress") for number in range(1, TOGETHER + 1)]
     project.agent(AGENT)

@@ -422,7 +422,7 @@ def _profile(count: int, **more: object) -> settings:
     )  # fmt: skip
 
 
-def test_whatever_happens_in_whatever_order_every_ticket_is_in_one_place_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_in_any_order_of_events_each_ticket_has_one_state_and_none_is_lost(tmp_path: Path) -> None:
     Whole.base, Whole.template = tmp_path, World.template(tmp_path / "template")
     Whole.failed = False
     TALLY.clear()

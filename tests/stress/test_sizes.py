@@ -12,7 +12,7 @@ from scriptorium.gate.results import record_verdict
 from scriptorium.merge_queue.lane import ItemOutcome, ItemResult
 from scriptorium.merge_queue.queue import process_next
 from tests import figures
-from tests.neighbours.cases import handed_in, in_order, lands, rescued, show
+from tests.neighbours.cases import in_order, lands, rescued, show, submitted
 from tests.stress.extent import FULL
 from tests.support import DATE, Project
 
@@ -28,7 +28,7 @@ def project(project: Project) -> Project:
 
 def test_a_huge_file_lands_and_one_that_was_left_behind_is_kept(project: Project) -> None:
     project.git("config", "core.bigFileThreshold", "1m")
-    name = handed_in(project, f"truncate -s {HUGE} huge; echo 1 >file")
+    name = submitted(project, f"truncate -s {HUGE} huge; echo 1 >file")
     os.truncate(project.worktree(name) / "huge", HUGE + 1)
 
     assert process_next(project.workspace) == ItemResult(name, ItemOutcome.LANDED)

@@ -1,22 +1,22 @@
-"""Put on PYTHONPATH, it makes a scriptorium process tell its points, or fail at one of them.
+"""On PYTHONPATH, it makes a scriptorium process record its points, or fail at one of them.
 
-A point is a moment at which the process can be killed so that it matters: before and after each program
-that it starts, and before, while and after each write. Audit hooks (PEP 578) see all of it, so the product
-needs to know nothing. The environment says what to do::
+A point is a moment at which a kill can matter: before and after each program that the process starts,
+and before, during and after each write. Audit hooks (PEP 578) see all of them, so the product needs no
+change. The environment says what to do::
 
     CRASH_BASE     the directory below which writes count
     CRASH_TRACE    a file that gets a line for each point
-    CRASH_AT       the point at which to act, as such a line names it, or 'number N' for the process's Nth
+    CRASH_AT       the point at which to act, as such a line names it, or 'number N' for its Nth point
     CRASH_ACTION   'kill' (everything of the flow, at once), or the number of an errno to fail with
     CRASH_GROUP    the process group of the flow
-    CRASH_STEPS    a directory for the steps of each git, a file each, by `steps_file`
-    CRASH_LIBRARY  steps.c, compiled, by which a git tells its steps, or is killed at one:
-                   a point within a git is the one before it and ' step <number>'
-    CRASH_BREAK    a function of the product, <module>:<name>, that is to do nothing: a harness that finds
-                   no fault then is worth nothing
+    CRASH_STEPS    a directory with a file for the steps of each git, named by `steps_file`
+    CRASH_LIBRARY  steps.c, compiled; with it a git records its steps, or is killed at a step:
+                   a point within a git is the point before it and ' step <number>'
+    CRASH_BREAK    a function of the product, <module>:<name>, that does nothing: tests that still find
+                   no fault prove nothing
 
-A point is named by what is the same in every run: the verb, the how-manieth process of that verb, what is
-done to what, and the how-manieth time. Ids, times, tokens and temporary names are taken out.
+The name of a point is the same in every run: the verb, the number of its process, the operation with its
+object, and a count. Ids, times, tokens and temporary names are left out.
 """
 
 from __future__ import annotations
