@@ -79,12 +79,12 @@ exit $status
 
 TICKETS = {
     "land": "It landed.",
-    "stick": "Both of its attempts did not submit.",
+    "stick": "Both of its attempts did not submit; the command was killed before it updated a checkout of the plan.",
     "clash": "It conflicts with master; the command was killed while it began that merge for the second attempt.",
     "break": "Its first attempt was red.",
     "retry": "Its first attempt did not submit.",
     "killed": "Command and agent were killed with work in the worktree.",
-    "queued": "It waits in the merge queue; the command was killed before it updated a checkout of the plan.",
+    "queued": "It waits in the merge queue.",
     "landing": "The command was killed while it landed.",
     "wait": "It depends on another ticket.",
 }
@@ -196,7 +196,6 @@ def work() -> None:
     scriptorium("code", name_of("retry"), turn="echo half >retry.txt", code=1)
     scriptorium("code", name_of("stick"), turn=":", code=1)
     scriptorium("assign")
-    scriptorium("code", name_of("stick"), turn=":", code=1)
 
 
 def kill_agent(ticket: str) -> None:
@@ -217,13 +216,13 @@ def end() -> None:
     scriptorium("code", name_of("clash"), KILL_AFTER="merge --quiet --no-edit")
     kill_agent(name_of("killed"))
     scriptorium("code", name_of("landing"), turn=submit('echo landing >landing.txt; echo "# landing" >>Makefile'))
+    scriptorium("code", name_of("queued"), turn=submit("echo queued >queued.txt"))
     write(PROJECT / ".git" / "hooks" / "post-commit", "#!/bin/sh\nexit 0\n", 0o755)
     scriptorium("hooks", "install")
     write(PLAN / "areas" / "extra.md", "More.\n")
     git("add", ".", cwd=PLAN)
     git("-c", "core.hooksPath=/dev/null", "commit", "--quiet", "--message", "Add an area", cwd=PLAN)
-    queued = submit("echo queued >queued.txt")
-    scriptorium("code", name_of("queued"), turn=queued, KILL_BEFORE=MOVE_FILES)
+    scriptorium("code", name_of("stick"), turn=":", KILL_BEFORE=MOVE_FILES)
     limit = json.dumps({"type": "turn.failed", "error": {"message": USAGE_LIMIT}})
     scriptorium("manager", turn=f"echo '{limit}'; exit 1", code=1)
     write(PROJECT / "mine.txt", "mine\n")
