@@ -266,6 +266,6 @@ def test_a_process_in_the_midst_of_an_exec_is_not_overlooked(monkeypatch: pytest
     with subprocess.Popen(argv, env={"MARK": "x", "PATH": os.environ["PATH"]}) as process:
         # all others of the machine would be looked at as well, which takes a hundred times as long
         monkeypatch.setattr(watchdog, "_parents", lambda: {process.pid: os.getpid()})
-        seen = [process.pid in members("MARK=x") for _ in range(3000)]
+        seen = [process.pid in members("MARK=x") for _ in range(10_000)]
         process.kill()
     assert all(seen)
