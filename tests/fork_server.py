@@ -30,6 +30,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import IO, NoReturn, TypedDict
 
 LIBRARIES = ("colorlog", "filelock", "ruamel.yaml", "sh")
@@ -37,6 +38,8 @@ LIBRARIES = ("colorlog", "filelock", "ruamel.yaml", "sh")
 
 AT_START = ("PYTHON", "LANG", "LC_", "LD_")
 """What the names of variables begin with that an interpreter reads when it starts."""
+
+MODULE = ("-m", "scriptorium")
 
 DESCRIPTORS = 4
 """How many a request brings: its channel, and stdin, stdout and stderr of the fork."""
@@ -48,6 +51,8 @@ PARENT_CHECK = 5.0
 class Request(TypedDict):
     """How a fork is started; one line of JSON on its channel, which answers with its id and its exit status."""
 
+    python: Sequence[str]
+    """The arguments of the interpreter before those of the program: ``-m MODULE`` or ``-c CODE``."""
     argv: Sequence[str]
     cwd: str
     env: Mapping[str, str]
@@ -142,9 +147,19 @@ class ForkServer:
         theirs.close()
 
     def fork(
-        self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], stdin: int, stdout: int, stderr: int
+        self,
+        argv: Sequence[str],
+        cwd: Path,
+        env: Mapping[str, str],
+        stdin: int,
+        stdout: int,
+        stderr: int,
+        python: Sequence[str] = MODULE,
     ) -> Forked:
-        """Start `scriptorium <argv>`; each stream is a descriptor, DEVNULL or PIPE, which the caller gets as text."""
+        """Start `python -m scriptorium <argv>`, or with other arguments for Python.
+
+        Each stream is a descriptor, DEVNULL or PIPE, which the caller gets as text.
+        """
         theirs: list[int] = []
         pipes: list[IO[str] | None] = []
         for number, wanted in enumerate((stdin, stdout, stderr)):
@@ -154,7 +169,7 @@ class ForkServer:
         ours, channel = socket.socketpair()
         try:
             socket.send_fds(self._requests, [b"\n"], [channel.fileno(), *theirs])
-            request = Request(argv=argv, cwd=str(cwd), env=dict(env))
+            request = Request(python=python, argv=argv, cwd=str(cwd), env=dict(env))
             ours.sendall(json.dumps(request).encode() + b"\n")
         finally:
             channel.close()
@@ -268,7 +283,7 @@ def _become(request: Request, streams: Sequence[int]) -> NoReturn:
     code = 1
     try:
         _set_up(request, streams)
-        code = _run()
+        code = _run(request)
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         code = _flushed(code)
@@ -292,9 +307,9 @@ def _set_up(request: Request, streams: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     time.tzset()
-    sys.path[0] = str(Path.cwd())
-    sys.argv = ["scriptorium", *request["argv"]]
-    sys.orig_argv = [sys.executable, "-m", *sys.argv]
+    sys.path[0] = "" if request["python"][0] == "-c" else str(Path.cwd())
+    sys.argv = [request["python"][0], *request["argv"]]
+    sys.orig_argv = [sys.executable, *request["python"], *request["argv"]]
     for name, mode, buffering in (("stdin", "r", -1), ("stdout", "w", -1), ("stderr", "w", 1)):
         old = getattr(sys, name)
         new = open(old.fileno(), mode, buffering, old.encoding, old.errors, closefd=False)  # noqa: SIM115
@@ -313,10 +328,15 @@ def _refresh_plumbum() -> None:
     colors.use_color = get_color_repr()
 
 
-def _run() -> int:
-    """Run scriptorium and return the exit code of the interpreter, -SIGINT where it would end itself by that."""
+def _run(request: Request) -> int:
+    """Run the program and return the exit code of the interpreter, -SIGINT where it would end itself by that."""
+    option, what = request["python"]
     try:
-        runpy.run_module("scriptorium", run_name="__main__", alter_sys=True)
+        if option == "-m":
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
+        else:
+            sys.modules["__main__"] = main = ModuleType("__main__")
+            exec(compile(what, "<string>", "exec"), main.__dict__)
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return end.code or 0

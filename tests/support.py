@@ -10,21 +10,27 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from scriptorium.agents.tools.server import Tools
 from scriptorium.project.paths import Paths
 from scriptorium.project.workspace import Workspace
-from scriptorium.system.watchdog import members
 from tests import fork_server
-from tests.fork_server import Forked
+from tests.fork_server import MODULE
+from tests.processes import BUSY as BUSY
+from tests.processes import WITHOUT_TOOLS as WITHOUT_TOOLS
+from tests.processes import Process, launch
+from tests.processes import Result as Result
+from tests.processes import Started as Started
+from tests.processes import busy_pids as busy_pids
+from tests.processes import is_alive as is_alive
+from tests.processes import until as until
 from tests.queued import submit_work
 from tests.template import Template
 
@@ -40,26 +46,6 @@ GITCONFIG = """\
 [init]
 	defaultBranch = master
 """
-
-
-T = TypeVar("T")
-
-
-def until(fact: Callable[[], T], seconds: float = 60) -> T:
-    """Wait until a fact holds and return it; the test fails when it does not come about in time."""
-    deadline = time.monotonic() + seconds
-    while not (found := fact()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {fact}"
-        time.sleep(0.01)
-    return found
-
-
-class Result(NamedTuple):
-    """How a command came out."""
-
-    code: int
-    out: str
-    err: str
 
 
 def sealed(environ: Mapping[str, str], home: Path, root: Path) -> dict[str, str]:
@@ -85,26 +71,6 @@ def sealed(environ: Mapping[str, str], home: Path, root: Path) -> dict[str, str]
 def quote(path: str) -> str:
     """Quote a path as fast-import reads it, every byte by its octal number."""
     return '"' + "".join(f"\\{byte:03o}" for byte in os.fsencode(path)) + '"'
-
-
-def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; a zombie does not."""
-    return pid in members("no mark", pid)
-
-
-BUSY = """
-setsid sleep 600 & other=$!
-sh -c 'setsid sh -c "trap \\"\\" INT TERM; exec sleep 600" & echo $! >"$FACTS/orphan"'
-echo $$ $other $(cat "$FACTS/orphan") >"$FACTS/new"; mv "$FACTS/new" "$FACTS/pids"
-exec sleep 600
-"""
-"""A script that hangs, with one child in a session of its own and one orphan that ignores signals."""
-
-
-def busy_pids(facts: Path) -> list[int]:
-    """Return the processes of a program that runs BUSY, as soon as it is at it."""
-    until((facts / "pids").exists)
-    return [int(word) for word in (facts / "pids").read_text().split()]
 
 
 def write_script(path: Path, text: str) -> Path:
@@ -138,35 +104,6 @@ def mcp_call(url: str, headers: Mapping[str, str], tool: str, arguments: Mapping
     return asyncio.run(call())
 
 
-Process = subprocess.Popen[str] | Forked
-MODULE = ("-m", "scriptorium")
-
-
-def _launch(
-    argv: Sequence[str],
-    cwd: Path,
-    env: Mapping[str, str],
-    stdin: int,
-    stdout: int,
-    stderr: int,
-    python: Sequence[str] = (),
-) -> Process:
-    """Start `scriptorium <argv>` with further variables, in a new interpreter if it is to be given other arguments."""
-    environ = {**os.environ, **env}
-    if not python and fork_server.can_serve(environ):
-        return fork_server.server().fork(argv, cwd, environ, stdin, stdout, stderr)
-    return subprocess.Popen(
-        [sys.executable, *(python or MODULE), *argv],
-        cwd=cwd,
-        env=environ,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        encoding="utf-8",
-        errors="surrogateescape",
-    )
-
-
 def trailers(project: Project, *without: str) -> dict[str, str]:
     """Return the trailers of the newest change of the plan, except for those that differ from run to run."""
     lines = project.git("log", "-1", "--format=%(trailers:only,unfold)", PLAN).splitlines()
@@ -185,33 +122,6 @@ def kept(project: Project) -> str:
     return ref
 
 
-class Started:
-    """A command at work in the background; its output goes to files."""
-
-    def __init__(self, process: Process, stdout: Path, stderr: Path) -> None:
-        self.process, self._stdout, self._stderr = process, stdout, stderr
-
-    @property
-    def out(self) -> str:
-        return self._stdout.read_text()
-
-    @property
-    def err(self) -> str:
-        return self._stderr.read_text()
-
-    def says(self, text: str, times: int = 1) -> None:
-        """Wait until it has printed a text so many times."""
-        until(lambda: self.out.count(text) >= times or self.process.poll() is not None)
-        assert self.out.count(text) >= times, self.out + self.err
-
-    def end(self, signum: int = 0) -> Result:
-        """Send it a signal, unless that is 0, wait for its end and return how it came out."""
-        if signum:
-            self.process.send_signal(signum)
-        code = self.process.wait(60)
-        return Result(code if code >= 0 else 128 - code, self.out, self.err)
-
-
 class Project:
     """A repository on branch master whose gate, `make test`, passes."""
 
@@ -224,6 +134,7 @@ class Project:
 
     def _begin(self, root: Path) -> None:
         self.root = root
+        self.python: Sequence[str] = MODULE
         self.started: list[Process] = []
         self._has_plan = False
 
@@ -261,11 +172,11 @@ class Project:
         """
         place, environ = cwd or self.root, {**os.environ, **(env or {})}
         if not fresh and fork_server.can_serve(environ):
-            process = fork_server.server().fork(argv, place, environ, PIPE, PIPE, PIPE)
+            process = fork_server.server().fork(argv, place, environ, PIPE, PIPE, PIPE, self.python)
             out, err = process.communicate(input or "")
             return Result(process.wait(), out, err)
         data = (input or "").encode(errors="surrogateescape")
-        command = [sys.executable, *MODULE, *argv]
+        command = [sys.executable, *self.python, *argv]
         done = subprocess.run(command, cwd=place, env=environ, input=data, capture_output=True, check=False)
         return Result(done.returncode, *(text.decode(errors="surrogateescape") for text in (done.stdout, done.stderr)))
 
@@ -276,7 +187,7 @@ class Project:
 
     def start(self, *argv: str, stdin: int = DEVNULL, **env: str) -> Process:
         """Start `scriptorium <argv>` and return the process; the test's end ends it."""
-        process = _launch(argv, self.root, env, stdin, PIPE, PIPE)
+        process = launch(argv, self.root, env, stdin, PIPE, PIPE, self.python)
         self.started.append(process)
         return process
 
@@ -284,12 +195,12 @@ class Project:
     def running(self, *argv: str, python: Sequence[str] = (), **env: str) -> Iterator[Started]:
         """Run `scriptorium <argv>` in the background for the length of a block; it is killed at the end of that.
 
-        With ``python``, these arguments are given to a new interpreter instead of ``-m scriptorium``.
+        The interpreter is given ``python``, by default ``-m scriptorium``.
         """
         number = len(list(self.root.parent.glob("*.stdout")))
         out, err = (self.root.parent / f"{number}.{name}" for name in ("stdout", "stderr"))
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            process = _launch(argv, self.root, env, DEVNULL, stdout.fileno(), stderr.fileno(), python=python)
+            process = launch(argv, self.root, env, DEVNULL, stdout.fileno(), stderr.fileno(), python or self.python)
         try:
             yield Started(process, out, err)
         finally:

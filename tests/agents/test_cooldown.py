@@ -10,7 +10,7 @@ import pytest
 from scriptorium.agents import cooldown
 from scriptorium.agents.cooldown import MAX_COOLDOWN, OnCooldown
 from scriptorium.plan.cause import Cause
-from tests.support import PLAN, ROLES, Project, write_script
+from tests.support import PLAN, ROLES, WITHOUT_TOOLS, Project, write_script
 
 LIMIT = '{"type":"turn.failed","error":{"message":"exceeded retry limit, last status: 429 Too Many Requests"}}'
 
@@ -62,6 +62,7 @@ def fake_codex(project: Project, monkeypatch: pytest.MonkeyPatch, *events: str) 
     probe = 'test "$1" = exec || exit 1'  # whether its sandbox works is asked as well, and is no run
     write_script(directory / "codex", f"{probe}\necho run >>{runs}\n{lines}\nexit 1")
     monkeypatch.setenv("PATH", str(directory), prepend=":")
+    project.python = WITHOUT_TOOLS
     project.configure(endpoints={"local": "http://127.0.0.1:0"}, models=dict.fromkeys(ROLES, "gpt-5.5"))
     return runs
 
@@ -117,6 +118,7 @@ def test_a_rejecting_backend_is_not_started_for_each_area(project: Project) -> N
     program = project.root.parent / "home" / "bin" / "codex"
     write_script(program, f"cat >/dev/null; echo run >>{project.root.parent}/runs; echo '{LIMIT}'; exit 1")
     project.configure(models=dict.fromkeys(ROLES, "gpt-5"), sandbox="off")
+    project.python = WITHOUT_TOOLS
 
     result = project.run("manager")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Project, Result, write_script
+from tests.support import WITHOUT_TOOLS, Project, Result, write_script
 
 CODEX = """
 case $1 in
@@ -24,6 +24,7 @@ def project(project: Project, facts: Path, monkeypatch: pytest.MonkeyPatch) -> P
     """A project whose agents get $FACTS and a `codex` that a test sets."""
     project.init()
     project.configure(environment=["FACTS"])
+    project.python = WITHOUT_TOOLS
     monkeypatch.delenv("TMPDIR", raising=False)
     return project
 
