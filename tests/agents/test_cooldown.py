@@ -16,13 +16,13 @@ LIMIT = '{"type":"turn.failed","error":{"message":"exceeded retry limit, last st
 
 
 def test_a_cooldown_doubles_with_each_failure_and_ends_on_success(tmp_path: Path) -> None:
-    rests = []
+    cooldowns = []
     for _ in range(3):
         cooldown.record(tmp_path, "codex", Cause.RATE_LIMIT, "too many")
         rest = cooldown.active(tmp_path, "codex")
         assert rest
-        rests.append(rest.seconds)
-    assert [round(seconds / 30) for seconds in rests] == [1, 2, 4]
+        cooldowns.append(rest.seconds)
+    assert [round(seconds / 30) for seconds in cooldowns] == [1, 2, 4]
     with pytest.raises(OnCooldown) as caught:
         cooldown.raise_if_active(tmp_path, "codex")
     assert caught.value.code == 75
