@@ -1,4 +1,4 @@
-"""What all verbs share: how arguments are read, and how a command is started."""
+"""The base class of all verbs: parsing of arguments, and start of a command."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ SwitchAttr = cli.SwitchAttr
 
 
 class Command(cli.Application):  # type: ignore[misc, unused-ignore]
-    """A verb. ``main`` does the work and returns an exit code; None means 0."""
+    """A verb. ``main`` returns an exit code; None means 0."""
 
     VERSION = VERSION
     USAGE = "    {progname} [options]\n"
-    _unbound_switches = ("help-all", "completions")  # no verb has verbs of its own
+    _unbound_switches = ("help-all", "completions")  # no verb has subcommands
 
-    # acted upon in main(), before a verb is known
+    # main.py handles it, before the verb is known
     debug = Flag("--debug", help="show a traceback when something fails", group="Meta-switches")
 
     @classmethod
     def launch(cls, argv: list[str]) -> int:
-        """Read the arguments, run the verb and return its exit code."""
+        """Parse the arguments, run the verb and return its exit code."""
         scrub_environment()
         start_plain()
         name = f"scriptorium {cls.__module__.rpartition('.')[2].replace('_', '-')}"
@@ -36,8 +36,8 @@ class Command(cli.Application):  # type: ignore[misc, unused-ignore]
         _, code = command._parse_and_dispatch(argv)
         return int(code)
 
-    # plumbum prints usage errors on stdout, between its records. Both hooks are private there,
-    # hence the pin in pyproject.toml and a test of what a usage error looks like.
+    # plumbum prints usage errors on stdout, among the records. Both overridden methods are private,
+    # hence the pin in pyproject.toml and a test of usage errors.
 
     def _parse_args(self, argv: list[str]) -> Any:
         try:
@@ -49,14 +49,14 @@ class Command(cli.Application):  # type: ignore[misc, unused-ignore]
         try:
             return super()._validate_args(swfuncs, tailargs)
         except cli.switches.PositionalArgumentsError as error:
-            most = len(getfullargspec(self.main).args) - 1  # no verb has an argument that must be there
+            most = len(getfullargspec(self.main).args) - 1  # no verb has a required argument
             hint = f"see '{self.PROGNAME} --help'"
             raise ScriptoriumError(f"unexpected argument '{tailargs[most]}'", hint, ExitCode.USAGE) from error
         except cli.switches.SwitchError as error:
             raise self._usage(error) from error
 
     def _usage(self, error: Exception) -> Exception:
-        if type(error).__name__.startswith("Show"):  # --help and --version come as exceptions, too
+        if type(error).__name__.startswith("Show"):  # --help and --version raise exceptions, too
             return error
         text = " ".join(str(error).split())
         message = text[:1].lower() + text[1:].rstrip(".")

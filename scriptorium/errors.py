@@ -1,4 +1,4 @@
-"""The exit codes of every command, and the one exception that carries them."""
+"""The exit codes of all commands, and the exception that carries them."""
 
 import errno
 from enum import IntEnum
@@ -6,21 +6,30 @@ from signal import SIGINT
 
 
 class ExitCode(IntEnum):
-    """What a command's exit status means; the same table stands in every manual page."""
+    """The exit status of a command. Every manual page has the same table."""
 
-    OK = 0  # done, or nothing to do
+    OK = 0
+    """Done, or nothing to do."""
     FAILED = 1
+    """The gate is broken, an agent failed, or something is stuck."""
     USAGE = 2
-    REFUSED = 3  # by a gate: master is red
+    """The command line is invalid."""
+    REFUSED = 3
+    """Held back by a decision: master is red."""
     BUG = 4
-    LOCKED = 75  # somebody else is at it: try again later
+    """An internal error."""
+    LOCKED = 75
+    """A lock is held, or a backend cools down. A later try may succeed."""
     CONFIG = 78
-    INTERRUPTED = 130  # SIGINT
-    TERMINATED = 143  # SIGTERM
+    """The configuration is invalid, or a requirement is missing, such as a program or the plan branch."""
+    INTERRUPTED = 130
+    """Stopped by SIGINT."""
+    TERMINATED = 143
+    """Stopped by SIGTERM or SIGHUP."""
 
 
 class ScriptoriumError(Exception):
-    """A failure that a person can act on: one line, a hint and an exit code."""
+    """A failure that the user can act on: a message of one line, a hint and an exit code."""
 
     def __init__(self, message: str, hint: str = "", code: ExitCode = ExitCode.FAILED) -> None:
         super().__init__(message)
@@ -46,12 +55,15 @@ _RESOURCE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errn
 
 
 def is_resource_error(error: OSError) -> bool:
-    """Tell whether a call failed for want of what every call needs, so that it says nothing of what it was asked."""
+    """Return whether a call failed because the system ran out of a resource, such as file descriptors or memory.
+
+    Such an error says nothing about the file that the call was for.
+    """
     return error.errno in _RESOURCE_ERRORS
 
 
 def as_user_error(error: ScriptoriumError | OSError) -> ScriptoriumError:
-    """Return a call of the system's that failed as what a person is told of it; others as they are."""
+    """Return an `OSError` with a message and a hint for the user; any other error unchanged."""
     if isinstance(error, ScriptoriumError):
         return error
     subject = f"'{error.filename}': " if error.filename else ""
@@ -59,10 +71,10 @@ def as_user_error(error: ScriptoriumError | OSError) -> ScriptoriumError:
 
 
 class Stopped(BaseException):
-    """SIGINT, SIGTERM or SIGHUP arrived; raised only at points where stopping is safe."""
+    """SIGINT, SIGTERM or SIGHUP arrived. It is raised only where stopping is safe."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by signal {signum}")
         self.signum = signum
-        # a terminal that hangs up asks for an end like any other
+        # SIGHUP, from a closed terminal, counts as SIGTERM
         self.exit_code = ExitCode.INTERRUPTED if signum == SIGINT else ExitCode.TERMINATED

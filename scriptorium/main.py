@@ -1,6 +1,6 @@
-"""The front door: finds the verb, and turns every failure into one line and an exit code.
+"""The entry point: it finds the verb, and turns every failure into one line and an exit code.
 
-Light on purpose, so that ``--version`` and ``submit-pr`` cost little more than Python itself.
+It imports little, so that ``--version`` and ``submit-pr`` start as fast as Python itself.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from io import TextIOWrapper
 from scriptorium.errors import ExitCode, ScriptoriumError, Stopped, as_user_error
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # typing itself costs as much as all the rest
+if TYPE_CHECKING:  # importing `typing` would double the start-up time
     from typing import NoReturn
 
 VERBS = {
     "init": "create the plan branch in a repository",
     "plan": "write spec.md with the Architect, in a session or with one prompt",
-    "ask": "answer a question from spec, plan and source, and change nothing",
-    "run": "chain all the steps until stopped",
-    "status": "show ticket counts and who is at work",
+    "ask": "answer a question from spec, plan and source; changes nothing",
+    "run": "run all steps in a loop until stopped",
+    "status": "show ticket counts and active agents",
     "worktrees": "list the worktrees of tickets",
     "architect": "spec.md -> areas",
     "manager": "areas -> tickets",
     "assign": "the oldest ready ticket -> branch and worktree",
     "code": "let the coding agent work on tickets",
-    "submit-pr": "hand in the ticket at hand (called by agents)",
+    "submit-pr": "submit the current ticket (called by agents)",
     "merge": "the queue's next item -> master, if the gate passes",
     "health": "run the gate on a clean checkout of master",
-    "fsck": "check the plan branch, all its history included",
-    "rescue": "list, restore or drop work that nobody had taken",
-    "clean": "show or remove what is not needed any more",
-    "doctor": "check that all that is needed is there",
+    "fsck": "check the plan branch and its history",
+    "rescue": "list, restore or drop rescued work",
+    "clean": "show or remove unneeded worktrees, branches and rescue refs",
+    "doctor": "check that all requirements are met",
     "hooks": "install, uninstall or show the git hooks",
-    "demo": "watch a small project being built by a scripted agent",
+    "demo": "watch a scripted agent build a small project",
 }
 
 USAGE = """\
@@ -45,9 +45,10 @@ Turns a spec into tested commits: areas, tickets, coding agents, a merge queue.
 
 {verbs}
 
-'scriptorium <verb> --help' tells more; any 'scriptorium-<verb>' on PATH is a verb, too.
-exit codes: 0 done or idle, 1 failed, 2 usage, 3 refused by a gate, 4 bug, 75 lock held,
-            78 bad configuration, 130 interrupted, 143 terminated
+'scriptorium <verb> --help' shows details; any 'scriptorium-<verb>' on PATH is a verb, too.
+exit codes: 0 done or idle, 1 failed, 2 usage, 3 held back (master is red), 4 bug,
+            75 lock held or backend cooling down, 78 bad configuration, 130 interrupted,
+            143 terminated
 """
 
 
@@ -69,10 +70,10 @@ def verb() -> NoReturn:
 def _exit(argv: list[str]) -> NoReturn:
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")  # a name may be no text; the C locale lets it through anyway
+            stream.reconfigure(errors="surrogateescape")  # a file name may be invalid UTF-8
     debug = "--debug" in argv or bool(os.environ.get("SCRIPTORIUM_DEBUG"))
     try:
-        # after the verb it is the verb's own, be it a switch, a word of a request or an extension's
+        # after the verb, --debug may be a switch of the verb, a word of a request, or an extension's option
         code = dispatch(argv[1:] if argv[:1] == ["--debug"] else argv)
         sys.stdout.flush()
     except Stopped as stop:
@@ -80,9 +81,9 @@ def _exit(argv: list[str]) -> NoReturn:
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python's last flush complains
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # otherwise Python's last flush fails again
         code = ExitCode.FAILED
-    except Exception as error:  # noqa: BLE001 - the one handler: no traceback unless asked for
+    except Exception as error:  # noqa: BLE001 - the only handler: no traceback without --debug
         if debug:
             import traceback
 
@@ -92,8 +93,8 @@ def _exit(argv: list[str]) -> NoReturn:
 
 
 def report(error: Exception) -> ExitCode:
-    """Tell a failure on stderr and return its exit code."""
-    from scriptorium.system.text import one_line, printable  # late: nearly always nothing has failed
+    """Print a failure on stderr and return its exit code."""
+    from scriptorium.system.text import one_line, printable  # late, since most commands succeed
 
     if isinstance(error, ScriptoriumError) or (isinstance(error, OSError) and error.strerror):
         failure = as_user_error(error)
@@ -136,7 +137,7 @@ def dispatch(argv: list[str]) -> int:
 
 
 def _extension(name: str, arguments: list[str]) -> NoReturn:
-    """Become ``scriptorium-<name>`` from PATH, as git does; raises when there is none."""
+    """Execute ``scriptorium-<name>`` from PATH, as git does. Raises if there is none."""
     import shutil
 
     program = None if name.startswith("-") or "/" in name else shutil.which(f"scriptorium-{name}")

@@ -37,7 +37,7 @@ def test_help_lists_every_verb_and_every_exit_code(project: Project, tmp_path: P
     for code in (
         "1 failed",
         "2 usage",
-        "3 refused",
+        "3 held back",
         "4 bug",
         "75 lock held",
         "78 bad configuration",

@@ -1,6 +1,6 @@
-"""The one module that runs git: in what environment, with what settings, and what its failures mean.
+"""The only module that starts git. Object data is bytes, names are text.
 
-Object data is bytes, names are text. Sources: git(1), git-config(1), git-cat-file(1).
+Sources: git(1), git-config(1), git-cat-file(1).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from scriptorium.git import stale_locks
 from scriptorium.git.environment import DURABLE, durable_settings, git_environment
 from scriptorium.git.errors import ErrorKind, GitError, classify, lock_in
 
-MINIMUM = (2, 34)  # Ubuntu 22.04; everything used here is older still
+MINIMUM = (2, 34)  # Ubuntu 22.04
 
 
 TIMEOUT = 1800.0
-"""Seconds for git in a worktree, where an agent may have left a pipe that nobody ever writes to."""
+"""Seconds for git in a worktree, where an agent may have left a named pipe that blocks every reader."""
 
 
 MAX_TRIES = 5
-"""How often that is tried."""
+"""Tries of a command that a concurrent `git gc` disturbs."""
 
 
 def _missing() -> ScriptoriumError:
@@ -37,10 +37,9 @@ def _missing() -> ScriptoriumError:
 def run_git(
     *argv: str, cwd: Path | None = None, data: bytes = b"", accept: Container[int] = (0,)
 ) -> tuple[int, bytes, str]:
-    """Run git to its end and return (exit status, stdout, stderr); a status not accepted raises GitError.
+    """Run git and return (exit status, stdout, stderr). Raises GitError for a status that is not accepted.
 
-    Again, where the lock of a git that was killed stands in its way, which leaves more than one, or
-    where another git clears up at that moment.
+    Removes stale locks that stop it, one with each retry, and retries while a concurrent `git gc` disturbs it.
     """
     tries = 1
     while (found := _run_once(argv, cwd, data))[0] and _is_worth_a_retry(found, tries):
@@ -57,15 +56,15 @@ def _is_worth_a_retry(found: tuple[int, bytes, str], tries: int) -> bool:
 
 
 def _run_once(argv: Sequence[str], cwd: Path | None, data: bytes) -> tuple[int, bytes, str]:
-    from plumbum import CommandNotFound, local  # late: `status` asks by `query` alone
+    from plumbum import CommandNotFound, local  # late: `status` calls `query_git` alone
 
     environment = git_environment()
     if cwd is not None:
-        # a worktree that has lost its .git file must be an error, never the repository around it
+        # a worktree without its .git file must be an error; git must not find the repository around it
         environment["GIT_CEILING_DIRECTORIES"] = str(cwd.parent)
     streams = {"stdin": PIPE if data else DEVNULL, "stdout": PIPE, "stderr": PIPE}
     try:
-        # its own session: Ctrl-C on a terminal is ours to handle, not each git's
+        # its own session, so that Ctrl-C on a terminal reaches this program alone
         process: Any = local["git"].popen(argv, cwd=str(cwd or Path("/")), env=environment, new_session=True, **streams)
     except CommandNotFound as error:
         raise _missing() from error
@@ -73,14 +72,15 @@ def _run_once(argv: Sequence[str], cwd: Path | None, data: bytes) -> tuple[int, 
 
 
 def query_git(*argv: str, accept: Container[int] = (0,)) -> tuple[int, bytes, str]:
-    """Do as `run` for the questions that every command begins with.
+    """Run git like `run_git`, without retries and without the slow import of plumbum.
 
-    Without plumbum, whose import costs more than all the rest of `status`.
+    Every command begins with such queries.
     """
     return _check_status(argv, _communicate(start_git(argv, stdout=PIPE, stderr=PIPE), argv, b""), accept)
 
 
 def start_git(argv: Sequence[str], **streams: Any) -> Popen[bytes]:
+    """Start git and return its process."""
     environment = {**os.environ, **git_environment()}
     streams = {"stdin": DEVNULL, **streams}
     try:
@@ -96,7 +96,7 @@ def _communicate(process: Any, argv: Sequence[str], data: bytes, limit: float | 
         with suppress(ProcessLookupError):
             os.killpg(process.pid, SIGKILL)
         process.communicate()
-        raise GitError(argv, -SIGKILL, f"error: it had not ended after {limit:g} seconds") from None
+        raise GitError(argv, -SIGKILL, f"error: timed out after {limit:g} seconds") from None
     return process.returncode, stdout, stderr.decode(errors="replace")
 
 
@@ -108,12 +108,12 @@ def _check_status(argv: Sequence[str], found: tuple[int, bytes, str], accept: Co
 
 
 def lines_of(out: bytes) -> list[str]:
-    """Return the lines that git printed; what else ends a line of text, such as U+2028, may be part of a name."""
+    """Return the lines that git printed. Only a newline ends a line; a name may hold U+2028 and the like."""
     return os.fsdecode(out).split("\n")[:-1]
 
 
 def check_version() -> str:
-    """Return git's version, or raise when it is older than needed."""
+    """Return git's version. Raises if it is too old."""
     text = query_git("version")[1].decode().strip()
     found = re.search(r"(\d+)\.(\d+)", text)
     version = (int(found[1]), int(found[2])) if found else (0, 0)
@@ -127,7 +127,7 @@ def check_version() -> str:
 
 @contextmanager
 def locked_refs(git_dir: Path, *updates: str) -> Iterator[Callable[[], None]]:
-    """Hold the locks of refs for a block, with updates that what it yields makes (git-update-ref, --stdin)."""
+    """Lock refs for a block, and yield a function that commits the updates (git-update-ref, --stdin)."""
     argv = ("--git-dir", str(git_dir), "update-ref", "-m", "scriptorium", "--stdin")
     while True:
         process = start_git(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
@@ -140,11 +140,11 @@ def locked_refs(git_dir: Path, *updates: str) -> Iterator[Callable[[], None]]:
     try:
         yield lambda: _send(process, argv, "commit")
     finally:
-        process.communicate()  # at the end of its input it lets go of them
+        process.communicate()  # the end of its input releases the locks
 
 
 def _send(process: Popen[bytes], argv: Sequence[str], *orders: str) -> None:
-    """Give orders to `git update-ref --stdin`, and wait until the last is done."""
+    """Send orders to `git update-ref --stdin`, and wait until the last one is done."""
     assert process.stdin is not None
     assert process.stdout is not None
     with suppress(BrokenPipeError):

@@ -1,4 +1,4 @@
-"""Finding the repository around a directory."""
+"""Discovery of a repository's main worktree."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from scriptorium.git.errors import GitError
 from scriptorium.system.files import replace_file
 
 ROOT = "scriptorium-root"
-"""A file in a git directory that lies elsewhere: the top of its main working tree, which git notes nowhere."""
+"""A file in a git directory outside its worktree: the path of the main worktree, which git does not record."""
 
 
 def gitfile(file: Path) -> str:
-    """Return what a .git file names; ValueError when it is none. A pipe in its place must not be waited for."""
+    """Return the git directory that a .git file names. Raises ValueError for any other file; a pipe does not block."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         text = os.fsdecode(os.read(descriptor, 8192)) if S_ISREG(os.fstat(descriptor).st_mode) else ""
@@ -29,7 +29,7 @@ def gitfile(file: Path) -> str:
 
 
 def _leads_to(link: Path, common: Path) -> bool:
-    """Tell whether a .git is a git directory, a link to it, or a file that names it."""
+    """Return whether a .git is the git directory, a symbolic link to it, or a file that names it."""
     try:
         return (link if link.is_dir() else link.parent / gitfile(link)).samefile(common)
     except (OSError, ValueError):
@@ -41,20 +41,20 @@ def _noted_root(common: Path) -> Path | None:
         root = Path((common / ROOT).read_text(errors="surrogateescape").removesuffix("\n"))
     except OSError:
         return None
-    return root if root.is_absolute() else None  # it is empty after a loss of power
+    return root if root.is_absolute() else None  # a loss of power leaves it empty
 
 
 def note_root(common: Path, root: Path) -> None:
-    """Note where the main working tree is, for who asks in a linked one."""
+    """Record the path of the main worktree, for commands that run in a linked one."""
     if _noted_root(common) != root:
-        with suppress(OSError):  # then it is asked for there
+        with suppress(OSError):  # then a command in a linked worktree fails with a hint
             replace_file(common / ROOT, f"{root}\n", 0o644)
 
 
 def main_worktree(common: Path) -> tuple[Path, bool]:
-    """Return the top of the main working tree, and whether there is none; asked in a linked one, which knows less.
+    """Return the path of the main worktree, and whether the repository is bare; for use in a linked worktree.
 
-    git takes the directory around the git directory for it, or that itself; that of another repository, perhaps.
+    From there git guesses the parent of the git directory, or the git directory itself; either may be wrong.
     """
     where = ("-C", str(common), "--git-dir", str(common))
     status, out, err = query_git(*where, "rev-parse", "--is-bare-repository", "--show-toplevel", accept=(0, 128))
@@ -64,7 +64,7 @@ def main_worktree(common: Path) -> tuple[Path, bool]:
     if status:
         raise GitError(("rev-parse",), status, err)
     named = Path(lines[-1])
-    if named != common:  # by core.worktree
+    if named != common:  # core.worktree
         return named, False
     for root in (_noted_root(common), common.parent):
         if root and _leads_to(root / ".git", common):

@@ -1,4 +1,4 @@
-"""The environment and the settings that git runs with: our own calls, and those of agents."""
+"""The environment and the settings of git, both for our calls and for agents."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 IDENTITY = ("scriptorium", "scriptorium@localhost")
 
-# What `git rev-parse --local-env-vars` lists. Inside a hook they name the hook's repository and
-# beat -C and --git-dir, so they must not reach our git, nor the agents' (githooks(5)).
+# The list of `git rev-parse --local-env-vars`. Inside a hook they name the hook's repository and
+# override -C and --git-dir, so neither our git nor the agents' may inherit them (githooks(5)).
 LOCAL_VARIABLES = frozenset(
     {
         "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -33,11 +33,11 @@ LOCAL_VARIABLES = frozenset(
     }
 )
 
-# A `make` around us means itself by them, not the `make test` of a gate.
+# A surrounding `make` sets them for itself, not for the `make test` of a gate.
 MAKE_VARIABLES = frozenset({"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"})
 
-# The user's hooks and signing are for the user's own commits; objects are packed when the driver asks
-# for it, and not in the midst of a landing; and no setting may make git wait for a person.
+# The user's hooks and signing are for the user's own commits. Objects are packed when the driver asks
+# for it, not during a landing. No setting may let git wait for input.
 SETTINGS = {
     "core.hooksPath": os.devnull,
     "core.fsmonitor": "false",
@@ -47,7 +47,7 @@ SETTINGS = {
     "merge.verifySignatures": "false",
     "merge.autoStash": "false",
     "merge.ff": "true",
-    "pull.twohead": "ort",  # `git merge` goes by it as well; "ours" would make a merge even of a fast-forward
+    "pull.twohead": "ort",  # for `git merge`, too; "ours" would create a merge commit even for a fast-forward
     "maintenance.auto": "false",
     "advice.detachedHead": "false",
     "submodule.recurse": "false",
@@ -62,29 +62,29 @@ SETTINGS = {
 }
 
 PLAIN_HEAD = {"core.preferSymlinkRefs": "false"}
-"""HEAD as a link cannot be read where its branch is not there, or leads elsewhere from a worktree."""
+"""HEAD as a symbolic link is unreadable before its branch exists, and wrong in a linked worktree."""
 
 FULL_CHECKOUT = {"core.sparseCheckout": "false"}
-"""A worktree of ours has all files, also where the user's checkout does not, or an agent has told git otherwise."""
+"""Our worktrees have all files, even if the user's checkout is sparse, or an agent has changed the setting."""
 
-# What git says is committed has to outlast a loss of power, and by default it is not: objects and then the ref
-# that names them go to the disk before git ends. Not by `batch`, one flush for all objects of a process: where a
-# `git gc` has just removed the directory that an object is to be put in, it ends as if all were well.
+# By default a commit may not outlast a loss of power. These settings flush objects, and then the ref that names
+# them, before git exits. `batch`, one flush for all objects of a process, is unsafe: if a `git gc` has just removed
+# the directory of an object, git exits with success although the object is lost.
 DURABLE = (
     ((2, 36), {"core.fsync": "committed,reference", "core.fsyncMethod": "fsync"}),
-    ((0, 0), {"core.fsyncObjectFiles": "true"}),  # later versions warn of it each time
+    ((0, 0), {"core.fsyncObjectFiles": "true"}),  # later versions print a warning for it
 )
-"""Settings by the version of git from which on they hold."""
+"""Settings, each with the first version of git that has them."""
 
 durable_settings: dict[str, str] = {}
-"""Those of the version at hand, once it is known."""
+"""The settings for the installed version, once it is known."""
 
 
 def scrub_environment() -> None:
-    """Drop what a surrounding git or make set for itself; call once, at the start."""
+    """Remove the variables of a surrounding git or make. Call it once, at the start."""
     for name in (LOCAL_VARIABLES | MAKE_VARIABLES) & os.environ.keys():
         del os.environ[name]
-    if "plumbum" in sys.modules:  # it hands on a copy that it made when it was imported
+    if "plumbum" in sys.modules:  # it passes on a copy of the environment from the time of its import
         from plumbum import local
 
         local.env.clear()
@@ -116,7 +116,7 @@ def _config_variables(settings: Mapping[str, str]) -> dict[str, str]:
 
 @cache
 def _ignores_case(directory: Path) -> bool:
-    """Tell whether the disk of a directory takes names for the same that differ by case alone."""
+    """Return whether the file system of a directory ignores case."""
     for place in (directory, *directory.parents):
         other = place.parent / place.name.swapcase()
         if other != place:
@@ -125,22 +125,22 @@ def _ignores_case(directory: Path) -> bool:
 
 
 def _disk_settings(worktree: Path) -> dict[str, str]:
-    """Return what git is to know of a worktree's disk, which need not be as that on which the repository was made.
+    """Return the settings for the file system of a worktree, which may differ from the repository's.
 
-    Where it takes names for the same that the disk does not, it neither adds nor tells of the second file.
+    If git wrongly assumes that case does not matter, it neither adds nor reports the second of two files.
     """
     return {"core.ignoreCase": str(_ignores_case(worktree.parent)).lower()}
 
 
 def options_for(worktree: Path) -> tuple[str, ...]:
-    """Return the options of git's by which it works in a worktree of ours as that is, whatever is configured."""
+    """Return the git options for one of our worktrees; they override the configuration."""
     settings = FULL_CHECKOUT | _disk_settings(worktree)
     return tuple(word for key, value in settings.items() for word in ("-c", f"{key}={value}"))
 
 
 def agent_git_variables(worktree: Path) -> dict[str, str]:
-    """Return what an agent's own git has to know: what it commits is to be as durable as the ref that we move to it.
+    """Return the variables for an agent's own git.
 
-    And its HEAD is to be a file, or the worktree is broken as soon as it checks a branch out.
+    Its commits must be as durable as our refs to them, and HEAD must stay a file, or a checkout breaks the worktree.
     """
     return _config_variables(PLAIN_HEAD | durable_settings | _disk_settings(worktree))

@@ -6,13 +6,13 @@ import struct
 from collections.abc import Iterator
 
 GITLINK = 0o160000.to_bytes(4)
-"""The mode of a link to a commit of another repository, as the index has it."""
+"""The mode of a gitlink, a reference to a commit of another repository, in the index."""
 
 
 def index_entries(index: bytes, raw: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield what an index says of each file: its mode; its id of ``raw`` bytes, flags and name (gitformat-index).
+    """Yield the mode of each entry, and its id of ``raw`` bytes, flags and name as one string (gitformat-index).
 
-    Raises ValueError for what is none, or of a version that nobody knows yet.
+    Raises ValueError if the data is no index, or has an unknown version.
     """
     try:
         version, count = struct.unpack(">4xII", index[:12])
@@ -22,7 +22,7 @@ def index_entries(index: bytes, raw: int) -> Iterator[tuple[bytes, bytes]]:
         for _ in range(count):
             flags = start + 40 + raw
             name = flags + (4 if index[flags] & 0x40 else 2)
-            if version == 4:  # a number is before it: how much of the name before to leave out
+            if version == 4:  # a number precedes it: how much of the previous name to drop
                 while index[name] & 0x80:
                     name += 1
                 name += 1
@@ -30,4 +30,4 @@ def index_entries(index: bytes, raw: int) -> Iterator[tuple[bytes, bytes]]:
             yield index[start + 24 : start + 28], index[start + 40 : end]
             start = end + 1 if version == 4 else start + (end - start) // 8 * 8 + 8
     except (struct.error, IndexError) as error:
-        raise ValueError("no index, or a part of one") from error
+        raise ValueError("no index, or a truncated one") from error

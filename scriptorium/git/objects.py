@@ -1,4 +1,4 @@
-"""Objects as git stores them, and a reader of them."""
+"""Git objects, and a reader for them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Object(NamedTuple):
 
 
 class ObjectReader:
-    """A running `git cat-file --batch`: objects and refs at a tenth of a millisecond each."""
+    """A running `git cat-file --batch`, which reads an object or ref in a tenth of a millisecond."""
 
     def __init__(self, git_dir: Path) -> None:
         self._git_dir = git_dir
@@ -31,26 +31,26 @@ class ObjectReader:
         self._lock = threading.Lock()
 
     def read(self, name: str) -> Object | None:
-        """Return the object that ``name`` (an object id, a ref, ``<commit>:<path>``) names now, or None."""
+        """Return the object with a name (an object id, a ref, ``<commit>:<path>``), or None."""
         if "\n" in name:
             return None
         with self._lock:
             self._forget_packed()
-            for _ in range(2):  # a reader that died meanwhile is started anew, once
+            for _ in range(2):  # restart a process that died, once
                 try:
                     return self._ask(name)
                 except (BrokenPipeError, EOFError):
                     self._end()
                 except BaseException:
-                    self._end()  # half an answer is still in the pipe
+                    self._end()  # the rest of the answer is still in the pipe
                     raise
         raise ScriptoriumError(
-            f"'git cat-file' ended unexpectedly when it was asked for '{name}'",
-            "a partial clone asks its remote: is that there? 'git fsck' tells whether the repository is whole",
+            f"'git cat-file' ended unexpectedly while it read '{name}'",
+            "check the repository with 'git fsck'; a partial clone also needs its remote",
         )
 
     def _forget_packed(self) -> None:
-        """End the process when refs have been packed: git looks at seconds, and takes an old list for the new one."""
+        """End the process when refs were packed: git compares times in seconds, and would use an outdated list."""
         try:
             found = (self._git_dir / "packed-refs").stat()
         except OSError:
@@ -86,18 +86,18 @@ class ObjectReader:
             self._process = None
 
     def close(self) -> None:
-        """End the process; reading again starts another."""
+        """End the process; the next read starts another."""
         with self._lock:
             if self._process is not None:
-                self._process.communicate()  # end of its input ends it
+                self._process.communicate()  # it exits at the end of its input
                 self._process = None
 
     def __del__(self) -> None:
-        self.close()  # or plumbum waits 200 ms for a process that knows of no end
+        self.close()  # otherwise plumbum waits 200 ms for a process that is never told to exit
 
 
 class TreeEntry(NamedTuple):
-    """A line of a tree: a file (mode 100644, …) or a directory (mode 40000)."""
+    """An entry of a tree: a file (mode 100644, …) or a directory (mode 40000)."""
 
     mode: str
     name: str
@@ -109,12 +109,12 @@ class TreeEntry(NamedTuple):
 
     @property
     def is_link(self) -> bool:
-        """Whether it is a commit of another repository: a submodule, or one that lies in this by chance."""
+        """Whether it is a gitlink: a submodule, or a repository that was added by accident."""
         return self.mode == "160000"
 
 
 class Difference(NamedTuple):
-    """A path at which two trees differ, and what each has there."""
+    """A path at which two trees differ, with the entry of each."""
 
     path: str
     old: TreeEntry | None
@@ -122,7 +122,7 @@ class Difference(NamedTuple):
 
 
 class Tree(dict[str, TreeEntry]):
-    """The entries of one tree by name, in git's order; never changed once read."""
+    """The entries of one tree by name, in git's order. Read-only."""
 
     @cached_property
     def documents(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Locks that a killed git left: git never takes one away by itself, so all after it would wait for a person."""
+"""Removal of stale lock files that a killed git left behind; git never removes them itself."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 STALE_AFTER = 5.0
-"""Seconds after which a lock is left; git holds that of a ref for moments."""
+"""Seconds after which the lock of a ref is stale; git holds one for moments."""
 
 PACKED_STALE_AFTER = 60.0
-"""The same for that of all packed refs, which are written anew together; there may be a million."""
+"""The same for the lock of packed refs, which git rewrites as a whole; there may be a million."""
 
 
 def remove_if_stale(lock: Path | None, checkout: Path | None = None) -> bool:
@@ -33,7 +33,7 @@ def wait_for_release(lock: Path | None, checkout: Path | None = None) -> bool:
 
 
 def wait_until_gone(lock: Path, checkout: Path | None = None) -> bool:
-    """Wait until a lock is gone, or left and removed; tell whether it is gone."""
+    """Wait until a lock is released, or remove it once it is stale; return whether it is gone."""
     end = time.monotonic() + STALE_AFTER + 1
     while os.path.lexists(lock):
         if _is_stale(lock, checkout):
@@ -46,7 +46,7 @@ def wait_until_gone(lock: Path, checkout: Path | None = None) -> bool:
 
 
 def remove_all_stale(locks: Iterable[Path]) -> None:
-    """Remove those of some locks of refs that are left, such as nothing may ever want again."""
+    """Remove the stale ones among some locks of refs, which no later command may ever come across."""
     for lock in locks:
         if _is_stale(lock, None):
             lock.unlink(missing_ok=True)
@@ -62,8 +62,8 @@ def _is_stale(lock: Path, checkout: Path | None) -> bool:
 
 
 def _git_runs_in(checkout: Path) -> bool:
-    """Tell whether a git may be at work in a checkout: it goes to its top, wherever in it it was started."""
-    if not os.path.isdir("/proc/self"):  # noqa: PTH112 - as watchdog.py asks it
+    """Return whether a git may run in a checkout. git changes to the top directory wherever it was started."""
+    if not os.path.isdir("/proc/self"):  # noqa: PTH112 - the same test as in watchdog.py
         return True
     top = str(checkout.resolve())
     for process in Path("/proc").glob("[0-9]*"):

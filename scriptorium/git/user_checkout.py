@@ -1,4 +1,4 @@
-"""What git does in a checkout that is a person's: it moves its branch on, and nothing of the person's is lost by it."""
+"""Fast-forward of a checkout that belongs to the user, without loss of any of the user's work."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from scriptorium.git.worktree import STATUS, Worktree, parse_status
 from scriptorium.git.worktree_list import present_worktrees_on
 
 WITH_INDEX = ("-c", "core.fsync=committed,reference,index")
-"""Where the index is a person's, and nobody makes it anew."""
+"""The user's index is flushed to disk, too, since nobody can recreate it."""
 
 
 def warn_behind(path: Path, branch: str, why: str = "edits are in the way") -> None:
-    """Warn that a checkout could not be brought to where its branch is."""
+    """Warn that a checkout did not follow its branch."""
     import logging  # late: `status` does without
 
     logging.getLogger(__name__).warning(
@@ -33,26 +33,26 @@ def warn_behind(path: Path, branch: str, why: str = "edits are in the way") -> N
 
 @dataclass(frozen=True)
 class UserCheckout:
-    """A working tree that is a person's."""
+    """A checkout that belongs to the user."""
 
     repository: Repository
     path: Path
 
     def fast_forward(self, branch: str, old: str, commit: str, begin: Callable[[], None]) -> list[str]:
-        """Move the branch that is checked out from ``old`` on, files and all; return those that stand in the way.
+        """Move the checked-out branch and the files from ``old`` to ``commit``, or return the files that block it.
 
-        ``begin`` is called before the first file is touched.
-        `git merge` reads the index before it locks it, and HEAD long before it moves it: what a person adds or
-        commits in between, it takes out again. Here the branch is locked first, and all is read under its lock.
+        Calls ``begin`` before the first file changes. `git merge` is no option: it reads index and HEAD before it
+        locks them, and so reverts a change that the user stages or commits in between. This function locks the branch
+        first.
         """
         git_dir = self.git_directory()
         begun = [name for name in ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD") if (git_dir / name).exists()]
         if begun:
-            raise GitError(("merge",), 128, f"fatal: '{begun[0]}' exists: a merge or pick of yours is not concluded")
+            raise GitError(("merge",), 128, f"fatal: '{begun[0]}' exists: finish your merge, pick or revert first")
         self._require_index()
         with locked_refs(git_dir, f"update HEAD {commit} {old}") as move:
             if self.path not in present_worktrees_on(self.repository, branch):
-                raise GitError(("merge",), 128, f"fatal: '{branch}' is not checked out any more")
+                raise GitError(("merge",), 128, f"fatal: '{branch}' is no longer checked out")
             blocking = self._in_the_way(old, commit)
             if not blocking:
                 begin()
@@ -66,10 +66,10 @@ class UserCheckout:
         return blocking
 
     def _in_the_way(self, old: str, commit: str) -> list[str]:
-        """Return what is a person's where the commit differs, and git would overwrite or delete without a word.
+        """Return the user's files that git would overwrite or delete silently.
 
-        That are files where it has something new, ignored ones as well; repositories where it has a file; a link in
-        place of a directory; and files that are not there, as they were removed, which git takes for untouched.
+        These are untracked files in place of new ones, even ignored ones; repositories in place of a file; a symbolic
+        link in place of a directory; and removed files, which git considers unmodified.
         """
         found, gone = [], set()
         for path, known, entry in self.repository.differences(*map(self.repository.tree_of, (old, commit))):
@@ -82,7 +82,7 @@ class UserCheckout:
         return found + sorted(gone & self._removed() if gone else gone)
 
     def _is_lost(self, path: str, known: TreeEntry | None, entry: TreeEntry) -> bool:
-        """Tell whether something of a person's in a place would be lost to what is to be there."""
+        """Return whether a new entry would destroy an untracked file, repository or link at its path."""
         place = self.path / path
         is_directory = place.is_dir() and not place.is_symlink()
         if is_directory:
@@ -91,16 +91,16 @@ class UserCheckout:
             return False
         if known is None or known.is_directory:
             return True
-        # of a file in the index git would ask for itself
+        # git itself protects a file in the index
         return entry.is_directory and not self._git("--literal-pathspecs", "ls-files", "-z", "--", path)[1]
 
     def _require_index(self) -> None:
-        """Raise GitError where there is no index: git would take it for a new checkout, and write every file."""
+        """Raise GitError if there is no index: git would take the checkout for a new one and overwrite every file."""
         if not (self.git_directory() / "index").exists():
-            raise GitError(("merge",), 128, "fatal: it has no index; 'git reset' makes one, and leaves the files alone")
+            raise GitError(("merge",), 128, "fatal: it has no index; 'git reset' creates one and changes no file")
 
     def _holds_others(self, path: str) -> bool:
-        """Tell whether there is more in a directory than the index has: what git does not know, and repositories."""
+        """Return whether a directory contains untracked files or repositories."""
         place = ("--literal-pathspecs", "ls-files", "-z")
         if self._git(*place, "--others", "--", path)[1]:
             return True
@@ -109,19 +109,19 @@ class UserCheckout:
         return any(place.is_dir() and any(place.iterdir()) for place in (self.path / link for link in links))
 
     def _removed(self) -> set[str]:
-        """Return the files that are missing, those left out that a sparse checkout does not have."""
+        """Return the files that were removed; files outside of a sparse checkout do not count."""
         return {os.fsdecode(name) for name in self._git("ls-files", "--deleted", "-z")[1].split(b"\0") if name}
 
     def _read_tree(self, old: str, commit: str) -> tuple[int, str]:
-        """Bring index and files from one commit to another; return git's status and what it said."""
+        """Move index and files from one commit to another; return git's status and its stderr."""
         status, _, err = self._git(*WITH_INDEX, "read-tree", "-m", "-u", old, commit)
         return status, err
 
     def _read_tree_again(self, old: str, commit: str) -> tuple[int, str]:
-        """Do the same, and once more where the index may only not know of a file that it is as it was."""
+        """Call `_read_tree`, and again with a refreshed index if an unmodified file may have blocked it."""
         status, err = self._read_tree(old, commit)
         if status and classify(err, status) is ErrorKind.DIRTY:
-            self._git(*WITH_INDEX, "update-index", "-q", "--refresh")  # a file that was only touched is no edit
+            self._git(*WITH_INDEX, "update-index", "-q", "--refresh")  # a new modification time alone is no edit
             status, err = self._read_tree(old, commit)
         return status, err
 
@@ -137,17 +137,17 @@ class UserCheckout:
         return sorted({*blocking, *edited})
 
     def git_directory(self) -> Path:
-        """Return the git directory of this working tree alone."""
+        """Return the git directory of this checkout alone."""
         main = self.path == self.repository.root
         return self.repository.common_dir if main else Worktree(self.repository, self.path).directory()
 
     def undo(self, old: str, commit: str, since: int) -> bool:
-        """Take back what a fast-forward from ``old`` has written that was killed or failed, and tell whether it had.
+        """Revert the files that an interrupted fast-forward from ``old`` has written; return whether there were any.
 
-        That is what the commit says, and was written ``since`` (nanoseconds); anything else is a person's. Raises
-        GitError while the index is locked.
+        Such a file has the content of ``commit`` and was written ``since`` then (nanoseconds); other files are the
+        user's. Raises GitError while the index is locked.
         """
-        # where all was written but the branch not moved; edits that are in the way stay
+        # if all files were written, but the branch did not move; edits that block it stay
         status, err = self._read_tree(commit, old)
         failure = GitError(("read-tree",), status, err)
         if status and failure.is_index_locked:
@@ -159,18 +159,18 @@ class UserCheckout:
         for path in written:
             (self.path / path).unlink(missing_ok=True)
         before = b"".join(os.fsencode(path) + b"\0" for path in written if self.repository.blob(old, path))
-        if before:  # from the index, which a fast-forward writes when all files are there
+        if before:  # from the index, which a fast-forward writes last
             self._git("checkout-index", "--quiet", "-z", "--stdin", data=before)
         return bool(written)
 
     def _ignored(self, files: set[str]) -> set[str]:
-        """Return those of some files that git ignores, and so does not tell of: a commit may have them all the same."""
+        """Return the ignored ones among some files: `git status` omits them, yet a commit may contain them."""
         data = b"".join(os.fsencode(path) + b"\0" for path in files)
         found = self._git("check-ignore", "-z", "--stdin", data=data)[1].split(b"\0")
         return {os.fsdecode(path) for path in found if path}
 
     def _is_written(self, path: str, commit: str, since: int) -> bool:
-        """Tell whether a file is what git was writing of a commit, be it half; one that is gone was to be written."""
+        """Return whether git wrote a file of a commit, or a part of it. A missing file counts as unwritten yet."""
         file, found = self.path / path, self.repository.objects.read(self.repository.blob(commit, path))
         try:
             if file.lstat().st_ctime_ns < since or found is None:
@@ -186,16 +186,16 @@ class UserCheckout:
         return filtered.startswith(begun)
 
     def follow(self, old: str, new: str) -> bool:
-        """Bring it from ``old`` to ``new``; False, and nothing changed, when something of its person is in the way."""
+        """Move the checkout from ``old`` to ``new``. Returns False, and changes nothing, if files block it."""
         with suppress(GitError):
             self._require_index()
             return not self._in_the_way(old, new) and self._read_tree_again(old, new)[0] == 0
         return False
 
     def bring(self, old: str, new: str, since: int, *, was_killed: bool) -> bool:
-        """Do as `follow`, and leave nothing half written where a git was killed or has failed at it ``since``.
+        """Call `follow`, and revert the files that an interrupted git has written ``since``.
 
-        Raises GitError while the index is locked; a git that ``was_killed`` has left its lock, which is removed.
+        Raises GitError while the index is locked; if git ``was_killed``, its stale lock is removed.
         """
         for _ in range(3):
             if self.follow(old, new) or self._has_followed(old, new):
@@ -209,13 +209,16 @@ class UserCheckout:
         return False
 
     def _has_followed(self, old: str, new: str) -> bool:
-        """Tell whether the index is where it was to be brought; it is written when all files are there."""
+        """Return whether the index is at the new commit; git writes it after all files."""
         status, out, _ = self._git("diff-index", "--cached", "--name-only", "--no-renames", "-z", new)
         names = {os.fsdecode(name) for name in out.split(b"\0")}
         return status == 0 and names.isdisjoint(self.repository.diff_names(old, new))
 
     def can_follow(self, old: str, new: str) -> bool:
-        """Tell whether `follow` would work, without changing anything; GitError where it is not edits that stop it."""
+        """Return whether `follow` would succeed, without changing anything.
+
+        Raises GitError if the index is locked or missing.
+        """
         self._require_index()
         if self._in_the_way(old, new):
             return False
@@ -226,6 +229,6 @@ class UserCheckout:
         return status == 0
 
     def _git(self, *argv: str, data: bytes = b"") -> tuple[int, bytes, str]:
-        # a working tree that core.worktree names may know nothing of its repository
+        # a worktree that core.worktree names may have no .git
         where = () if (self.path / ".git").exists() else ("--git-dir", str(self.repository.common_dir))
         return run_git(*where, *argv, cwd=self.path, data=data, accept=(0, 1, 2, 128))

@@ -1,4 +1,4 @@
-"""What git does in a linked worktree of ours, that an agent can write to."""
+"""A linked worktree of our own, which an agent can write to and which therefore cannot be trusted."""
 
 from __future__ import annotations
 
@@ -18,64 +18,64 @@ from scriptorium.git.index import GITLINK, index_entries
 from scriptorium.git.repository import Repository
 from scriptorium.git.worktree_list import is_half_made
 
-# 'dirty': git would start itself inside of each submodule, with the configuration that it finds there
+# 'dirty': otherwise git runs inside each submodule, with the configuration that it finds there
 STATUS = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty")
 
 
 class FileChange(NamedTuple):
-    """A path that differs from HEAD; ``code`` is how, first in the index and then in the files (git-status)."""
+    """A path that differs from HEAD; ``code`` has a letter for the index and one for the file (git-status)."""
 
     code: str
     path: str
-    """With a slash at its end for a repository that lies there."""
+    """It ends with a slash if it is a repository."""
 
     @property
     def is_gone(self) -> bool:
-        """Whether the file was removed, and nobody else has changed it."""
+        """Whether the file was removed, without a conflict."""
         return self.code[1] == "D" and self.code[0] != "U"
 
     @property
     def is_unmerged(self) -> bool:
-        """Whether a merge has left it to be resolved."""
+        """Whether it is an unresolved conflict."""
         return "U" in self.code or self.code in ("AA", "DD")
 
 
 def parse_status(status: bytes) -> list[FileChange]:
-    """Return what `git status`, asked by `STATUS`, has told."""
+    """Parse the output of `git status`, called with `STATUS`."""
     items = [item for item in status.split(b"\0") if item]
     return [FileChange(item[:2].decode(), os.fsdecode(item[3:])) for item in items]
 
 
 @dataclass(frozen=True)
 class Worktree:
-    """A linked worktree of ours, whatever an agent writes into its .git file."""
+    """A linked worktree of our own; no call leaves it, whatever an agent writes into its .git file."""
 
     repository: Repository
     path: Path
 
     def directory(self) -> Path:
-        """Return the git directory; raises GitError when this is no linked worktree of the repository.
+        """Return the git directory. Raises GitError if this is no linked worktree of the repository.
 
-        An agent can write anything into the .git file: another repository, whose configuration names programs
-        to run and a working tree to reset. So file and repository must name each other.
+        An agent can let the .git file name another repository, whose configuration names programs to run and a
+        worktree to reset. So the .git file and the repository must name each other.
         """
         try:
             directory = (self.path / gitfile(self.path / ".git")).resolve()
             back = directory / os.fsdecode((directory / "gitdir").read_bytes()).strip()
-            # links on the way count as what they lead to, as for git: on macOS /tmp is one
+            # symbolic links in the path are followed, as git does: on macOS /tmp is one
             ours = directory.parent.samefile(self.repository.common_dir / "worktrees")
-            # one in place of the worktree itself would lead to somebody else's
+            # but a symbolic link in place of the worktree would lead to another one
             if ours and not self.path.is_symlink() and back.samefile(self.path / ".git"):
                 return directory
-        except (OSError, ValueError, RuntimeError) as error:  # a RuntimeError is a circle of links
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a cycle of symbolic links
             if isinstance(error, OSError) and is_resource_error(error):
                 raise
         raise GitError(("status",), 128, f"fatal: '{self.path}' is not a worktree of '{self.repository.root}'")
 
     def is_on_branch(self, branch: str) -> bool:
-        """Tell whether this is our worktree with a branch checked out.
+        """Return whether this is a complete worktree with a branch checked out.
 
-        Read from git's own files (gitrepository-layout), because it is asked several times a ticket.
+        Each ticket needs this several times, so it reads git's files instead of starting git (gitrepository-layout).
         """
         try:
             git_dir = self.directory()
@@ -88,11 +88,11 @@ class Worktree:
             return False
 
     def is_merging(self) -> bool:
-        """Tell whether a merge was begun in it and not concluded."""
+        """Return whether a merge is in progress."""
         return (self.directory() / "MERGE_HEAD").exists()
 
     def repair_gitfile(self) -> None:
-        """Let its .git file lead to the repository again, where it leads nowhere since that was moved."""
+        """Rewrite the .git file if it leads nowhere because the repository has moved."""
         file = self.path / ".git"
         with suppress(OSError, ValueError):
             if (self.path / gitfile(file)).exists():
@@ -103,29 +103,28 @@ class Worktree:
                     file.write_text(f"gitdir: {directory}\n", errors="surrogateescape")
 
     def git(self, *argv: str, data: bytes = b"", accept: Container[int] = (0,)) -> tuple[int, bytes, str]:
-        """Run git in here, and nowhere else."""
+        """Run git in this worktree."""
         place = ("--git-dir", str(self.directory()), "--work-tree", str(self.path))
         return run_git(*place, *options_for(self.path), *argv, cwd=self.path, data=data, accept=accept)
 
     def head(self) -> tuple[str, str]:
-        """Return (branch or '', commit); raises GitError when the worktree is broken."""
+        """Return (branch or '', commit). Raises GitError if the worktree is broken."""
         out = lines_of(self.git("rev-parse", "HEAD", "--symbolic-full-name", "HEAD")[1])
         branch = out[1].removeprefix("refs/heads/") if out[1].startswith("refs/heads/") else ""
         return branch, out[0]
 
     def changes(self) -> list[FileChange]:
-        """Return what differs from HEAD, ignored files left out."""
+        """Return the paths that differ from HEAD, without ignored files."""
         return parse_status(self.git(*STATUS)[1])
 
     def may_hide_edits(self) -> bool:
-        """Tell whether a flag may hide an edit from us; it may as well where only git can tell."""
+        """Return whether a flag of an index entry may hide an edit; True if the index cannot be parsed."""
         return self._has_staged(lambda _, flags: flags[0] & 0x80 or (flags[0] & 0x40 and flags[2] & 0x40))
 
     def clear_hiding_flags(self) -> None:
-        """Take the flags away that hide edits from us, set by an agent or by its git (core.ignoreStat).
+        """Clear the flags that hide edits, set by an agent or by its git (core.ignoreStat).
 
-        What is skipped and not there, as in a sparse checkout, was not removed and is put back: a gate that runs
-        without it would answer for a tree that has it.
+        Restores skipped files, as in a sparse checkout: the gate must run with all files of the tree.
         """
         if not self.may_hide_edits():
             return
@@ -140,7 +139,7 @@ class Worktree:
             self._put_back(gone)
 
     def _put_back(self, names: list[bytes]) -> None:
-        """Check files out that are not there; those whose place something else has taken count as removed."""
+        """Check out missing files. A file counts as removed if something else is in its place."""
         argv = ("checkout-index", "--quiet", "-z", "--stdin")
         status, _, err = self.git(*argv, data=b"\0".join(names) + b"\0", accept=(0, 1, 128))
         failure = GitError(argv, status, err)
@@ -148,46 +147,53 @@ class Worktree:
             raise failure
 
     def _has_staged(self, fits: Callable[[bytes, bytes], object]) -> bool:
-        """Tell whether one in the index fits, by its mode and flags; True as well where only git can tell."""
+        """Return whether an index entry has a certain mode or flags; True if the index cannot be parsed."""
         directory, raw = self.directory(), len(self.repository.resolve("HEAD")) // 2 or 20
         try:
             files = index_entries((directory / "index").read_bytes(), raw)
             found = any(fits(mode, said[raw:]) for mode, said in files)
-            return found or any(directory.glob("sharedindex.*"))  # a split index has a part of them there
+            return found or any(directory.glob("sharedindex.*"))  # a split index has some entries there
         except (FileNotFoundError, ValueError):
             return True
 
     def read_index(self) -> None:
-        """Make the index that of HEAD; the files stay as they are."""
+        """Reset the index to HEAD; no file changes."""
         self.git("read-tree", "HEAD")
 
     def _stage(self, changes: Iterable[FileChange]) -> None:
-        """Put changes into the index, untracked files as well; `git add` would run git in submodules."""
-        pending = [change for change in changes if change.code[1] != " "]  # else the index has it already
+        """Stage changes, including untracked files. `git add` would run git in submodules."""
+        pending = [change for change in changes if change.code[1] != " "]  # otherwise it is staged already
         gone = [change for change in pending if change.is_gone]
         there = [change for change in pending if not change.is_gone]
-        # what is gone first, and by name alone, as its directory may have become a link
+        # removed files first, and by name alone, since their directory may now be a symbolic link
         for some, options in ((gone, ["--force-remove"]), (there, ["--add", "--remove", "--replace"])):
             if some:
                 paths = b"".join(os.fsencode(change.path.rstrip("/")) + b"\0" for change in some)
                 self.git("update-index", *options, "-z", "--stdin", data=paths)
 
     def commit(self, changes: Iterable[FileChange], message: str) -> None:
-        """Commit changes, and what was staged before."""
+        """Commit changes together with the staged ones."""
         self._stage(changes)
-        argv = ("commit", "--quiet", "--no-verify", "--allow-empty", "--file", "-")  # a title can be longer than a word
+        argv = (
+            "commit",
+            "--quiet",
+            "--no-verify",
+            "--allow-empty",
+            "--file",
+            "-",
+        )  # a message may exceed an argument
         self.git(*argv, data=message.encode(errors="surrogateescape"))
 
     def snapshot(self, changes: Iterable[FileChange], parent: str, message: str) -> str:
-        """Return a commit of changes, and what was staged before; HEAD stays where it is."""
+        """Return a new commit of changes and the staged ones; HEAD does not move."""
         self._stage(changes)
         tree = self.git("write-tree")[1].decode().strip()
         return self.git("commit-tree", tree, "-p", parent, "-m", message)[1].decode().strip()
 
     def merge(self, commit: str, message: str, *, undo: bool = True) -> list[str]:
-        """Merge a commit into the branch; return the conflicting paths, the merge undone then if asked."""
+        """Merge a commit into the branch, and return the conflicting paths; with ``undo``, abort on conflicts."""
         strange = self._strange_links()
-        if strange:  # git looks for changes inside of submodules before it merges
+        if strange:  # before a merge, git runs inside submodules
             raise GitError(("merge",), 128, f"fatal: '{strange[0]}' is a repository of its own")
         status, _, err = self.git(
             "merge", "--quiet", "--no-edit", "--no-stat", "--no-verify", "-m", message, commit,
@@ -204,13 +210,16 @@ class Worktree:
         return conflicts
 
     def _abort_merge(self) -> None:
-        """Undo a merge, if one was begun; one that is half undone would pass for its resolution, files missing."""
+        """Abort a merge if one is in progress.
+
+        Raises GitError if that fails: a partly aborted merge would look like a resolution that removes files.
+        """
         status, _, err = self.git("merge", "--abort", accept=range(129))
         if status and self.is_merging():
             raise GitError(("merge", "--abort"), status, err, ErrorKind.INTERRUPTED)
 
     def _strange_links(self) -> list[str]:
-        """Return the links to commits whose repository lies elsewhere than in ours, as git has it."""
+        """Return the gitlinks whose repository is not stored inside our git directory."""
         if not self._has_staged(lambda mode, _: mode == GITLINK):
             return []
         out = self.git("ls-files", "--stage", "-z")[1].split(b"\0")
@@ -219,7 +228,7 @@ class Worktree:
         return [link for link, place in places.items() if (place / ".git").exists() and not self._submodule(place)]
 
     def _submodule(self, path: Path) -> Path | None:
-        """Return the git directory of a submodule, where that lies within ours; an agent's own is what it says."""
+        """Return the git directory of a submodule if it is inside ours; an agent controls any other."""
         try:
             directory = (path / gitfile(path / ".git")).resolve()
         except (OSError, ValueError, RuntimeError):
@@ -227,7 +236,7 @@ class Worktree:
         return directory if directory.is_relative_to(self.repository.common_dir.resolve()) else None
 
     def unpushed_submodules(self, links: Mapping[str, str]) -> list[str]:
-        """Return the links whose commit no remote knows: it goes with the worktree."""
+        """Return the gitlinks whose commit no remote has, so that it is lost with the worktree."""
         found = []
         for path, commit in links.items():
             if not (self.path / path / ".git").exists():
@@ -239,16 +248,16 @@ class Worktree:
         return found
 
     def reset(self, commit: str) -> None:
-        """Make it exactly a commit, untracked files gone, ignored ones kept."""
+        """Reset the worktree to a commit and remove untracked files; ignored files stay."""
         self.git("reset", "--quiet", "--hard", commit)
         self.git("clean", "--quiet", "-ffd")
 
     def reset_detached(self, commit: str) -> None:
-        """Do the same with HEAD detached first, so that a branch which somebody checked out there stays."""
+        """Detach HEAD, then reset, so that a branch which somebody checked out here does not move."""
         self.git("update-ref", "--no-deref", "HEAD", commit)
         self.reset(commit)
 
     def take_back(self, commit: str) -> None:
-        """Undo the commits of the branch that another commit does not contain; their changes stay, staged."""
+        """Undo the commits of the branch that ``commit`` does not contain; their changes stay staged."""
         base = self.git("merge-base", "HEAD", commit)[1].decode().strip()
         self.git("reset", "--quiet", "--soft", base)

@@ -1,4 +1,4 @@
-"""The list that git keeps of a repository's worktrees: who has which branch, who is gone, who comes and goes.
+"""The worktrees of a repository as git lists them: their branches, and how to add and remove one.
 
 Sources: git-worktree(1), gitrepository-layout(5).
 """
@@ -19,7 +19,7 @@ from scriptorium.git.repository import Repository
 
 
 def lock_reason(git_dir: Path) -> str | None:
-    """Return why a worktree is locked, None when it is not (git-worktree, lock)."""
+    """Return the reason why a worktree is locked, or None if it is not locked (git-worktree, lock)."""
     try:
         return (git_dir / "locked").read_text(errors="replace").strip()
     except FileNotFoundError:
@@ -27,32 +27,32 @@ def lock_reason(git_dir: Path) -> str | None:
 
 
 def is_half_made(git_dir: Path) -> bool:
-    """Tell whether `git worktree add` is still at it, or was killed: until its end it holds this lock."""
+    """Return whether a worktree is incomplete: `git worktree add` has not finished, or was killed."""
     return lock_reason(git_dir) == "initializing"
 
 
-# -- who has a branch ---------------------------------------------------------------------------------------
+# -- branches -----------------------------------------------------------------------------------------------
 
 
 class BranchWorktree(NamedTuple):
-    """A working tree that has a branch checked out, and the git directory of it alone."""
+    """A worktree with a branch checked out, and its own git directory."""
 
     git_dir: Path
     path: Path
     is_missing_but_locked: bool
-    """Whether it is not in its place, and locked, so that it is to come back."""
+    """Whether its directory is missing, but the lock says that it will come back."""
 
 
 def present_worktrees_on(repository: Repository, branch: str) -> list[Path]:
-    """Return the working trees that have a branch checked out and are in their places, the main one first."""
+    """Return the worktrees that have a branch checked out, without the missing ones, the main one first."""
     return [holder.path for holder in worktrees_on(repository, branch) if not holder.is_missing_but_locked]
 
 
 def worktrees_on(repository: Repository, branch: str) -> list[BranchWorktree]:
-    """Return the working trees that have a branch checked out, those included whose disk is away.
+    """Return the worktrees that have a branch checked out, including those on a disk that is not mounted.
 
-    Read from the HEAD files, because this is asked at every transition and a process each would double the cost; a
-    reftable repository is asked by process.
+    Every transition needs this, and a process would double its cost. So this reads the HEAD files; only a reftable
+    repository, which has none, takes a process.
     """
     heads = {place: _branch(repository, place[0]) for place in all_worktrees(repository)}
     if ".invalid" in heads.values():
@@ -63,7 +63,7 @@ def worktrees_on(repository: Repository, branch: str) -> list[BranchWorktree]:
 
 
 def _branch(repository: Repository, git_dir: Path) -> str:
-    """Return the branch that HEAD leads to, '' for none; core.preferSymlinkRefs makes it a link instead of a file."""
+    """Return the branch of HEAD, or ''. With core.preferSymlinkRefs, HEAD is a symbolic link."""
     try:
         ref = os.fsencode((git_dir / "HEAD").readlink())
     except OSError:
@@ -72,20 +72,20 @@ def _branch(repository: Repository, git_dir: Path) -> str:
 
 
 def _branch_of_ref(repository: Repository, ref: bytes) -> str:
-    """Return the branch that a ref stands for, '' for none."""
+    """Return the branch that a ref stands for, or ''."""
     name = os.fsdecode(ref).removeprefix("refs/heads/")
     return repository.resolve_branch(name) if ref.startswith(b"refs/heads/") else ""
 
 
 def _worktrees_by_git(repository: Repository, branch: str) -> set[Path]:
-    """Return the places of the working trees with a branch, as git tells them."""
+    """Return the paths of the worktrees that have a branch checked out, as git lists them."""
     out = os.fsdecode(repository.git("worktree", "list", "--porcelain")[1])
     facts = [dict(line.partition(" ")[::2] for line in block.split("\n")) for block in out.strip("\n").split("\n\n")]
     return {Path(one["worktree"]).resolve() for one in facts if one.get("branch") == f"refs/heads/{branch}"}
 
 
 def rebase_in_progress(repository: Repository, branch: str) -> Path | None:
-    """Return the git directory in which a branch is being rebased; HEAD is detached there meanwhile."""
+    """Return the git directory of the worktree that rebases a branch, or None. HEAD is detached there meanwhile."""
     for git_dir, path in all_worktrees(repository):
         for kind in ("rebase-merge", "rebase-apply"):
             name = _branch_of_ref(repository, read_git_file(git_dir / kind / "head-name"))
@@ -95,41 +95,43 @@ def rebase_in_progress(repository: Repository, branch: str) -> Path | None:
 
 
 def all_worktrees(repository: Repository) -> Iterator[tuple[Path, Path]]:
-    """Yield git directory and place of all working trees, the main one first."""
+    """Yield git directory and path of all worktrees, the main one first."""
     if not repository.is_bare:
         yield repository.common_dir, repository.root
     for git_dir in (repository.common_dir / "worktrees").glob("*"):
-        if link := read_git_file(git_dir / "gitdir"):  # else it is being made, or removed, at this moment
+        if link := read_git_file(git_dir / "gitdir"):  # otherwise git is adding or removing it at this moment
             yield git_dir, worktree_path(git_dir, link)
 
 
 def read_git_file(file: Path) -> bytes:
-    """Return what is in one of git's files, without the end of its line; nothing where it is not there."""
+    """Return the content of one of git's files without the final newline, or nothing if it is missing."""
     try:
         return file.read_bytes().strip()
     except OSError as error:
         if is_resource_error(error):
-            raise  # to take it for none would move a branch under somebody's files
+            raise  # to report no worktree would let a branch move under its files
         return b""
 
 
 def worktree_path(git_dir: Path, link: bytes) -> Path:
-    """Return where a linked worktree is, or was; since git 2.48 it may be relative (worktree.useRelativePaths)."""
+    """Return the path of a linked worktree, present or not. Since git 2.48, links may be relative
+    (worktree.useRelativePaths).
+    """
     return Path(os.path.normpath(git_dir / os.fsdecode(link))).parent
 
 
 def _branch_worktree(repository: Repository, git_dir: Path, path: Path) -> BranchWorktree | None:
-    """Return a working tree that is there, or away; None for what was removed by hand, or is another repository's.
+    """Return a worktree that is present or on an unmounted disk; None if it was removed or is another repository's.
 
-    A repository that is a copy has a list of worktrees that are those of the one it was copied from.
+    A copied repository still lists the worktrees of the original.
     """
     if git_dir == repository.common_dir:
         return BranchWorktree(git_dir, path, False) if _is_directory(path) else None
     try:
         named = path / gitfile(path / ".git")
-        ours = not named.exists() or named.samefile(git_dir)  # it leads nowhere since the repository was moved
+        ours = not named.exists() or named.samefile(git_dir)  # it leads nowhere after the repository has moved
     except (FileNotFoundError, NotADirectoryError):
-        # git-worktree(1) says to lock one that is on a disk which is not always there
+        # git-worktree(1): lock a worktree on a disk that is not always mounted
         is_away = lock_reason(git_dir) is not None and not is_half_made(git_dir)
         return BranchWorktree(git_dir, path, True) if is_away else None
     except ValueError:
@@ -137,12 +139,12 @@ def _branch_worktree(repository: Repository, git_dir: Path, path: Path) -> Branc
     except OSError as error:
         if is_resource_error(error):
             raise
-        ours = True  # as far as can be told
+        ours = True  # to be safe
     return BranchWorktree(git_dir, path, False) if ours else None
 
 
 def _is_directory(path: Path) -> bool:
-    """Tell whether there is a directory, as far as can be told."""
+    """Return whether a directory exists; True if that cannot be determined."""
     try:
         return S_ISDIR(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -153,29 +155,29 @@ def _is_directory(path: Path) -> bool:
         return True
 
 
-# -- who comes and goes -------------------------------------------------------------------------------------
+# -- add and remove -----------------------------------------------------------------------------------------
 
 
 def add(repository: Repository, path: Path, branch: str = "", start: str = "") -> None:
-    """Check out ``branch``, made at ``start`` if that is given; without a branch, ``start`` detached."""
+    """Add a worktree with ``branch``, created at ``start`` if given; without a branch, with ``start`` detached."""
     if branch and start:
-        # --no-track: several at once would fight over the configuration file
+        # --no-track: concurrent calls would compete for the lock of the configuration file
         target = ["--no-track", "-b", branch, str(path), start]
     elif branch:
         target = [str(path), branch]
     else:
         target = ["--detach", str(path), start]
-    # forced twice, as one that was killed half way is locked
+    # twice: an incomplete worktree is locked
     repository.git(*options_for(path), "worktree", "add", "--quiet", "--force", "--force", *target)
 
 
 def remove(repository: Repository, path: Path) -> None:
-    """Remove a worktree whose work is kept elsewhere; what it still holds is gone."""
+    """Remove a worktree and everything in it. The caller must have kept its work."""
     repository.git("worktree", "remove", "--force", "--force", str(path))
 
 
 def remove_if_clean(repository: Repository, path: Path) -> bool:
-    """Remove a worktree that git finds clean; False, and nothing changed, where it does not."""
+    """Remove a worktree if git finds it clean, and return whether it did."""
     whole = ("-c", "status.showUntrackedFiles=all", *options_for(path))
     try:
         repository.git(*whole, "worktree", "remove", str(path))

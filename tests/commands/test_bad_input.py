@@ -58,7 +58,7 @@ def test_no_commits(project: Project, tmp_path: Path, verb: str) -> None:
     empty = tmp_path / "empty"
     project.git("init", "--quiet", str(empty))
     result = project.run(verb, cwd=empty)
-    refused(result, 1, f"'{empty}' has no commits", "make a first commit, then try again")
+    refused(result, 1, f"'{empty}' has no commits", "create a first commit, then try again")
     assert project.git("for-each-ref", cwd=empty) == ""
 
 
@@ -111,7 +111,7 @@ def test_detached_head_without_a_branch_that_could_be_master(tmp_path: Path) -> 
     refused(
         project.run("health"),
         78,
-        f"cannot tell which branch of '{project.root}' work lands on",
+        f"cannot determine on which branch of '{project.root}' work lands",
         "check it out, or name it as 'branch' in 'scriptorium.json'",
     )
     assert picture(project) == before

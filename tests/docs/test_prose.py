@@ -35,20 +35,9 @@ FORBIDDEN = {
 """The better wording, and a regular expression for the forbidden phrase."""
 
 NOT_YET: set[str] = {
-    "scriptorium/cli.py",
     "scriptorium/commands/plan.py",
     "scriptorium/commands/submit_pr.py",
-    "scriptorium/errors.py",
-    "scriptorium/git/discovery.py",
-    "scriptorium/git/environment.py",
-    "scriptorium/git/objects.py",
-    "scriptorium/git/repository.py",
-    "scriptorium/git/stale_locks.py",
-    "scriptorium/git/user_checkout.py",
-    "scriptorium/git/worktree.py",
-    "scriptorium/git/worktree_list.py",
     "scriptorium/integrations/git_hooks.py",
-    "scriptorium/main.py",
     "scriptorium/project/config.py",
     "scriptorium/project/config_reader.py",
     "scriptorium/project/paths.py",

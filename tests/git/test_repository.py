@@ -211,7 +211,7 @@ def test_a_branch_of_ours_is_never_the_one_that_work_lands_on(tmp_path: Path) ->
     project.init()
     project.git("checkout", "--quiet", PLAN)
 
-    with pytest.raises(ScriptoriumError, match="cannot tell which branch"):
+    with pytest.raises(ScriptoriumError, match="cannot determine on which branch"):
         Repository.discover(project.root).default_branch()
 
 

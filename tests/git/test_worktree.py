@@ -205,7 +205,7 @@ def test_git_that_waits_for_a_pipe_is_ended(
 ) -> None:
     os.mkfifo(worktree / ".gitattributes")
     monkeypatch.setattr(command, "TIMEOUT", 0.2)
-    with pytest.raises(GitError, match=r"'git status' failed: error: it had not ended after 0\.2 seconds"):
+    with pytest.raises(GitError, match=r"'git status' failed: error: timed out after 0\.2 seconds"):
         Worktree(repository, worktree).changes()
 
 
