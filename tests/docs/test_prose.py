@@ -47,7 +47,6 @@ NOT_YET: set[str] = {
     "scriptorium/git/user_checkout.py",
     "scriptorium/git/worktree.py",
     "scriptorium/git/worktree_list.py",
-    "scriptorium/integrations/git_hooks.py",
     "scriptorium/main.py",
     "scriptorium/project/config.py",
     "scriptorium/project/config_reader.py",
