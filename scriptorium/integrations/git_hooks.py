@@ -23,25 +23,25 @@ log = logging.getLogger(__name__)
 NAMES = ("post-commit", "post-merge")
 
 KEPT = ".before-scriptorium"
-"""What is added to the name of a hook that was there first; the hooks know it, too."""
+"""The suffix of an earlier hook of the user; the hook scripts contain it, too."""
 
 MARK = b"# scriptorium-hook"
-"""The line that tells our hooks; installed ones add a checksum of all else, so that an edit shows."""
+"""The line that marks our hooks. An installed hook adds a checksum of its other lines, which reveals edits."""
 
 
 class HookState(StrEnum):
-    """What is found in the place of a hook."""
+    """The state of a hook's file."""
 
     ABSENT = "absent"
     INSTALLED = "installed"
-    OUTDATED = "outdated"  # ours and untouched, but 'install' would write something else now
-    CHANGED = "changed"  # ours, and edited since
+    OUTDATED = "outdated"  # ours and unedited, but 'install' would write another text now
+    CHANGED = "changed"  # ours, and edited
     FOREIGN = "foreign"
 
 
 @dataclass(frozen=True)
 class Hook:
-    """A hook's place in a repository, and beside it that of the hook that was there first."""
+    """The path of a hook in a repository, and the path beside it for an earlier hook of the user."""
 
     path: Path
 
@@ -55,11 +55,11 @@ class Hook:
 
     @property
     def earlier(self) -> str:
-        """The name under which a hook of the user's is kept, empty when there was none."""
+        """The file name of the earlier hook, empty if there is none."""
         return self.kept.name if os.path.lexists(self.kept) else ""
 
     def state(self, wanted: bytes = b"") -> HookState:
-        """Tell what is there; ``wanted`` is what 'install' would write, empty when that is all the same."""
+        """Return the state of the file; ``wanted`` is the text that 'install' would write, or empty for any text."""
         if not os.path.lexists(self.path):
             return HookState.ABSENT
         data = b"" if self.path.is_symlink() or not self.path.is_file() else self.path.read_bytes()
@@ -71,18 +71,18 @@ class Hook:
         return HookState.INSTALLED if right or not wanted else HookState.OUTDATED
 
     def raise_if_blocked(self) -> None:
-        """Raise when installing would take something of the user's away."""
+        """Raise if an installation would remove something of the user."""
         state = self.state()
         if state is HookState.CHANGED:
             hint = f"move what was added to '{self.kept}', which runs first, and delete '{self.path}'"
             raise ScriptoriumError(f"hook '{self.name}' was changed after it was installed", hint)
         if state is HookState.FOREIGN and self.earlier:
             hint = f"keep one of them, as '{self.path}'"
-            raise ScriptoriumError(f"there is a hook '{self.name}' and a '{self.kept.name}' as well", hint)
+            raise ScriptoriumError(f"there are both a hook '{self.name}' and a hook '{self.kept.name}'", hint)
 
     def write(self, data: bytes) -> None:
-        """Put ours in place, a hook of the user's aside; a crash in between is mended by installing again."""
-        self.path.parent.mkdir(exist_ok=True)  # 'git init' with an empty template makes none
+        """Rename a hook of the user and write ours. After a crash in between, another call completes the work."""
+        self.path.parent.mkdir(exist_ok=True)  # 'git init' with an empty template creates no such directory
         draft = self.path.with_name(f"{self.name}.{os.getpid()}")
         draft.write_bytes(data)
         draft.chmod(0o755)
@@ -91,7 +91,7 @@ class Hook:
         draft.replace(self.path)
 
     def restore(self) -> None:
-        """Take ours away and put back what was there."""
+        """Remove our hook and restore the earlier one."""
         if self.earlier:
             self.kept.replace(self.path)
         else:
@@ -101,7 +101,7 @@ class Hook:
 def install(workspace: Workspace) -> Iterator[str]:
     """Install the hooks or bring them up to date, and yield the name of each hook that was written.
 
-    Raises, and changes nothing, where the hooks could not work.
+    Raises, and changes nothing, if git would not run the hooks or a hook of the user is in the way.
     """
     _require_hooks_path(workspace)
     with _hooks(workspace) as hooks:
@@ -123,7 +123,7 @@ def uninstall(workspace: Workspace) -> Iterator[str]:
     """
     with _hooks(workspace) as hooks:
         states = {hook: hook.state() for hook in hooks}
-        # a hook of somebody else's beside traces of ours has replaced ours; with no trace, it is none of our business
+        # with traces of our hook, a foreign hook must have replaced it; without a trace, it is not our concern
         traces = any(
             state in (HookState.INSTALLED, HookState.CHANGED) or hook.earlier for hook, state in states.items()
         )
@@ -136,12 +136,12 @@ def uninstall(workspace: Workspace) -> Iterator[str]:
     if theirs:
         names = " and ".join(f"'{hook.name}'" for hook in theirs)
         hint = f"look at it in '{theirs[0].path.parent}', and delete it if it is not needed"
-        raise ScriptoriumError(f"{names} changed after installation, and stays as it is", hint)
+        raise ScriptoriumError(f"{names} changed after installation and stays as it is", hint)
 
 
 @dataclass(frozen=True)
 class HooksStatus:
-    """The hooks of a repository; ``level`` and ``hooks_path`` are set where git takes its hooks from elsewhere."""
+    """The hooks of a repository. ``level`` and ``hooks_path`` are set if git uses another directory for its hooks."""
 
     directory: Path
     log: Path
@@ -152,7 +152,7 @@ class HooksStatus:
 
 
 def status(workspace: Workspace) -> HooksStatus:
-    """Return the state of each hook."""
+    """Return the directory, the log and the state of each hook."""
     level, value = foreign_path(workspace)
     hooks = [Hook(directory(workspace) / name) for name in NAMES]
     rows = [(hook.name, hook.state(render(workspace, hook.name)), hook.earlier) for hook in hooks]
@@ -160,7 +160,7 @@ def status(workspace: Workspace) -> HooksStatus:
 
 
 def render(workspace: Workspace, name: str) -> bytes:
-    """Return a hook as it is installed in a repository."""
+    """Return the text of a hook for a repository."""
     values = {"program": _program(), "branch": workspace.master, "log": str(workspace.paths.hook_log)}
 
     def bake(line: re.Match[str]) -> str:
@@ -172,20 +172,20 @@ def render(workspace: Workspace, name: str) -> bytes:
 
 
 def seal(data: bytes) -> bytes:
-    """Add the checksum of a hook's text to its mark."""
+    """Return a hook's text with its checksum in the mark."""
     digest = hashlib.sha256(data).hexdigest().encode()
     return data.replace(MARK + b"\n", MARK + b" " + digest + b"\n", 1)
 
 
 def is_sealed(data: bytes) -> bool:
-    """Tell whether a hook is as some version of scriptorium wrote it."""
+    """Return whether a hook is unchanged since a version of scriptorium wrote it."""
     bare = re.sub(rb"^%s [0-9a-f]{64}$" % re.escape(MARK), MARK, data, count=1, flags=re.MULTILINE)
     return bare != data and seal(bare) == data
 
 
 def _program() -> str:
-    """Return the path of the scriptorium in use; empty leaves it to PATH."""
-    clone = share("hooks").parent / "bin"  # bin/scriptorium is no more to be seen in argv
+    """Return the path of the running scriptorium, or '' so that the hook uses PATH."""
+    clone = share("hooks").parent / "bin"  # bin/scriptorium is no longer in argv
     for directory in (Path(sys.argv[0]).absolute().parent, Path(sys.executable).parent, clone):
         program = directory / "scriptorium"
         if program.is_file() and os.access(program, os.X_OK):
@@ -200,13 +200,13 @@ def directory(workspace: Workspace) -> Path:
 
 @contextmanager
 def _hooks(workspace: Workspace) -> Iterator[list[Hook]]:
-    """Give the hooks to whoever changes them, one at a time."""
+    """Hold the lock of the hooks for a block, and return the hooks."""
     with workspace.hold("hooks"):
         yield [Hook(directory(workspace) / name) for name in NAMES]
 
 
 def foreign_path(workspace: Workspace) -> tuple[str, str]:
-    """Return the configuration level and value of a core.hooksPath that leads elsewhere; empty for none."""
+    """Return the configuration level and value of a core.hooksPath that names another directory, or two ''."""
     level, value = workspace.repository.hooks_path(Path.cwd())
     elsewhere = (workspace.repository.root / value).resolve() != directory(workspace).resolve()
     return (level, value) if level and elsewhere else ("", "")

@@ -1,7 +1,7 @@
-"""A scripted agent for the demo: it stands in for a model, and knows the answers beforehand.
+"""A scripted agent for the demo, which replaces a model and knows all answers.
 
-It is called like any agent of the command harness: the prompt on stdin, the worktree as current
-directory, its role and ticket in the environment. It hands in by `scriptorium submit-pr`.
+It is called like any agent of the command harness: the prompt on stdin, the worktree as the current directory, its role
+and ticket in the environment. It submits its work with `scriptorium submit-pr`.
 """
 
 import os
@@ -121,7 +121,7 @@ def coding(prompt: str) -> None:
         submit("Add tally.count with a test")
     elif ticket == "ignore-case-and-punctuation":
         if "Attempt 1 failed" not in prompt:
-            # forgets the punctuation, so the gate turns red and the ticket is reopened
+            # the first attempt forgets punctuation, so that the gate fails and the ticket is reopened
             module.write_text(module.read_text().replace("text.split()", "text.lower().split()"))
             test.write_text(test.read_text() + CASE_TEST)
             submit("Ignore case and punctuation when counting")

@@ -210,7 +210,7 @@ def test_uninstall_leaves_a_hook_that_was_changed_after_installation(world: Worl
     status, stdout, stderr = world.hooks("uninstall")
     assert (status, stdout) == (1, "post-merge\tuninstalled\n")
     assert stderr == (
-        "scriptorium: 'post-commit' changed after installation, and stays as it is\n"
+        "scriptorium: 'post-commit' changed after installation and stays as it is\n"
         f"hint: look at it in '{hook.parent}', and delete it if it is not needed\n"
     )
     assert hook.read_text() == theirs
@@ -243,7 +243,7 @@ def test_install_refuses_when_the_place_for_the_earlier_hook_is_taken(world: Wor
     before = tree_of(world.repository / ".git")
     status, stdout, stderr = world.hooks("install")
     assert (status, stdout) == (1, "")
-    assert "there is a hook 'post-merge' and a 'post-merge.before-scriptorium' as well\nhint: keep one" in stderr
+    assert "there are both a hook 'post-merge' and a hook 'post-merge.before-scriptorium'\nhint: keep one" in stderr
     assert tree_of(world.repository / ".git") == before
 
 

@@ -37,7 +37,6 @@ FORBIDDEN = {
 NOT_YET: set[str] = {
     "scriptorium/commands/plan.py",
     "scriptorium/commands/submit_pr.py",
-    "scriptorium/integrations/git_hooks.py",
     "scriptorium/project/config.py",
     "scriptorium/project/config_reader.py",
     "scriptorium/project/paths.py",
