@@ -267,9 +267,8 @@ class Whole(RuleBasedStateMachine):
 
     def _coded(self, ended: Ended) -> None:
         name = ended.argv[1]
-        within = list(
-            self.world.project.worktree(name).glob("own-*/.git")
-        )  # the submission of an earlier attempt is refused
+        # a nested repository of an earlier attempt makes the submission fail
+        within = list(self.world.project.worktree(name).glob("own-*/.git"))
         if self.outcome in people.SUBMITS and not within:
             assert ended.out == f"{name}\n", ended
             assert name in self.model.queue()
