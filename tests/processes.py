@@ -1,4 +1,4 @@
-"""What the tests start: scriptorium in the foreground or the background, and whether a process is alive."""
+"""Processes of the tests: scriptorium in the foreground or the background, and checks that a process is alive."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ WITHOUT_TOOLS = (
     "endpoint.Endpoint.ready = lambda endpoint, role='': endpoint.address\n"
     "main()",
 )
-"""What `Project.python` can be for agents that call no tool by MCP, as its server takes most of a second to start."""
+"""A `Project.python` for agents that call no tool by MCP: its server takes most of a second to start."""
 
 
 def launch(

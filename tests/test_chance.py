@@ -1,4 +1,4 @@
-"""What is drawn by chance: the seed, the sample, and what is said of them."""
+"""Random choices: the seed, the sample, and the printed reports."""
 
 from __future__ import annotations
 

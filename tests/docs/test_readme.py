@@ -164,9 +164,9 @@ def test_the_quick_start_leads_from_nothing_to_a_commit_on_master(project: Proje
     assert "scriptorium: complete ticket 0001-count-words\n" in looked
     assert looked.endswith("A command 'tally'.\n")
     assert "merge queue: ticket '0001-count-words' landed" in ok(project, block_with("tail -n"))
-    facts = ok(project, block_with("git log -3"))
-    assert "Move: in-progress -> done\n" in facts
-    assert "Attempt: 1\n" in facts
+    output = ok(project, block_with("git log -3"))
+    assert "Move: in-progress -> done\n" in output
+    assert "Attempt: 1\n" in output
 
 
 def test_the_pipeline_takes_a_ticket_from_open_to_master(project: Project, home: Path) -> None:
@@ -232,23 +232,23 @@ def test_an_agent_program_gets_what_is_promised(project: Project, home: Path) ->
     project.init()
     [settings] = [json.loads(block) for block in blocks("json") if "my-agent" in block]
     project.configure(**settings)
-    facts = project.root.parent / "facts"
+    seen = project.root.parent / "seen"
     write_script(
         project.root / "agent",
-        f'env >{facts}; echo "ARGUMENTS=$*" >>{facts}; echo "HERE=$PWD" >>{facts}; echo "PROMPT=$(head -c 20)" >>{facts}\n'
-        f"command -v scriptorium >>{facts}\necho x >x; scriptorium submit-pr done",
+        f'env >{seen}; echo "ARGUMENTS=$*" >>{seen}; echo "HERE=$PWD" >>{seen}; echo "PROMPT=$(head -c 20)" >>{seen}\n'
+        f"command -v scriptorium >>{seen}\necho x >x; scriptorium submit-pr done",
     )
     project.commit({".gitignore": "agent\n"})
     project.ticket("0001", area="counting")
     assert ok(project, block_with("assign | scriptorium code")) == "0001-thing\tlanded\n"
-    env = dict(line.split("=", 1) for line in facts.read_text().splitlines() if re.match(r"\w+=", line))
+    env = dict(line.split("=", 1) for line in seen.read_text().splitlines() if re.match(r"\w+=", line))
     assert (env["ARGUMENTS"], env["K"], env["PROMPT"]) == ("--flag", "v", "You are the coding a")
     assert env["HERE"] == env["SCRIPTORIUM_WORKTREE"]
     assert env["SCRIPTORIUM_ROLE"] == "coding"
     assert env["SCRIPTORIUM_TICKET"] == "0001-thing"
     assert env["SCRIPTORIUM_AREA"] == "counting"
     assert env["SCRIPTORIUM_REPO"] == str(project.root)
-    assert facts.read_text().splitlines()[-1].startswith(os.environ["SCRIPTORIUM_ROOT"])
+    assert seen.read_text().splitlines()[-1].startswith(os.environ["SCRIPTORIUM_ROOT"])
 
     marks = {"SCRIPTORIUM_RUN", "SCRIPTORIUM_SESSION", "SCRIPTORIUM_ROOT"}  # variables of the run, and of this test
     documented = re.findall(r"`(SCRIPTORIUM_\w+)`", section("Any program as an agent"))

@@ -396,7 +396,7 @@ class Whole(RuleBasedStateMachine):
         """With agents that do their work and no disturbance, the flow reaches its end from any state."""
         world, model = self.world, self.model
         calm = "git stash push -qu || true; git switch -q master; git rm -q --ignore-unmatch red\n"
-        calm += 'git diff --cached --quiet || { git commit -qm "Mend"; git rev-parse HEAD >>"$FACTS/mine"; }'
+        calm += 'git diff --cached --quiet || { git commit -qm "Repair"; git rev-parse HEAD >>"$FACTS/mine"; }'
         self.person(people.at_checkout(calm))
         (world.facts / "during-gate").unlink(missing_ok=True)
         self.order("repairs the gate")
