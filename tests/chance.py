@@ -1,4 +1,4 @@
-"""What is left to chance, and how it is repeated."""
+"""Random choices of tests, and how to repeat them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Iterable
 from functools import cache
 
 SWITCHES = ("CRASH", "STRESS", "SAMPLE")
-"""Variables that say how much is drawn."""
+"""Environment variables that set the size of a sample."""
 
 _used: list[int] = []
 
 
 def seed() -> int:
-    """Return and print the number to draw by: SEED, and without it always the same.
+    """Return and print the seed of random choices: SEED, or a constant without it.
 
-    SEED is a number, the id of a commit, which stands for one, or 'random'.
+    SEED is a number, the id of a commit, which is used as a number, or 'random'.
     """
     return use(_number(os.environ.get("SEED") or "1"))
 
@@ -30,23 +30,23 @@ def _number(given: str) -> int:
 
 
 def use(number: int) -> int:
-    """Print and return a number that is drawn by from now on."""
+    """Print and return a seed, and use it from now on."""
     _used.append(number)
     print(f"\nSEED={number}", flush=True)
     return number
 
 
 def chance() -> random.Random:
-    """Return what draws by that number."""
+    """Return a random generator with the seed."""
     return random.Random(seed())
 
 
 def repeat(command: str) -> str:
-    """Return how to draw once more by the number that was used last, as a line for a shell."""
+    """Return a shell line that repeats the choices of the last seed."""
     given = {"SEED": str(_used[-1]) if _used else ""} | {name: os.environ.get(name, "") for name in SWITCHES}
     return " ".join([*(f"{name}={value}" for name, value in given.items() if value), command])
 
 
 def share(taken: Iterable[object], known: Iterable[object]) -> str:
-    """Return in words how much of what is known was taken."""
+    """Return the share of a sample, in words."""
     return f"{len(list(taken))} of {len(list(known))}"

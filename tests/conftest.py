@@ -1,4 +1,4 @@
-"""Fixtures: every test has an environment of its own, and a project in it for the asking."""
+"""Fixtures: every test has its own environment, and a project on request."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from tests.support import Project, sealed
 
 pytest.register_assert_rewrite("tests.neighbours.cases")
 
-# the same examples every time: a test that fails once in a while helps nobody
+# the same examples every time: a flaky test helps nobody
 settings.register_profile("scriptorium", derandomize=True, database=None, deadline=None, max_examples=100)
 settings.load_profile("scriptorium")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return what `-n auto` means: tests wait for processes and time limits about as long as they work."""
+    """Return the workers of `-n auto`: tests wait for processes and time limits about as long as they work."""
     return 2 * (os.cpu_count() or 1)
 
 
 def pytest_sessionfinish() -> None:
-    """End the fork server, or what it has used would not count as used by pytest."""
+    """End the fork server, so that its CPU time counts as used by pytest."""
     fork_server.close()
 
 
 @pytest.fixture(autouse=True)
 def _sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide the user's home, git configuration and settings from the test and what it starts."""
+    """Hide the user's home, git configuration and settings from the test and its child processes."""
     environment = sealed(os.environ, tmp_path / "home", tmp_path / "root")
     for name in os.environ.keys() - environment.keys():
         monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    scrub_environment()  # so that git started from within a test sees it, too
+    scrub_environment()  # so that git started within a test sees it as well
 
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Take back what the test has set up for its log lines, which would go to a stream that is closed by then."""
+    """Remove the log handlers of the test, whose stream is closed after the test."""
     logger = logging.getLogger("scriptorium")
     before = logger.handlers, logger.propagate, logger.level, logging.raiseExceptions
     yield
@@ -61,19 +61,19 @@ def project(tmp_path: Path) -> Iterator[Project]:
     for process in project.started:
         process.kill()
         process.communicate()
-    shutil.rmtree(project.paths.sockets, ignore_errors=True)  # a long state root has its sockets below /tmp
+    shutil.rmtree(project.paths.sockets, ignore_errors=True)  # the sockets of a long state root are below /tmp
 
 
 @pytest.fixture
 def sockets() -> Iterator[Path]:
-    """A directory of sockets whose path is short enough for a socket's address."""
+    """A directory whose path is short enough for the addresses of sockets."""
     with TemporaryDirectory(prefix="sockets-", dir="/tmp") as directory:
         yield Path(directory)
 
 
 @pytest.fixture
 def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory, $FACTS to agents and gates, where they leave what the test wants to know."""
+    """A directory, $FACTS in the environment, in which agents and gates leave facts for the test."""
     directory = tmp_path / "facts"
     directory.mkdir()
     monkeypatch.setenv("FACTS", str(directory))

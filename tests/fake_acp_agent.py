@@ -1,7 +1,7 @@
-"""A fake agent that speaks the Agent Client Protocol, for what no real one can be made to do.
+"""A fake agent that speaks the Agent Client Protocol, for behaviour that no real agent can be made to show.
 
-It is no model and judges nothing: its one argument is JSON, in which `turn` names what it does when it is
-prompted, and the other keys of `Script` what it says of itself. Every message that reaches it is appended to
+Its only argument is JSON: `turn` names the reaction to a prompt, and the other keys of `Script` set its
+capabilities. Every message that reaches it is appended to
 ``$FACTS/calls``. It writes its messages as plain JSON, because to import the protocol's package takes half a second;
 the client checks each against that package.
 """
@@ -25,13 +25,13 @@ AUTH_REQUIRED, NOT_FOUND, INTERNAL = -32000, -32002, -32603
 
 @dataclass
 class Script:
-    """What the fake does; see the methods of `FakeAgent`."""
+    """The behaviour of the fake; see the methods of `FakeAgent`."""
 
     turn: str = "speak"
     version: int = 1
     http: bool = True
-    resume: str = ""  # how it goes on with a session: 'resume', 'load', or not at all
-    known: bool = True  # whether it knows the session it is asked to go on with
+    resume: str = ""  # the method that continues a session: 'resume', 'load', or none
+    known: bool = True  # whether it knows the session to continue
     choices: bool = False
     modes: bool = False
     auth: bool = True
@@ -51,7 +51,7 @@ class RequestError(Exception):
 
 
 def read() -> Message:
-    """Return the next message, after leaving it for the test; ends with the input."""
+    """Return the next message, and record it for the test; exits at the end of the input."""
     line = sys.stdin.buffer.readline()
     if not line:
         sys.exit()
@@ -68,7 +68,7 @@ def write(**message: Any) -> None:
 
 
 def update(kind: str, /, **fields: Any) -> None:
-    """Tell what the agent does."""
+    """Send an update of the session."""
     write(method="session/update", params={"sessionId": "s-1", "update": {**fields, "sessionUpdate": kind}})
 
 
@@ -147,7 +147,7 @@ class FakeAgent:
             "currentValue": current,
             "options": [{"value": value, "name": value.title()} for value in MODELS],
         }
-        # the effort can be chosen once the large model is
+        # the effort can be chosen after the large model
         efforts = [{"value": value, "name": value} for value in ("low", "high")]
         effort = {
             "id": "thinking",

@@ -37,19 +37,19 @@ LIBRARIES = ("colorlog", "filelock", "ruamel.yaml", "sh")
 """Libraries that no command imports before it needs them."""
 
 AT_START = ("PYTHON", "LANG", "LC_", "LD_")
-"""What the names of variables begin with that an interpreter reads when it starts."""
+"""The prefix of variables that an interpreter reads when it starts."""
 
 MODULE = ("-m", "scriptorium")
 
 DESCRIPTORS = 4
-"""How many a request brings: its channel, and stdin, stdout and stderr of the fork."""
+"""The file descriptors of a request: its channel, and stdin, stdout and stderr of the fork."""
 
 PARENT_CHECK = 5.0
-"""Seconds between two looks whether pytest is still there, in case a stray process keeps its socket open."""
+"""Seconds between checks that pytest still runs, in case a stray process keeps its socket open."""
 
 
 class Request(TypedDict):
-    """How a fork is started; one line of JSON on its channel, which answers with its id and its exit status."""
+    """The request for a fork; one line of JSON on its channel, which answers with its id and its exit status."""
 
     python: Sequence[str]
     """The arguments of the interpreter before those of the program: ``-m MODULE`` or ``-c CODE``."""
@@ -63,7 +63,7 @@ def _at_start(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class Forked:
-    """A fork at work, with the methods of `subprocess.Popen` that the tests use."""
+    """A running fork, with the methods of `subprocess.Popen` that the tests use."""
 
     def __init__(self, channel: socket.socket, pipes: Sequence[IO[str] | None]) -> None:
         self.stdin, self.stdout, self.stderr = pipes
@@ -84,7 +84,7 @@ class Forked:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end and return the exit status; raises TimeoutExpired when that takes too long."""
+        """Wait for the end and return the exit status; raises TimeoutExpired if that takes too long."""
         if self.returncode is None:
             if not select.select([self._channel], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("scriptorium", timeout or 0)
@@ -178,13 +178,13 @@ class ForkServer:
         return Forked(ours, pipes)
 
     def close(self) -> None:
-        """End the server, and whatever it has forked."""
+        """End the server and all its forks."""
         self._requests.close()
         self.process.wait()
 
 
 def _stream(wanted: int, *, writing: bool) -> tuple[IO[str] | None, int]:
-    """Return our end of a stream, None unless it is a pipe, and a descriptor of the other."""
+    """Return the near end of a stream, None unless it is a pipe, and a descriptor of its far end."""
     if wanted == subprocess.DEVNULL:
         return None, os.open(os.devnull, os.O_RDWR)
     if wanted != subprocess.PIPE:
@@ -247,16 +247,16 @@ def _serve(requests: socket.socket) -> None:
 
 
 def _reap(channels: dict[int, socket.socket]) -> None:
-    """Tell the exit status of each fork that has ended."""
+    """Send the exit status of each fork that has ended."""
     for pid in list(channels):
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             with channels.pop(pid) as channel:
-                _tell(channel, os.waitstatus_to_exitcode(status))
+                _send_status(channel, os.waitstatus_to_exitcode(status))
 
 
-def _tell(channel: socket.socket, number: int) -> None:
-    with contextlib.suppress(BrokenPipeError):  # a test that has failed may have let go of it
+def _send_status(channel: socket.socket, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError):  # a failed test may have closed it
         channel.sendall(b"%d\n" % number)
 
 
@@ -274,12 +274,12 @@ def _answer(requests: socket.socket, channels: dict[int, socket.socket]) -> bool
     for descriptor in streams:
         os.close(descriptor)
     channels[pid] = channel
-    _tell(channel, pid)
+    _send_status(channel, pid)
     return True
 
 
 def _become(request: Request, streams: Sequence[int]) -> NoReturn:
-    """Do in a fork what `python -m scriptorium` does in a new process, and end as that ends."""
+    """Run in a fork as `python -m scriptorium` runs in a new process, and end in the same way."""
     code = 1
     try:
         _set_up(request, streams)
@@ -297,7 +297,7 @@ def _become(request: Request, streams: Sequence[int]) -> NoReturn:
 
 
 def _set_up(request: Request, streams: Sequence[int]) -> None:
-    """Make this process look as a new one does to the program that it runs."""
+    """Make this process look like a new process to its program."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number, descriptor in enumerate(streams):
@@ -319,7 +319,7 @@ def _set_up(request: Request, streams: Sequence[int]) -> None:
 
 
 def _refresh_plumbum() -> None:
-    """Let plumbum take the environment anew, which it copies when it is imported."""
+    """Update the environment of plumbum, which plumbum copies at import."""
     from plumbum import colors, local
     from plumbum.colorlib.styles import get_color_repr
 
@@ -329,7 +329,7 @@ def _refresh_plumbum() -> None:
 
 
 def _run(request: Request) -> int:
-    """Run the program and return the exit code of the interpreter, -SIGINT where it would end itself by that."""
+    """Run the program and return the exit code of the interpreter, -SIGINT if it would kill itself by SIGINT."""
     option, what = request["python"]
     try:
         if option == "-m":
@@ -352,7 +352,7 @@ def _run(request: Request) -> int:
 
 
 def _flushed(code: int) -> int:
-    """Flush stdout and stderr, and return the exit code, which is 120 where stdout cannot be written."""
+    """Flush stdout and stderr, and return the exit code, which is 120 if stdout cannot be written."""
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
     try:
@@ -364,6 +364,6 @@ def _flushed(code: int) -> int:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is meant for pytest
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is for pytest
         _preload()
         _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -1,4 +1,4 @@
-"""What fuzzing shares: values that break programs, documents that are nearly right, and the count of examples."""
+"""Helpers for fuzzing: values that break programs, nearly valid documents, and the count of examples."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from tests import figures
 
 PHASES = (Phase.explicit, Phase.generate)
-"""Without looking for the smallest example: each is small, and many take the same way through YAML's reader."""
+"""No search for the smallest example: all examples are small, and many use the same path through the YAML reader."""
 
 FACTOR = 50 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1
 LIMIT = 60.0
-"""Seconds until an example counts as one that hangs, on a machine that is busy with others."""
+"""Seconds until an example counts as hanging, on a busy machine."""
 
 COUNTS: Counter[str] = Counter()
-"""The examples that were tried in this process, by target."""
+"""The examples tried in this process, by target."""
 
 NASTY = (
     "", " ", "\0", "a\0b", "\n", "a\nb", "\r\n", "\t", "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x9b31m",
@@ -58,13 +58,13 @@ NUMBERS = (
 
 
 def texts() -> st.SearchStrategy[str]:
-    """Any text at all, half characters included, and above all the telling ones."""
+    """Any text, including half characters, with a preference for critical characters."""
     anything = st.text(st.characters(exclude_categories=()), max_size=12)
     return st.one_of(st.sampled_from(NASTY), anything, st.tuples(anything, st.sampled_from(NASTY)).map("".join))
 
 
 def values() -> st.SearchStrategy[Any]:
-    """Anything that JSON can hold, and what Python's reading of it lets through."""
+    """Any JSON value, and the further values that Python's JSON reader accepts."""
     leaves = st.one_of(st.none(), st.booleans(), st.sampled_from(NUMBERS), st.integers(), texts())
     return st.recursive(
         leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts(), inner, max_size=3), max_leaves=6
@@ -73,7 +73,7 @@ def values() -> st.SearchStrategy[Any]:
 
 @st.composite
 def mutated(draw: st.DrawFn, *documents: bytes) -> bytes:
-    """A document with pieces cut out, doubled, put in and moved."""
+    """A document with pieces removed, doubled, inserted and moved."""
     data = draw(st.sampled_from(documents))
     pieces = st.one_of(texts().map(lambda text: text.encode(errors="surrogatepass")), st.binary(max_size=8))
     for _ in range(draw(st.integers(0, 4))):
@@ -96,7 +96,7 @@ def mutated(draw: st.DrawFn, *documents: bytes) -> bytes:
 
 @st.composite
 def altered(draw: st.DrawFn, *documents: Any) -> Any:
-    """A JSON value with some of its parts replaced, taken away and renamed, wherever they are."""
+    """A JSON value with some of its parts replaced, removed and renamed, at any depth."""
     value = json.loads(json.dumps(draw(st.sampled_from(documents))))
     for _ in range(draw(st.integers(0, 3))):
         holders = list(_holders(value))
@@ -116,7 +116,7 @@ def altered(draw: st.DrawFn, *documents: Any) -> Any:
 
 
 def _holders(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield each place in a JSON value, as what holds it and its key or number."""
+    """Yield each place in a JSON value, as its container and its key or index."""
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     for key in keys:
         yield value, key
@@ -124,7 +124,7 @@ def _holders(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def fuzzed(target: str, examples: int, **strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Any]:
-    """Make a test of many examples, which are counted under the name of what they are for; none may hang."""
+    """Make a test of many examples, which are counted under the name of their target; none may hang."""
 
     def decorate(test: Callable[..., None]) -> Any:
         @settings(max_examples=examples * FACTOR, suppress_health_check=list(HealthCheck), phases=PHASES)
@@ -142,7 +142,7 @@ def fuzzed(target: str, examples: int, **strategies: st.SearchStrategy[Any]) -> 
 
 @contextmanager
 def in_time(seconds: float = LIMIT) -> Iterator[None]:
-    """Fail when a block takes too long, wherever it is stuck."""
+    """Fail if a block takes too long, wherever it hangs."""
 
     def fail(*_: object) -> None:
         raise AssertionError(f"it hangs: not over after {seconds:g} s")
@@ -157,5 +157,5 @@ def in_time(seconds: float = LIMIT) -> Iterator[None]:
 
 
 def publish() -> None:
-    """Put down what was counted so far."""
+    """Save the counts so far."""
     figures.publish("fuzz", [*sorted(COUNTS.items()), ("all of them", COUNTS.total())])

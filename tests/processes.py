@@ -1,4 +1,4 @@
-"""What the tests start: scriptorium in the foreground or the background, and whether a process is alive."""
+"""Processes of the tests: scriptorium in the foreground or the background, and checks that a process is alive."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def until(fact: Callable[[], T], seconds: float = 60) -> T:
-    """Wait until a fact holds and return it; the test fails when it does not come about in time."""
+    """Wait until a condition is true and return its value; fail the test if that takes too long."""
     deadline = time.monotonic() + seconds
     while not (found := fact()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {fact}"
@@ -27,7 +27,7 @@ def until(fact: Callable[[], T], seconds: float = 60) -> T:
 
 
 class Result(NamedTuple):
-    """How a command came out."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -35,7 +35,7 @@ class Result(NamedTuple):
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; a zombie does not."""
+    """Return whether a process runs; a zombie does not."""
     return pid in members("no mark", pid)
 
 
@@ -45,11 +45,11 @@ sh -c 'setsid sh -c "trap \\"\\" INT TERM; exec sleep 600" & echo $! >"$FACTS/or
 echo $$ $other $(cat "$FACTS/orphan") >"$FACTS/new"; mv "$FACTS/new" "$FACTS/pids"
 exec sleep 600
 """
-"""A script that hangs, with one child in a session of its own and one orphan that ignores signals."""
+"""A script that hangs, with one child in its own session and one orphan that ignores signals."""
 
 
 def busy_pids(facts: Path) -> list[int]:
-    """Return the processes of a program that runs BUSY, as soon as it is at it."""
+    """Return the processes of a program that runs BUSY, once it has started them."""
     until((facts / "pids").exists)
     return [int(word) for word in (facts / "pids").read_text().split()]
 
@@ -62,7 +62,7 @@ WITHOUT_TOOLS = (
     "endpoint.Endpoint.ready = lambda endpoint, role='': endpoint.address\n"
     "main()",
 )
-"""What `Project.python` can be for agents that call no tool by MCP, as its server takes most of a second to start."""
+"""A `Project.python` for agents that call no tool by MCP: its server takes most of a second to start."""
 
 
 def launch(
@@ -91,7 +91,7 @@ def launch(
 
 
 class Started:
-    """A command at work in the background; its output goes to files."""
+    """A command that runs in the background, with its output in files."""
 
     def __init__(self, process: Process, stdout: Path, stderr: Path) -> None:
         self.process, self._stdout, self._stderr = process, stdout, stderr
@@ -105,12 +105,12 @@ class Started:
         return self._stderr.read_text()
 
     def says(self, text: str, times: int = 1) -> None:
-        """Wait until it has printed a text so many times."""
+        """Wait until the command has printed a text so many times."""
         until(lambda: self.out.count(text) >= times or self.process.poll() is not None)
         assert self.out.count(text) >= times, self.out + self.err
 
     def end(self, signum: int = 0) -> Result:
-        """Send it a signal, unless that is 0, wait for its end and return how it came out."""
+        """Send the command a signal, unless that is 0, wait for its end and return its result."""
         if signum:
             self.process.send_signal(signum)
         code = self.process.wait(60)

@@ -1,4 +1,4 @@
-"""Brings a ticket into the merge queue as `scriptorium code` does, without an agent that has to call back."""
+"""Brings a ticket into the merge queue as `scriptorium code` does, without a call back from the agent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scriptorium.worktrees.tickets import TicketWorktree
 
 def submit_work(workspace: Workspace, name: str, summary: str = "done") -> None:
     """Run the agent of a ticket in progress, which need not submit; commit and enqueue the work."""
-    scrub_environment()  # as every command does, or git would run in the environment of an earlier moment
+    scrub_environment()  # as every command does; otherwise git would run in an older environment
     workspace.paths.ensure(workspace.paths.sockets)
     with workspace.hold_ticket(name) as lock:
         ticket = workspace.plan.snapshot().ticket(name, State.IN_PROGRESS)

@@ -1,4 +1,4 @@
-"""What the tests share: a project in a real repository, spoken to as from a shell."""
+"""Helpers of the tests: a project in a real repository, used as from a shell."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ GITCONFIG = """\
 
 
 def sealed(environ: Mapping[str, str], home: Path, root: Path) -> dict[str, str]:
-    """Return an environment in which nothing of the user's own settings is left."""
+    """Return an environment without any settings of the user."""
     foreign = ("SCRIPTORIUM_", "GIT_", "XDG_", "LC_", "MAKE", "MFLAGS", "PYTHON")
     kept = {name: value for name, value in environ.items() if not name.startswith(foreign)}
     (home / "bin").mkdir(parents=True)
@@ -81,7 +81,7 @@ def write_script(path: Path, text: str) -> Path:
 
 
 def submit_pr(take: Callable[[str], str]) -> Tools:
-    """Return the tools of a coding run that turns a summary into a reply."""
+    """Return the tools of a coding run whose replies are a function of the summary."""
     return {"submit_pr": lambda given: take(given["summary"])}
 
 
@@ -105,14 +105,14 @@ def mcp_call(url: str, headers: Mapping[str, str], tool: str, arguments: Mapping
 
 
 def trailers(project: Project, *without: str) -> dict[str, str]:
-    """Return the trailers of the newest change of the plan, except for those that differ from run to run."""
+    """Return the trailers of the newest change of the plan, without trailers that differ from run to run."""
     lines = project.git("log", "-1", "--format=%(trailers:only,unfold)", PLAN).splitlines()
     found = dict(line.split(": ", 1) for line in lines)
     return {name: value for name, value in found.items() if name not in ("Transaction", "Seconds", *without)}
 
 
 def gates(facts: Path) -> int:
-    """Return how often a gate has run that adds a line to ``$FACTS/gates`` each time."""
+    """Return how often a gate has run; the gate must add a line to ``$FACTS/gates`` each time."""
     return len((facts / "gates").read_text().splitlines()) if (facts / "gates").exists() else 0
 
 
@@ -140,7 +140,7 @@ class Project:
 
     @classmethod
     def copied(cls, root: Path) -> Project:
-        """Return what ``Project(root)`` makes, as a copy, unless a test has configured git in its own way."""
+        """Return a project as ``Project(root)`` does, but by a copy, unless the test has configured git differently."""
         configured = {name for name in os.environ if name.startswith("GIT_")}
         config = Path(os.environ["GIT_CONFIG_GLOBAL"]).read_text()
         if configured != {"GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM"} or config != GITCONFIG:
@@ -148,7 +148,7 @@ class Project:
         _template().write(root)
         project = cls.__new__(cls)
         project._begin(root)
-        project.git("update-index", "--refresh")  # to git's index, a copy is another file
+        project.git("update-index", "--refresh")  # the index does not know the copied files
         return project
 
     def git(self, *argv: str, cwd: Path | None = None) -> str:
@@ -168,7 +168,7 @@ class Project:
     ) -> Result:
         """Run `scriptorium <argv>` to its end, with further variables in its environment.
 
-        It runs in a fork of a prepared interpreter, or in a new one where it has to be ``fresh``.
+        It runs in a fork of a prepared interpreter, or in a new interpreter with ``fresh``.
         """
         place, environ = cwd or self.root, {**os.environ, **(env or {})}
         if not fresh and fork_server.can_serve(environ):
@@ -182,18 +182,18 @@ class Project:
 
     @property
     def workspace(self) -> Workspace:
-        """The project for code called in this process, which saves a third of a second each."""
+        """The project for calls within this process, each of which is a third of a second faster."""
         return Workspace.open(self.root)
 
     def start(self, *argv: str, stdin: int = DEVNULL, **env: str) -> Process:
-        """Start `scriptorium <argv>` and return the process; the test's end ends it."""
+        """Start `scriptorium <argv>` and return the process, which ends with the test."""
         process = launch(argv, self.root, env, stdin, PIPE, PIPE, self.python)
         self.started.append(process)
         return process
 
     @contextmanager
     def running(self, *argv: str, python: Sequence[str] = (), **env: str) -> Iterator[Started]:
-        """Run `scriptorium <argv>` in the background for the length of a block; it is killed at the end of that.
+        """Run `scriptorium <argv>` in the background for the length of a block; it is killed at the end of the block.
 
         The interpreter is given ``python``, by default ``-m scriptorium``.
         """
@@ -231,19 +231,19 @@ class Project:
         file.write_text(json.dumps({**known, **keys}))
 
     def agent(self, script: str) -> Path:
-        """Make a shell script the agent of every role; it finds `scriptorium` on PATH."""
+        """Make a shell script the agent of every role, with `scriptorium` on its PATH."""
         path = write_script(self.root.parent / "agent", script)
         self.configure(
             models=dict.fromkeys(ROLES, "script"),
             harnesses={"script": {"command": [str(path)]}},
-            environment=["FACTS"],  # where a script leaves what its test asks for
+            environment=["FACTS"],  # where a script leaves facts for its test
         )
         return path
 
     def calling(self, *calls: tuple[str, Mapping[str, Any]], then: str = "", **env: str) -> None:
-        """Make an agent of every role that calls tools, one after the other, and leaves what it was told.
+        """Make an agent of every role that calls tools, one after the other, and records the replies.
 
-        With $URL in ``env`` it calls by the official MCP client, else by the run's socket.
+        With $URL in ``env`` it uses the official MCP client, else the socket of the run.
         """
         (self.root.parent / "calls.json").write_text(json.dumps(calls))
         path = self.agent(f'cd "$SCRIPTORIUM_WORKTREE"; {shlex.quote(sys.executable)} -c {shlex.quote(_CALLS)}\n{then}')
@@ -251,13 +251,13 @@ class Project:
         self.configure(harnesses={"script": {"command": [str(path)], "env": keys}})
 
     @property
-    def told(self) -> list[str]:
-        """What the tools replied to the agent, refusals with a '!' before them."""
-        replies = (self.root.parent / "told.json").read_text().splitlines()
+    def replies(self) -> list[str]:
+        """The replies of the tools to the agent; a refusal starts with '!'."""
+        replies = (self.root.parent / "replies.json").read_text().splitlines()
         return [json.loads(line) for line in replies]
 
     def commit_plan(self, files: Mapping[str, str | None], message: str = "Edit the plan by hand") -> str:
-        """Commit files to the plan branch as a person would, None removes one; return the commit."""
+        """Commit files to the plan branch as the user would, None removes a file; return the commit."""
         stream = [f"feature done\ncommit refs/heads/{PLAN}\nmark :1\ncommitter Person <person@example.com> {DATE}\n"]
         stream.append(f"data {len(message.encode(errors='surrogateescape'))}\n{message}\n")
         self._has_plan = self._has_plan or bool(self.git("for-each-ref", f"refs/heads/{PLAN}"))
@@ -312,7 +312,7 @@ class Project:
     def queued(self, id: str = "0001", script: str = 'echo "$SCRIPTORIUM_TICKET" >file', body: str = "Do it.") -> str:
         """Bring a new ticket into the merge queue and return its name.
 
-        The script does the work. The state is as an agent leaves it that runs the script and submits, which costs more.
+        The script does the work. The state is the same as after an agent that runs the script and submits.
         """
         name = self.ticket(id, body=body, state="in-progress")
         self.agent(script)
@@ -323,7 +323,7 @@ class Project:
 
 @cache
 def _template() -> Template:
-    """Return the repository of a project, which is made by git once."""
+    """Return the repository of a project, which git creates only once."""
     with TemporaryDirectory() as directory:
         return Template(Project(Path(directory, "project")).root)
 
@@ -343,6 +343,6 @@ for tool, arguments in json.loads((facts / "calls.json").read_text()):
             text = submit(os.environ["SCRIPTORIUM_SOCKETS"], token, tool, arguments)
     except SubmitError as error:
         text = f"!{error}"
-    with (facts / "told.json").open("a") as told:
-        told.write(json.dumps(text) + "\\n")
+    with (facts / "replies.json").open("a") as replies:
+        replies.write(json.dumps(text) + "\\n")
 """

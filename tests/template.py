@@ -1,4 +1,4 @@
-"""Makes copies of a directory, from memory: a repository of few files costs less so than by git."""
+"""Copies a directory from memory, which is faster than git for a small repository."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class _Entry(NamedTuple):
 
 
 class Template:
-    """The directories and regular files of a tree, as they are now."""
+    """The current directories and regular files of a tree."""
 
     def __init__(self, root: Path) -> None:
-        # a directory comes before what is in it
+        # a directory comes before its entries
         self._entries = [self._entry(root, path) for path in sorted(root.rglob("*"))]
 
     @staticmethod
@@ -27,7 +27,7 @@ class Template:
         return _Entry(str(path.relative_to(root)), path.stat().st_mode & 0o777, data)
 
     def write(self, root: Path) -> None:
-        """Make a copy in a directory that is not there yet."""
+        """Make a copy in a directory that does not exist yet."""
         root.mkdir()
         for path, mode, data in self._entries:
             place = f"{root}/{path}"

@@ -1,4 +1,4 @@
-"""What is drawn by chance: the seed, the sample, and what is said of them."""
+"""Random choices: the seed, the sample, and the printed reports."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_of_each_integration_test_some_variations_run() -> None:
 def test_a_sample_of_the_agents_table_agrees_with_the_page() -> None:
     codex = f"codex{table.version('codex')}"
     page = f"<!-- table -->\n| behaviour | {codex} |\n| --- | --- |\n| 401 | auth; landed |\n<!-- end of table -->"
-    assert table.untold([(0, "401", "codex", "landed")], page) == []
-    assert table.untold([(0, "401", "codex", "queued")], page) == [f"401: queued, with {codex}"]
-    assert table.untold([(0, "403", "codex", "landed")], page) == [f"403: landed, with {codex}"]
-    assert table.untold([(0, "401", "claude-code", "landed")], page) != []
+    assert table.missing_from([(0, "401", "codex", "landed")], page) == []
+    assert table.missing_from([(0, "401", "codex", "queued")], page) == [f"401: queued, with {codex}"]
+    assert table.missing_from([(0, "403", "codex", "landed")], page) == [f"403: landed, with {codex}"]
+    assert table.missing_from([(0, "401", "claude-code", "landed")], page) != []

@@ -1,4 +1,4 @@
-"""What runs the stages of CI: a stage fails when it has to, and leaves no process behind."""
+"""The runner of CI stages: a stage fails when it should, and leaves no process behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the quick commands must not import: each of these packages costs more than Python itself."""
+"""Packages that the quick commands must not import: each costs more than Python itself."""
 
 from __future__ import annotations
 

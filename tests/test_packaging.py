@@ -1,4 +1,4 @@
-"""What is shipped: the same program from a wheel, an editable install and a clone.
+"""The shipped packages: the same program from a wheel, an editable install and a clone.
 
 Built and installed as a user does it, into fresh environments, but without a network: what it
 depends on is lent by the environment that the tests run in.

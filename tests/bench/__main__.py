@@ -37,7 +37,7 @@ def main() -> None:
         environment = sealed(os.environ, Path(scratch, "home"), Path(scratch, "root"))
         os.environ.clear()
         os.environ.update(environment)
-        scrub_environment()  # so that plumbum sees it, too
+        scrub_environment()  # so that plumbum sees it as well
         sections = [cases.transitions, cases.starts, cases.tickets, cases.idle]
         wanted = [section for section in sections if section.__name__ in sys.argv[1:]] or sections
         rows = []

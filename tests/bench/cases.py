@@ -1,4 +1,4 @@
-"""The figures, each beside the bare commands that it cannot do without."""
+"""The figures, each with the bare commands that it needs at least."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def move(old: str, new: str) -> bytes:
 
 
 def transitions(scratch: Path) -> list[Row]:
-    """One ticket moved by the store as the daemon has it, and one by fast-import."""
+    """One ticket moved by the store of the daemon, and one by fast-import."""
     ten, many = project(scratch / "ten", 10), project(scratch / "many", 10, MANY)
     return [
         _transition(ten, 1, State.IN_PROGRESS, "a transition, 10 tickets"),
@@ -54,7 +54,7 @@ def _transition(of: Project, first: int, there: State, what: str) -> Row:
     store = PlanStore(Repository.discover(of.root))
 
     def ways(number: int) -> cycle[tuple[str, str]]:
-        """Return the ways of a ticket there and back."""
+        """Return the moves of a ticket, forth and back."""
         ends = ticket_path(State.OPEN, name(number)), ticket_path(there, name(number))
         return cycle([ends, ends[::-1]])
 
@@ -75,10 +75,10 @@ def _transition(of: Project, first: int, there: State, what: str) -> Row:
 
 
 def starts(scratch: Path) -> list[Row]:
-    """The commands that somebody waits for, beside a Python that does nothing."""
+    """The interactive commands, compared with a Python that does nothing."""
     many = project(scratch / "starts", 1, MANY)
     many.run("hooks", "install")
-    many.git("switch", "--quiet", "--create", "a-branch")  # on which the hook has nothing to do
+    many.git("switch", "--quiet", "--create", "a-branch")  # a commit for which the hook does nothing
     sockets = scratch / "sockets"
     sockets.mkdir()
     with SubmitServer(sockets, submit_pr(lambda summary: summary)) as server:
@@ -106,7 +106,7 @@ def starts(scratch: Path) -> list[Row]:
 
 
 def tickets(scratch: Path) -> list[Row]:
-    """Tickets from open to landed, one at a time, with and without many that are done already."""
+    """Tickets from open to landed, one at a time, with and without many finished tickets."""
     few, bare_few, much, bare_much = [list[float]() for _ in range(4)]
     for turn in range(BATCHES):
         for done, ours, bare in ((0, few, bare_few), (MANY, much, bare_much)):
@@ -121,7 +121,7 @@ def tickets(scratch: Path) -> list[Row]:
 
 
 def _tickets(of: Project, trace: Path | int = 0) -> list[float]:
-    """Let a run land all tickets; return the seconds from each agent's start to the next one's."""
+    """Land all tickets in one run; return the seconds between the starts of consecutive agents."""
     result = of.run("run", "--until-idle", env={"GIT_TRACE2_EVENT": str(trace)})
     assert result.code == 0, result
     begun = sorted(file.stat().st_mtime for file in logs(of, "[0-9]*/attempt-01.prompt.md"))
@@ -129,7 +129,7 @@ def _tickets(of: Project, trace: Path | int = 0) -> list[float]:
 
 
 def _bare_tickets(of: Project) -> list[float]:
-    """Do by hand what tickets cannot do without, and return the seconds for each."""
+    """Run by hand the commands that tickets need at least; return the seconds for each ticket."""
     worktree = of.root.parent / f"{of.root.name}-worktree"
     times = []
     for number in range(1, TICKETS + 1):
@@ -162,7 +162,7 @@ def _bare_ticket(root: Path, worktree: Path, ticket: str) -> None:
 
 
 def _counts(scratch: Path) -> list[Row]:
-    """What is the same on any machine: the difference between a run with tickets and one without."""
+    """Figures that are equal on all machines: the difference between runs with and without tickets."""
     none, some = project(scratch / "none"), project(scratch / "some", COUNTED)
     commits = -int(some.git("rev-list", "--count", BRANCH))
     _tickets(none, scratch / "none.trace")
@@ -191,7 +191,7 @@ def _counts(scratch: Path) -> list[Row]:
 
 
 def idle(scratch: Path) -> list[Row]:
-    """A run that has landed a ticket and has nothing to do, before and after a call of its endpoint."""
+    """An idle run that has landed a ticket, before and after a call of its endpoint."""
     many, trace = project(scratch / "idle", 1, MANY), scratch / "idle.trace"
     argv = ["env", f"GIT_TRACE2_EVENT={trace}", *SCRIPTORIUM, "run"]
     with subprocess.Popen(argv, cwd=many.root, stdout=subprocess.PIPE, text=True) as daemon:
@@ -199,12 +199,12 @@ def idle(scratch: Path) -> list[Row]:
         address = daemon.stdout.readline().split()[-1]
         landed = any("landed" in line for line in daemon.stdout)
         assert landed
-        time.sleep(1)  # the pass in which it finds nothing more
+        time.sleep(1)  # the pass that finds no further work
         before = sum(git_processes(trace).values())
-        share, resting = _rest(daemon.pid)
+        share, resting = _idle(daemon.pid)
         started = sum(git_processes(trace).values()) - before
         seconds = _greet(address)
-        share_serving, serving = _rest(daemon.pid)
+        share_serving, serving = _idle(daemon.pid)
         daemon.terminate()
         daemon.communicate()
     return [
@@ -217,8 +217,8 @@ def idle(scratch: Path) -> list[Row]:
     ]
 
 
-def _rest(pid: int) -> tuple[float, Usage]:
-    """Watch a process for a while; return the share of a core that it took, and what it holds."""
+def _idle(pid: int) -> tuple[float, Usage]:
+    """Watch a process for a while; return the share of a core that it used, and its memory."""
     first, started = Usage.of(pid), time.perf_counter()
     time.sleep(REST)
     last = Usage.of(pid)
@@ -226,7 +226,7 @@ def _rest(pid: int) -> tuple[float, Usage]:
 
 
 def _greet(address: str) -> float:
-    """Say hello to the endpoint as an MCP client does, and return the seconds until it answers."""
+    """Initialize an MCP session at the endpoint; return the seconds until the answer."""
     client = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": client}).encode()
     headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}

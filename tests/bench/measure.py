@@ -1,4 +1,4 @@
-"""How things are measured: side by side, so that a slow moment is slow for both."""
+"""Measures cases side by side, so that a slow moment is slow for both."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def milliseconds(times: Sequence[float]) -> str:
 
 
 def compare(what: str, times: Sequence[float], bare: Sequence[float], name: str, wanted: str = "") -> Row:
-    """Return the line for times beside those of the bare commands."""
+    """Return the line for times, next to the times of the bare commands."""
     ratio = f"{median(times) / median(bare):.2f}"
     return Row(what, milliseconds(times), f"{milliseconds(bare)} {name}", ratio, wanted)
 
@@ -56,7 +56,7 @@ def call(*argv: str, cwd: Path, data: bytes = b"", env: Mapping[str, str] | None
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process and all below it have used so far, and hold now; shared pages count once in ``proportional``."""
+    """The CPU time and memory of a process and its descendants; shared pages count once in ``proportional``."""
 
     seconds: float
     resident: float
@@ -69,7 +69,7 @@ class Usage:
 
     @classmethod
     def of(cls, leader: int) -> Usage:
-        """Read it from /proc, sizes in MB; children that have ended count with the parent that waited for them."""
+        """Read the usage from /proc, sizes in MB; ended children count with the parent that waited for them."""
         family = members("no=mark", leader)
         ticks = resident = proportional = 0
         for pid in family:

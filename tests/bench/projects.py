@@ -1,4 +1,4 @@
-"""What is measured: projects of any size, whose agent is done at once."""
+"""The measured projects: of any size, with an agent that ends at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ scriptorium submit-pr 'It works' 2>/dev/null"""
 
 
 def project(directory: Path, tickets: int = 0, done: int = 0) -> Project:
-    """Return a project with tickets that are open, and others, from number 1001 on, that are done."""
+    """Return a project with open tickets, and with done tickets from number 1001 on."""
     made = Project(directory)
     made.init()
     blob = hashlib.sha1(b"blob %d\0%s" % (len(SPEC), SPEC.encode()), usedforsecurity=False).hexdigest()
@@ -52,7 +52,7 @@ def name(number: int) -> str:
 
 
 def logs(of: Project, pattern: str) -> list[Path]:
-    """Return the files that runs of agents and gates have left."""
+    """Return the files that agents and gates have left."""
     return list(Path(os.environ["SCRIPTORIUM_ROOT"]).glob(f"{of.root.name}-*/logs/{pattern}"))
 
 

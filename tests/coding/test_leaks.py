@@ -1,4 +1,4 @@
-"""Credentials in a change: not handed in, told to the agent with file and line, and gone from the branch."""
+"""Credentials in a change: refused, reported to the agent with file and line, and removed from the branch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def found(project: Project, script: str) -> list[str]:
-    """Return what is found in the commits that a script adds to master."""
+    """Return the findings in the commits that a script adds to master."""
     before = project.git("rev-parse", "HEAD")
     (project.root.parent / "script").write_text(script)
     project.git("-c", f"alias.do=!sh -eu {project.root.parent / 'script'}", "do")
@@ -67,8 +67,8 @@ def test_what_a_commit_adds_is_found_with_file_and_line(
 ) -> None:
     monkeypatch.setenv("OTHER_TOKEN", 'pass"w0rd-and-more')
     project.commit({"lines": "one\ntwo\nthree\nfour\nfive\nsix\n"})
-    script, told = ADDED[what]
-    assert found(project, script) == [told.format(value="the value of 'SHOP_API_KEY'")]
+    script, message = ADDED[what]
+    assert found(project, script) == [message.format(value="the value of 'SHOP_API_KEY'")]
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def test_a_submit_with_a_secret_is_refused_and_leaves_no_trace_of_it(
     coded = project.run("code", name)
 
     assert (coded.code, coded.out) == (0, f"{name}\n"), coded.err
-    told = "'conf', line 1, holds the value of 'SHOP_API_KEY'"
+    message = "'conf', line 1, holds the value of 'SHOP_API_KEY'"
     hint = "remove it and submit again; your commits were reset, their changes are in the worktree"
     queued = f"ticket {name} is queued to be merged; there is nothing left to do"
-    assert (facts / "replies").read_text() == f"scriptorium: {told}\nhint: {hint}\n{queued}\n"
-    assert f"ticket '{name}': submission refused: {told}\n" in coded.err
+    assert (facts / "replies").read_text() == f"scriptorium: {message}\nhint: {hint}\n{queued}\n"
+    assert f"ticket '{name}': submission refused: {message}\n" in coded.err
     assert (facts / "status").read_text() == "A  conf\nA  file\n"
     assert project.run("merge").out == f"{name}\tlanded\n"
     assert project.git("show", "master:conf") == "key=hidden"

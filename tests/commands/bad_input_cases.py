@@ -6,7 +6,7 @@ from tests.support import Project, Result
 
 
 def picture(project: Project, head: str = "HEAD") -> tuple[object, ...]:
-    """Return all that must not change: refs, index, and every file of the working tree."""
+    """Return the state that must not change: refs, index, and every file of the working tree."""
     files = {
         str(path.relative_to(project.root)): path.read_bytes()
         for path in project.root.rglob("*")
@@ -16,7 +16,7 @@ def picture(project: Project, head: str = "HEAD") -> tuple[object, ...]:
 
 
 def refused(result: Result, code: int, message: str, hint: str) -> None:
-    """Assert that a command said one line and a hint on stderr, and nothing else."""
+    """Assert that a command printed one line and a hint on stderr, and nothing else."""
     assert (result.code, result.out) == (code, ""), result.err
     first, last = result.err.splitlines()
     assert first == f"scriptorium: {message}"

@@ -17,7 +17,7 @@ def files(project: Project) -> dict[str, str]:
 
 
 def assert_reopened(project: Project, cause: str, note: str, name: str = NAME) -> None:
-    """Assert that the ticket's first attempt failed and what the ticket says about it."""
+    """Assert that the first attempt of the only ticket failed, and that the ticket has this note."""
     ((path, text),) = files(project).items()
     assert path == f"tickets/open/{name}.md"
     assert "\nattempts: 1\n" in text

@@ -9,7 +9,7 @@ BRANCH = "refs/heads/scriptorium/ticket-0001"
 
 
 def state(project: Project, name: str) -> str:
-    """Return where a ticket is, with a plus when it is queued as well."""
+    """Return the state of a ticket, with a plus if it is queued as well."""
     files = project.plan_files()
     (path,) = (path for path in files if path.startswith("tickets/") and path.endswith(f"/{name}.md"))
     queued = any(path.startswith("queue/") and f"/{name}.md" in text for path, text in files.items())
@@ -17,5 +17,5 @@ def state(project: Project, name: str) -> str:
 
 
 def note(project: Project, name: str) -> str:
-    """Return what was added to an open ticket."""
+    """Return the text that was added to an open ticket."""
     return project.plan_files()[f"tickets/open/{name}.md"].partition("Do it.\n\n")[2]

@@ -263,7 +263,7 @@ def test_areas_handed_in_by_mcp_are_those_of_the_plan(project: Project) -> None:
     with Endpoint.local(workspace.paths.ensure(workspace.paths.sockets)) as endpoint:
         project.calling(hand_in("core", "cli", remove=["old"]), URL=endpoint.ready("architect"))
         assert update_areas(workspace, endpoint) == ["cli", "core", "old"]
-    assert project.told == ["The areas are cli, core, stays."]
+    assert project.replies == ["The areas are cli, core, stays."]
     files = project.plan_files()
     assert {path: text for path, text in files.items() if path.endswith(".md") and path.startswith("areas/")} == {
         "areas/cli.md": "All of cli.\n",
@@ -288,7 +288,7 @@ def test_areas_that_cannot_be_taken_are_refused_at_once_and_can_be_mended(
     project.commit_plan({"spec.md": "# Tool\n", "areas/stays.md": "# Stays\n"})
     project.calling(call, hand_in("more"))
     assert project.run("architect").out == "more\n"
-    assert project.told == [
+    assert project.replies == [
         f"!{why}\nhint: no area was accepted: correct the error and submit all areas again",
         "The areas are more, stays.",
     ]

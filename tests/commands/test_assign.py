@@ -1,4 +1,4 @@
-"""scriptorium assign: which ticket gets its turn, and where its work begins."""
+"""scriptorium assign: the choice of the next ticket, and the creation of its worktree."""
 
 from __future__ import annotations
 
@@ -173,14 +173,14 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_a_ticket_that_can_never_be_ready_is_reported_when_none_is_left(project: Project, case: str) -> None:
-    bad, told = BAD[case]
+    bad, message = BAD[case]
     project.commit_plan({f"tickets/open/{name}.md": text for name, text in bad.items()})
     add(project, "0009-good")
 
     assert assign(project)[0] == "0009-good"
     before = project.git("rev-parse", PLAN)
 
-    assert project.run("assign") == (1, "", f"scriptorium: {told}")
+    assert project.run("assign") == (1, "", f"scriptorium: {message}")
     assert project.git("rev-parse", PLAN) == before
     assert tickets(project, "open") == sorted(bad)
 
@@ -189,9 +189,9 @@ def test_an_id_that_a_done_ticket_has_is_not_worked_on_again(project: Project) -
     add(project, "0001-old", state="done")
     add(project, "0001-new")
 
-    told = "ticket '0001-new': another ticket has the id '0001' as well\nhint: rename one of them\n"
+    message = "ticket '0001-new': another ticket has the id '0001' as well\nhint: rename one of them\n"
 
-    assert project.run("assign") == (1, "", f"scriptorium: {told}")
+    assert project.run("assign") == (1, "", f"scriptorium: {message}")
 
 
 def test_eight_at_once_get_eight_different_tickets(project: Project) -> None:
@@ -264,7 +264,7 @@ def test_a_worktree_in_which_a_neighbour_has_begun_to_work_is_left_alone(project
     project.agent("exit 1")
     project.run("code", name)
     assert tickets(project, "open") == [name]
-    project.git("checkout", "--quiet", "--detach", cwd=project.worktree(name))  # as an agent does to rebase
+    project.git("checkout", "--quiet", "--detach", cwd=project.worktree(name))  # as an agent does for a rebase
     with locks.hold(project.paths.ticket_lock(name), name):
         assert assign(project) == [name, str(project.worktree(name))]
     assert project.git("branch", "--show-current", cwd=project.worktree(name)) == ""
@@ -288,7 +288,7 @@ def test_a_worktree_that_a_killed_git_left_half_made_is_made_anew(project: Proje
     name = project.ticket("0001")
     project.run("assign")
     git_dir = project.root / ".git" / "worktrees" / name
-    # killed during the checkout: the branch is checked out, and the files are not there
+    # killed during the checkout: the branch is checked out, but its files are missing
     (git_dir / "locked").write_text("initializing")
     (git_dir / "index").rename(git_dir / "index.lock")
     (project.worktree(name) / "Makefile").unlink()

@@ -88,7 +88,7 @@ def test_plan_branch_of_a_newer_format(project: Project, verb: str) -> None:
     project.init()
     project.commit_plan({"format": "2\n"})
     if verb == "health":
-        assert project.run(verb).code == 0  # it has nothing to do with the plan
+        assert project.run(verb).code == 0  # it does not use the plan
         return
     before = picture(project)
     message = f"branch '{PLAN}' has format '2', but this version reads format 1"

@@ -34,7 +34,7 @@ def test_state_root_that_is_a_dangling_link(project: Project, tmp_path: Path) ->
 
 def test_state_root_that_belongs_to_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uid = os.geteuid() + 1
-    monkeypatch.setattr(os, "geteuid", lambda: uid)  # stands for chown, which only root may
+    monkeypatch.setattr(os, "geteuid", lambda: uid)  # in place of chown, which needs root
     with pytest.raises(ScriptoriumError) as caught:
         private_directory(tmp_path / "root")
     assert str(caught.value) == (
@@ -62,7 +62,7 @@ def test_state_root_below_a_file(project: Project, tmp_path: Path) -> None:
     refused(result, 1, f"cannot create '{root}': not a directory", "set SCRIPTORIUM_ROOT")
 
 
-# Permissions do not bind root, unless the capability to pass them over is dropped (prctl(2)).
+# Permissions do not bind root until it drops the capability to override them (prctl(2)).
 _BOUND = """
 import ctypes, os, sys
 if os.geteuid() == 0:
@@ -72,7 +72,7 @@ os.execv(sys.executable, [sys.executable, "-m", "scriptorium", *sys.argv[1:]])
 
 
 def run_bound(project: Project, *argv: str) -> Result:
-    """Run scriptorium so that permissions bind it, whoever runs the tests."""
+    """Run scriptorium so that permissions bind it, even if root runs the tests."""
     with project.running(*argv, python=("-c", _BOUND)) as started:
         return started.end()
 

@@ -1,4 +1,4 @@
-"""scriptorium code: the agent's run on a ticket, however it ends."""
+"""scriptorium code: the prompt, the submission, and the choice of tickets."""
 
 from __future__ import annotations
 

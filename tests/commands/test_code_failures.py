@@ -247,7 +247,7 @@ def test_a_lock_that_a_killed_git_left_in_the_worktree_fails_no_attempt(project:
 
 def test_work_that_the_system_cannot_submit_is_no_failed_attempt(project: Project) -> None:
     name = project.ticket("0001", state="in-progress")
-    # the file is as long as a file may be, and what git makes of it is longer
+    # the file has the maximum size, and the object that git writes is larger
     project.agent("head -c 51200 /dev/urandom >work; scriptorium submit-pr 'It works'")
 
     limited = f"ulimit -f 100; exec {sys.executable} -m scriptorium code {name}"

@@ -151,7 +151,7 @@ def test_a_merge_killed_as_it_began_does_not_pass_for_the_agents_work(project: P
     project.commit({"file": "person\n", "theirs": "text\n", "more": "text\n"})
     assert project.run("merge").out == f"{name}\treopened\n"
     assert project.run("assign").code == 0
-    (project.worktree(name) / "theirs").write_text("te")  # git was at the first file of master's
+    (project.worktree(name) / "theirs").write_text("te")  # git was writing the first file of master
     (project.root / ".git" / "worktrees" / name / MERGE_MARK).touch()
     project.agent("echo both >file" + SUBMIT)
 

@@ -1,4 +1,4 @@
-"""`--debug` shows where a failure comes from, and is nobody's but the verb's once a verb is named."""
+"""`--debug` shows the origin of a failure; after a verb it belongs to the verb."""
 
 from __future__ import annotations
 

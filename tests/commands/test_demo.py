@@ -1,4 +1,4 @@
-"""scriptorium demo: a stranger watches a spec become commits."""
+"""scriptorium demo: a new user watches a spec become commits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scriptorium health: the gate on a clean checkout of master, asked once for a tree."""
+"""scriptorium health: the gate runs on a clean checkout of master, once for each tree."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _plan(project: Project, facts: Path) -> None:
 
 
 def age(project: Project, seconds: float) -> None:
-    """Make all answers of the gate older."""
+    """Make all results of the gate look older."""
     for file in project.paths.gates.iterdir():
         then = time.time() - seconds
         os.utime(file, (then, then))

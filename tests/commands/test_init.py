@@ -1,4 +1,4 @@
-"""scriptorium init: the plan branch is made, and nothing else changes."""
+"""scriptorium init: it creates the plan branch, and nothing else changes."""
 
 from __future__ import annotations
 

@@ -335,7 +335,7 @@ def test_tickets_handed_in_by_mcp_are_those_of_the_plan_with_the_ids_that_were_t
         first = ticket("write-docs", "Count words", 7, priority=2, title="Write\nthem")
         project.calling(hand_in(first, ticket("Count words")), URL=endpoint.ready("manager"))
         created = write_tickets(workspace, endpoint)
-    assert project.told == [f"The tickets so far are 0008-write-docs, 0009-count-words. {AGAIN}"]
+    assert project.replies == [f"The tickets so far are 0008-write-docs, 0009-count-words. {AGAIN}"]
     assert created == ["0008-write-docs", "0009-count-words"]
     assert open_tickets(project) == {
         "0008-write-docs": "---\narea: core\ndepends: [0009, 0007]\npriority: 2\n---\n# Write them\n\nSo.\n",
@@ -363,7 +363,7 @@ def test_tickets_that_cannot_be_taken_are_refused_at_once_and_can_be_mended(
 
     assert project.run("manager").out == "0002-a\n0003-b\n"
 
-    assert project.told == [
+    assert project.replies == [
         f"!{why}{REPAIR}",
         f"The tickets so far are 0002-a. {AGAIN}",
         f"The tickets so far are 0002-a, 0003-b. {AGAIN}",
@@ -377,7 +377,7 @@ def test_a_ticket_handed_in_again_replaces_the_first_and_keeps_its_number(projec
         hand_in(ticket("zebra"), ticket("ant")), hand_in(ticket("Zebra", body="Better."), ticket("more", 1))
     )
     assert project.run("manager").out == "0001-zebra\n0002-ant\n0003-more\n"
-    assert project.told[1].startswith("The tickets so far are 0001-zebra, 0002-ant, 0003-more.")
+    assert project.replies[1].startswith("The tickets so far are 0001-zebra, 0002-ant, 0003-more.")
     assert open_tickets(project)["0001-zebra"].endswith("\n\nBetter.\n")
     assert "depends: [0001]\n" in open_tickets(project)["0003-more"]
 
@@ -389,7 +389,7 @@ def test_files_and_the_tool_go_together(project: Project) -> None:
         then="echo '# By hand' > tickets/open/by-hand.md",
     )
     assert project.run("manager").out == "0001-third\n0002-by-hand\n"
-    assert "'by-hand', which does not exist" in project.told[0]
+    assert "'by-hand', which does not exist" in project.replies[0]
 
 
 def test_tickets_that_moved_since_the_checkout_are_not_taken_for_new_ones(project: Project) -> None:
@@ -420,13 +420,13 @@ def test_a_manager_cannot_be_led_out_of_its_checkout_by_a_link(project: Project,
     link = f"mkdir -p tickets; rm -r tickets/open 2>/dev/null || true; ln -s {elsewhere} tickets/open; "
     script.write_text(script.read_text().replace("cd ", f"{link}cd ", 1))
     project.run("manager")
-    assert project.told == ["!'tickets/open' is a link\nhint: make it a directory"]
+    assert project.replies == ["!'tickets/open' is a link\nhint: make it a directory"]
     assert list(elsewhere.iterdir()) == []
 
 
 def test_a_manager_has_no_other_tool(project: Project) -> None:
     project.calling(("submit_pr", {"summary": "done"}), ("submit_areas", {"areas": []}))
     assert project.run("manager").code == 0
-    assert project.told == [
+    assert project.replies == [
         f"!this run has no tool '{tool}', only submit_tickets" for tool in ("submit_pr", "submit_areas")
     ]

@@ -1,4 +1,4 @@
-"""scriptorium merge: an item of the queue comes to an end, and only tested work reaches master."""
+"""scriptorium merge: an item of the queue lands or is reopened, and only tested work reaches master."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_what_appears_after_the_gate_does_not_go_with_the_worktree(project: Proj
     turn = os.open(project.root / ".git", os.O_RDONLY)
     with project.running("merge") as merging:
         until((facts / "gated").exists)
-        fcntl.flock(turn, fcntl.LOCK_EX)  # another writer has its turn at the plan
+        fcntl.flock(turn, fcntl.LOCK_EX)  # another writer holds the lock of the plan
         until(lambda: project.git("rev-parse", "master") != before)
         (project.worktree(name) / "mine").write_text("precious\n")
         os.close(turn)
@@ -163,7 +163,7 @@ def test_an_item_whose_agent_is_at_work_is_passed_over(project: Project, facts: 
 def test_master_that_moves_during_the_gate_is_merged_and_tested_again(project: Project, facts: Path) -> None:
     assert project.run("health").code == 0
     name = project.queued()
-    # the person's commit arrives while the ticket's gate runs, once; the worktree sees both files in the end
+    # a commit of the user arrives once while the gate runs; the worktree has both files in the end
     write_script(facts / "person", 'cd "$1"; echo 1 >theirs; git add theirs; git commit -qm "Theirs"')
     project.configure(
         gate=f'{COUNT.replace("$$", "$")}; touch leftover; ls >"$FACTS/seen";'
@@ -202,7 +202,7 @@ def test_a_conflict_reopens_with_its_paths_and_cleans_the_worktree(project: Proj
     assert project.git("rev-parse", "master") == master
     assert project.git("rev-parse", BRANCH) == tip
     assert project.git("status", "--porcelain", cwd=project.worktree(name)) == ""
-    assert gates(facts) == 1  # of master's health
+    assert gates(facts) == 1  # the gate run for the health of master
 
 
 # -- red ----------------------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def test_red_gate_reopens_the_ticket_and_leaves_master_alone(
     assert project.git("status", "--porcelain", cwd=project.worktree(name)) == ""
     assert project.git("status", "--porcelain") == ""
 
-    # the next attempt mends it, in the same worktree
+    # the next attempt repairs it, in the same worktree
     project.agent("git rm -q file; echo 2 >better; scriptorium submit-pr better")
     assert project.run("assign").out.startswith(name)
     assert project.run("code", name).code == 0

@@ -55,13 +55,13 @@ def test_a_signal_as_the_gate_ends_keeps_the_next_item_from_starting(project: Pr
     process.communicate()
 
     assert process.returncode == 143
-    assert state(project, first) in ("done", "in-progress+")  # the gate may be over before the signal is looked at
+    assert state(project, first) in ("done", "in-progress+")  # the gate may end before the signal is handled
     assert state(project, second) == "in-progress+"
 
 
 def test_a_crash_between_master_and_plan_is_finished_without_a_second_gate(project: Project, facts: Path) -> None:
     name = project.queued()
-    # what a merge leaves that is killed right after master's fast-forward
+    # the state of a merge that was killed right after the fast-forward of master
     assert project.run("health").code == 0
     worktree = project.worktree(name)
     project.git("merge", "--quiet", "--ff-only", "scriptorium/ticket-0001")

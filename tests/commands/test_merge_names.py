@@ -1,4 +1,4 @@
-"""Tickets named to `merge`: the queue goes on until they are through, and no further."""
+"""Tickets named as arguments of `merge`: the queue is processed up to them, and no further."""
 
 from __future__ import annotations
 

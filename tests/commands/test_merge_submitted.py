@@ -71,8 +71,8 @@ def test_a_ticket_that_the_user_withdraws_during_its_gate_does_not_land(
     assert BRANCH in project.refs()
 
 
-def submits_and_is_killed(project: Project, facts: Path, before: str, after: str) -> str:
-    """Kill the run of an agent that has handed in and goes on; return the ticket's name."""
+def killed_after_submit(project: Project, facts: Path, before: str, after: str) -> str:
+    """Kill the run of an agent that has submitted and continues; return the name of the ticket."""
     name = project.ticket("0001", state="in-progress")
     project.agent(f'{before}; scriptorium submit-pr x; {after}; touch "$FACTS/ready"; exec sleep 60')
     coding = project.start("code", name)
@@ -83,7 +83,7 @@ def submits_and_is_killed(project: Project, facts: Path, before: str, after: str
 
 
 def test_commits_after_the_submit_of_a_killed_run_do_not_land(project: Project, facts: Path) -> None:
-    name = submits_and_is_killed(project, facts, "echo 1 >file", "echo 2 >late; git add late; git commit -qm Late")
+    name = killed_after_submit(project, facts, "echo 1 >file", "echo 2 >late; git add late; git commit -qm Late")
 
     result = project.run("merge")
 
@@ -95,7 +95,7 @@ def test_commits_after_the_submit_of_a_killed_run_do_not_land(project: Project, 
     assert project.git("ls-tree", "--name-only", "master") == "Makefile\nfile"
 
 
-AS_WE_DO = (
+IMITATED_MERGE = (
     "git checkout -q -b other master; echo 2 >late; git add late; git commit -qm Late; "
     "git checkout -q scriptorium/ticket-0001; "
     "export GIT_COMMITTER_NAME=scriptorium GIT_COMMITTER_EMAIL=scriptorium@localhost; "
@@ -104,7 +104,7 @@ AS_WE_DO = (
 
 
 def test_a_merge_that_imitates_the_merge_of_the_queue_does_not_land(project: Project, facts: Path) -> None:
-    name = submits_and_is_killed(project, facts, "echo 1 >file", AS_WE_DO)
+    name = killed_after_submit(project, facts, "echo 1 >file", IMITATED_MERGE)
 
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
 
@@ -113,7 +113,7 @@ def test_a_merge_that_imitates_the_merge_of_the_queue_does_not_land(project: Pro
 
 def test_what_was_submitted_lands_though_the_branch_was_moved_back_since(project: Project, facts: Path) -> None:
     commits = "echo 1 >a; git add a; git commit -qm A; echo 2 >b; git add b; git commit -qm B"
-    name = submits_and_is_killed(project, facts, commits, "git reset -q --hard HEAD~1")
+    name = killed_after_submit(project, facts, commits, "git reset -q --hard HEAD~1")
 
     assert project.run("merge")[:2] == (0, f"{name}\tlanded\n")
 
@@ -177,7 +177,7 @@ def test_the_submitted_commit_lands_whatever_the_ticket_is_called(project: Proje
 
 
 def test_the_submitted_commit_lands_though_the_plan_was_merged_since(project: Project, tmp_path: Path) -> None:
-    """The hand-in is on the second parent then, where a person pushes to the plan from a clone."""
+    """A push to the plan from a clone puts the submission on the second parent."""
     clone = tmp_path / "clone"
     project.git("clone", "--quiet", "--branch", PLAN, ".", str(clone))
     (clone / "areas" / "mine.md").write_text("# Mine\n")
@@ -194,7 +194,7 @@ def test_the_submitted_commit_lands_though_the_plan_was_merged_since(project: Pr
 
 
 def adds_more(project: Project, name: str) -> None:
-    """Commit on a ticket's branch after it was handed in."""
+    """Commit on the branch of a ticket after it was submitted."""
     (project.worktree(name) / "late").write_text("late\n")
     project.git("add", "late", cwd=project.worktree(name))
     project.git("commit", "--quiet", "--message", "Late", cwd=project.worktree(name))

@@ -1,4 +1,4 @@
-"""The steps as a pipeline of a shell, record by record."""
+"""The steps as a shell pipeline, record by record."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def _plan(project: Project, facts: None) -> None:
 
 
 def sh(project: Project, script: str, cwd: str = ".") -> Result:
-    """Run a line of shell as the user would, and return its last step's exit code."""
+    """Run a shell line as the user would, and return the exit code of its last step."""
     done = subprocess.run(["sh", "-c", script], cwd=project.root / cwd, capture_output=True, text=True, check=False)
     return Result(done.returncode, done.stdout, done.stderr)
 
 
 def stages(project: Project) -> str:
-    """Return the pipeline as bash runs it, with the exit codes of all its steps as the last line."""
+    """Return the pipeline for bash, with the exit codes of all steps as its last line."""
     return f"{PIPELINE}; echo ${{PIPESTATUS[*]}}"
 
 
@@ -143,7 +143,7 @@ def test_a_reader_that_is_gone_is_no_bug(project: Project) -> None:
 
 def test_a_ticket_that_gets_its_number_in_the_pipeline_lands_in_it(project: Project) -> None:
     project.commit_plan({"tickets/open/mend the build.md": "---\narea: core\n---\n# Mend it\n"})
-    project.agent("sleep 1; echo x >file; scriptorium submit-pr 'Mend it'")  # merge has long started by then
+    project.agent("sleep 1; echo x >file; scriptorium submit-pr 'Mend it'")  # merge has started long before
 
     done = subprocess.run(
         "scriptorium assign | scriptorium code | scriptorium merge",

@@ -1,4 +1,4 @@
-"""scriptorium submit-pr: a submit is that of one run, known by its token, and of nobody else."""
+"""scriptorium submit-pr: a submission belongs to the run whose token it has, and to no other run."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_wrong_token_and_one_of_a_run_that_is_over_are_refused(project: Projec
 def test_a_submit_is_credited_to_the_run_whose_token_it_bears(project: Project, facts: Path) -> None:
     project.init()
     names = [project.ticket(id, state="in-progress") for id in ("0001", "0002")]
-    # each waits for the other, and then names the other's ticket
+    # each run waits for the other, and then names the ticket of the other
     project.agent(
         'touch "$FACTS/$SCRIPTORIUM_TICKET"\n'
         'until test -e "$FACTS/0001-thing" -a -e "$FACTS/0002-thing"; do sleep 0.05; done\n'

@@ -1,4 +1,4 @@
-"""The page of lessons names tests; here is seen that they exist, and that no lesson is missing."""
+"""The tests that the page of lessons names exist, and no lesson is missing."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ CODES: dict[str, dict[ExitCode, str]] = {
         ExitCode.LOCKED: "it writes the plan, and takes the locks of the ticket and of the worktrees",
     },
     "code": {**EVERY, **AGENT},
-    "submit-pr": EVERY,  # the run that it calls reads the configuration and runs git
+    "submit-pr": EVERY,  # the run that the demo starts reads the configuration and runs git
     "merge": {
         **EVERY,
         **PLAN,
@@ -87,7 +87,7 @@ def help_of(verb: str) -> str:
 
 @cache
 def page_of(verb: str) -> dict[str, str]:
-    """Return the sections of a page by their headings; what precedes them goes by ''."""
+    """Return the sections of a page by their headings; the text before the first heading has the key ''."""
     parts = re.split(r"^## (.+)\n", (PAGES / f"{verb}.md").read_text(), flags=re.MULTILINE)
     return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
 
@@ -97,7 +97,7 @@ def options_in(text: str) -> set[str]:
 
 
 def table(text: str) -> list[list[str]]:
-    """Return the rows of the Markdown tables in a text, headings left out, code marks taken off."""
+    """Return the rows of the Markdown tables in a text, without headings and code marks."""
     rows = [line.strip().strip("|").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     cells = [[cell.strip().replace("`", "") for cell in row] for row in rows]
     return [row for row in cells if row[0] not in ("code", "option")]

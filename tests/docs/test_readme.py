@@ -1,4 +1,4 @@
-"""What the README says is so: its commands are run, and its tables compared with the code."""
+"""The README is correct: its commands run, and its tables agree with the code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.test_layers import LEVEL, SOURCE
 README = (CHECKOUT / "README.md").read_text()
 DEADLINE = 60  # seconds
 
-# The README's `codex` is played by this program of the command harness, which says what it is.
+# This program of the command harness stands for `codex` in the README; it prints that it is a stand-in.
 STAND_IN = """\
 request=$(cat)
 echo "stand-in: a script and no model, in place of codex"
@@ -48,7 +48,7 @@ def blocks(language: str) -> list[str]:
 
 
 def block_with(words: str, language: str = "sh") -> str:
-    """Return the one block that has some words in it."""
+    """Return the only block that contains some words."""
     [block] = [block for block in blocks(language) if words in block]
     return block
 
@@ -65,7 +65,7 @@ def first_column(text: str) -> list[str]:
 
 @pytest.fixture
 def home(project: Project) -> Path:
-    """A home as the README has it: the project and the clone side by side, the stand-in configured."""
+    """A home directory as in the README: the project next to the clone, the stand-in configured."""
     home = Path(os.environ["HOME"])
     project.agent(STAND_IN)
     project.configure(endpoints={"local": "http://127.0.0.1:0"})
@@ -75,7 +75,7 @@ def home(project: Project) -> Path:
 
 
 def shell(project: Project, script: str) -> subprocess.CompletedProcess[str]:
-    """Run a block of the README in the project, its state kept out of /tmp."""
+    """Run a block of the README in the project, with the state outside /tmp."""
     script = script.replace("/tmp/scriptorium", os.environ["SCRIPTORIUM_ROOT"])
     script = re.sub(r"\bmy-project(?=/run_)", project.root.name, script)
     return subprocess.run(["sh", "-ec", script], cwd=project.root, capture_output=True, text=True, check=False)
@@ -116,7 +116,7 @@ def test_every_shell_block_is_run_by_a_test_below() -> None:
 
 
 def test_make_demo_builds_the_small_project(tmp_path: Path) -> None:
-    """The installation is taken as done, as nothing is downloaded here; the rest is what a stranger sees."""
+    """The installation is skipped, as nothing is downloaded here; all other blocks run as printed."""
     write_script(tmp_path / "scriptorium", f'exec {shlex.quote(sys.executable)} -m scriptorium "$@"')
     command = block_with("make demo\n").strip()
     env = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -128,7 +128,7 @@ def test_make_demo_builds_the_small_project(tmp_path: Path) -> None:
 
 
 def test_make_test_runs_the_tests_without_integration(tmp_path: Path) -> None:
-    """pytest collects them and runs none, or this would run itself."""
+    """pytest only collects the tests, or this test would run itself."""
     write_script(tmp_path / "pytest", f'exec {shlex.quote(sys.executable)} -m pytest "$@"')
     command = block_with("make test\n").strip()
     env = {**os.environ, "PYTEST_ADDOPTS": "--collect-only -n 0 -p no:cacheprovider"}
@@ -164,9 +164,9 @@ def test_the_quick_start_leads_from_nothing_to_a_commit_on_master(project: Proje
     assert "scriptorium: complete ticket 0001-count-words\n" in looked
     assert looked.endswith("A command 'tally'.\n")
     assert "merge queue: ticket '0001-count-words' landed" in ok(project, block_with("tail -n"))
-    facts = ok(project, block_with("git log -3"))
-    assert "Move: in-progress -> done\n" in facts
-    assert "Attempt: 1\n" in facts
+    output = ok(project, block_with("git log -3"))
+    assert "Move: in-progress -> done\n" in output
+    assert "Attempt: 1\n" in output
 
 
 def test_the_pipeline_takes_a_ticket_from_open_to_master(project: Project, home: Path) -> None:
@@ -203,7 +203,7 @@ def test_the_cron_line_works_in_the_bare_environment_of_cron(project: Project, h
         home / ".local" / "bin" / "scriptorium",
         f'PYTHONPATH={shlex.quote(str(CHECKOUT))} exec {shlex.quote(sys.executable)} -m scriptorium "$@"',
     )
-    # what cron sets, and the one variable that keeps the test's state out of /tmp
+    # the variables of cron, and the variable that keeps the state outside /tmp
     bare = {"HOME": str(home), "LOGNAME": "me", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
     bare["SCRIPTORIUM_ROOT"] = os.environ["SCRIPTORIUM_ROOT"]
     done = subprocess.run(["/bin/sh", "-c", command], cwd="/", env=bare, capture_output=True, text=True, check=False)
@@ -232,25 +232,25 @@ def test_an_agent_program_gets_what_is_promised(project: Project, home: Path) ->
     project.init()
     [settings] = [json.loads(block) for block in blocks("json") if "my-agent" in block]
     project.configure(**settings)
-    told = project.root.parent / "told"
+    seen = project.root.parent / "seen"
     write_script(
         project.root / "agent",
-        f'env >{told}; echo "ARGUMENTS=$*" >>{told}; echo "HERE=$PWD" >>{told}; echo "PROMPT=$(head -c 20)" >>{told}\n'
-        f"command -v scriptorium >>{told}\necho x >x; scriptorium submit-pr done",
+        f'env >{seen}; echo "ARGUMENTS=$*" >>{seen}; echo "HERE=$PWD" >>{seen}; echo "PROMPT=$(head -c 20)" >>{seen}\n'
+        f"command -v scriptorium >>{seen}\necho x >x; scriptorium submit-pr done",
     )
     project.commit({".gitignore": "agent\n"})
     project.ticket("0001", area="counting")
     assert ok(project, block_with("assign | scriptorium code")) == "0001-thing\tlanded\n"
-    env = dict(line.split("=", 1) for line in told.read_text().splitlines() if re.match(r"\w+=", line))
+    env = dict(line.split("=", 1) for line in seen.read_text().splitlines() if re.match(r"\w+=", line))
     assert (env["ARGUMENTS"], env["K"], env["PROMPT"]) == ("--flag", "v", "You are the coding a")
     assert env["HERE"] == env["SCRIPTORIUM_WORKTREE"]
     assert env["SCRIPTORIUM_ROLE"] == "coding"
     assert env["SCRIPTORIUM_TICKET"] == "0001-thing"
     assert env["SCRIPTORIUM_AREA"] == "counting"
     assert env["SCRIPTORIUM_REPO"] == str(project.root)
-    assert told.read_text().splitlines()[-1].startswith(os.environ["SCRIPTORIUM_ROOT"])
+    assert seen.read_text().splitlines()[-1].startswith(os.environ["SCRIPTORIUM_ROOT"])
 
-    marks = {"SCRIPTORIUM_RUN", "SCRIPTORIUM_SESSION", "SCRIPTORIUM_ROOT"}  # of the run's own, and of this test
+    marks = {"SCRIPTORIUM_RUN", "SCRIPTORIUM_SESSION", "SCRIPTORIUM_ROOT"}  # variables of the run, and of this test
     documented = re.findall(r"`(SCRIPTORIUM_\w+)`", section("Any program as an agent"))
     assert set(documented) == {name for name in env if name.startswith("SCRIPTORIUM_")} - marks
 

@@ -1,4 +1,4 @@
-"""The page of reliability names tests for each promise, and they exist; each table is some test's."""
+"""The tests that the page of reliability names for each promise exist; a test publishes each table."""
 
 from __future__ import annotations
 

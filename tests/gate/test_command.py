@@ -1,4 +1,4 @@
-"""The gate: what it runs in, what it says, and what is remembered of it."""
+"""The gate: its environment, its output, and its recorded results."""
 
 from __future__ import annotations
 

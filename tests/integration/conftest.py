@@ -1,8 +1,9 @@
-"""The real agent programs, with homes of their own and a scripted model behind them, or with a real model.
+"""The real agent programs, with separate home directories, and with a scripted or a real model.
 
-With SCRIPTORIUM_TEST_MODEL naming a model, the tests that make sense with a real one run against it, by the
-program that its name stands for, with the key in the environment (OPENAI_API_KEY, CODEX_API_KEY, ANTHROPIC_API_KEY,
-CLAUDE_CODE_OAUTH_TOKEN) or codex's own sign-in (CODEX_AUTH_FILE, or auth.json in the user's codex home).
+With SCRIPTORIUM_TEST_MODEL naming a model, the tests that make sense with a real model run against it, with
+the program that belongs to the name, and with the key in the environment (OPENAI_API_KEY, CODEX_API_KEY,
+ANTHROPIC_API_KEY, CLAUDE_CODE_OAUTH_TOKEN) or codex's own sign-in (CODEX_AUTH_FILE, or auth.json in the user's
+codex home).
 """
 
 from __future__ import annotations
@@ -59,19 +60,19 @@ collect_ignore = collect_ignore if REAL_MODEL else []
 
 
 class Backend(ABC):
-    """A real agent program for all roles of a project, and how the tests script the model behind it."""
+    """A real agent program for all roles of a project, and the script of its model."""
 
     name: ClassVar[str]
     program: ClassVar[str]
     model: ClassVar[str]
-    """The one that it is asked for by name, unless a real one is."""
+    """The name of the scripted model, unless a real model is configured."""
 
     def __init__(self, home: Path, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
         assert shutil.which(self.program), f"'{self.program}' is not on PATH\nhint: make integration-test"
         self.home, self.project, self.monkeypatch = home, project, monkeypatch
         self.real = bool(REAL_MODEL)
         home.mkdir()
-        self.settle()
+        self.configure_home()
         for name, value in KEYS.items() if self.real else ():
             monkeypatch.setenv(name, value)
         project.configure(
@@ -82,16 +83,16 @@ class Backend(ABC):
         project.init()
 
     @abstractmethod
-    def settle(self) -> None:
-        """Give the program a home of its own, without the user's settings."""
+    def configure_home(self) -> None:
+        """Give the program its own home directory, without the user's settings."""
 
     @abstractmethod
     def point_at(self, root: str) -> None:
-        """Let the program ask the model at an address, and try once only."""
+        """Point the program to a model at an address, without retries."""
 
     @contextmanager
     def answering(self, script: Callable[[Request], Reply]) -> Iterator[list[Request]]:
-        """Put a script behind the program for a block; yields the requests it sees, none with a real model."""
+        """Serve the program with a script for a block; yields the requests, which stay empty with a real model."""
         if self.real:
             yield []
             return
@@ -101,9 +102,9 @@ class Backend(ABC):
 
     @contextmanager
     def refused(self) -> Iterator[None]:
-        """Let nobody listen where the program asks for the model."""
+        """Point the program to an address on which nothing listens."""
         with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))  # and not listening
+            taken.bind(("127.0.0.1", 0))  # bound, but not listening
             self.point_at(f"http://127.0.0.1:{taken.getsockname()[1]}")
             yield
 
@@ -111,7 +112,7 @@ class Backend(ABC):
 class Codex(Backend):
     name, program, model = "codex", "codex", "gpt-5.5"
 
-    def settle(self) -> None:
+    def configure_home(self) -> None:
         self.monkeypatch.setenv("CODEX_HOME", str(self.home))
         if self.real:
             if AUTH.exists():
@@ -125,7 +126,7 @@ class Codex(Backend):
 class Claude(Backend):
     name, program, model = "claude-code", "claude", "claude-opus-5-5"
 
-    def settle(self) -> None:
+    def configure_home(self) -> None:
         for name in list(os.environ):
             if name.startswith(("ANTHROPIC_", "CLAUDE")):
                 self.monkeypatch.delenv(name)
@@ -139,11 +140,11 @@ class Claude(Backend):
 
 
 class OpenCode(Backend):
-    """By the Agent Client Protocol, which is what makes it a harness of the configuration."""
+    """Runs by the Agent Client Protocol, as a harness of the configuration."""
 
     name, program, model = "opencode", "opencode", "scripted/model"
 
-    def settle(self) -> None:
+    def configure_home(self) -> None:
         for name in list(os.environ):
             if name.startswith("OPENCODE"):
                 self.monkeypatch.delenv(name)
@@ -164,7 +165,7 @@ USED = [kind for kind in BACKENDS if not REAL_MODEL or backend_of(REAL_MODEL) ==
 every = pytest.mark.parametrize(
     "backend", [*USED, *([] if REAL_MODEL else [OpenCode])], indirect=True, ids=lambda kind: kind.name
 )
-"""Marks a test that runs with those of USED, and with those that are there by configuration."""
+"""Marks a test that runs with the programs in USED, and with programs that only the configuration adds."""
 
 
 @pytest.fixture(params=USED, ids=[kind.name for kind in USED])

@@ -1,6 +1,6 @@
-"""Runs a command where there is no network but loopback: `python -m tests.integration.offline COMMAND...`.
+"""Runs a command without a network except loopback: `python -m tests.integration.offline COMMAND...`.
 
-It makes a network namespace, a user's own unless root calls, so that a test which reaches out fails.
+It creates a network namespace, in a user namespace unless root calls, so that a test that uses the network fails.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1  # <linux/sockios.h>, <li
 
 
 def leave_the_network() -> None:
-    """Move this process into a network namespace of its own, with loopback up; raises OSError where that fails."""
+    """Move this process into its own network namespace, with loopback up; raises OSError if that fails."""
     user, group = os.getuid(), os.getgid()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNET | (CLONE_NEWUSER if user else 0)):

@@ -1,7 +1,7 @@
-"""With SAMPLE=<number> in the environment, one of so many variations of each integration test runs.
+"""With SAMPLE=<number> in the environment, one of this many variations of each integration test runs.
 
-A variation is an agent program, a fault, or both. A seed chooses, so that each test runs with each change, and each
-variation with one of the next changes.
+A variation is an agent program, a fault, or both. A seed chooses. Each test runs with every commit, and each
+variation with one of the next commits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PART = int(os.environ.get("SAMPLE") or "1")
 
 
 def variations(ids: Iterable[str], part: int, chances: random.Random) -> set[str]:
-    """Choose one of so many ids of each test, and at least one."""
+    """Choose one of this many ids of each test, at least one."""
     tests: dict[str, list[str]] = {}
     for id in ids:
         tests.setdefault(id.partition("[")[0], []).append(id)
@@ -27,11 +27,11 @@ def variations(ids: Iterable[str], part: int, chances: random.Random) -> set[str
 
 
 class Sample:
-    """Leaves out the variations that are not chosen, and says how many run."""
+    """Deselects the variations that are not chosen, and reports how many run."""
 
     def __init__(self) -> None:
         self.number = chance.seed()
-        os.environ["SEED"] = str(self.number)  # the workers choose the same
+        os.environ["SEED"] = str(self.number)  # all workers choose the same variations
         self.share = ""
 
     @pytest.hookimpl(trylast=True)

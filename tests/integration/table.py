@@ -1,8 +1,8 @@
-"""Writes down what the integration tests have shown: a row for each behaviour, a column for each agent program.
+"""Writes the results of the integration tests: a row for each behaviour, a column for each agent program.
 
-The tests carry the marker `behaviour`; what became of the ticket is read from the plan branch once each is over. With
-`--agents-table=write` the table in docs/agents.md is made anew, with `--agents-table=check` a run fails where it
-would be another. A sample of the tests fails where it has shown something that the table does not say.
+The tests carry the marker `behaviour`; the fate of the ticket is read from the plan branch after each test. With
+`--agents-table=write` the table in docs/agents.md is rewritten; with `--agents-table=check` a run fails if the table
+would change. A sample of the tests fails if it contradicts the table.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     wanted = config.getoption("--agents-table")
     if wanted == "write" and PART > 1:
         raise pytest.UsageError("a sample does not show the whole table\nhint: make agents-table without SAMPLE")
-    if wanted and not hasattr(config, "workerinput"):  # reports come together in the process that hands out the tests
+    if wanted and not hasattr(config, "workerinput"):  # reports meet in the process that distributes the tests
         config.pluginmanager.register(Table(write=wanted == "write"))
 
 
@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(
     item: pytest.Function, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note the behaviour, the program and the outcome of a test while its project is there."""
+    """Record the behaviour, the program and the outcome of a test while its project exists."""
     marker = item.get_closest_marker("behaviour")
     used: list[Any] = [value for value in item.funcargs.values() if hasattr(value, "answering")]  # a Backend
     if marker and used and call.when == "call" and call.excinfo is None:
@@ -51,7 +51,7 @@ def pytest_runtest_makereport(
 
 
 def outcome(project: Project) -> str:
-    """Return what became of the last ticket that an agent worked on, from the plan's own history."""
+    """Return the fate of the last ticket that an agent worked on, from the history of the plan."""
     form = "--format=%s%n%(trailers:key=Cause,valueonly)"
     pattern = "--grep=^scriptorium: \\(reopen\\|park\\|complete\\|enqueue\\) ticket"
     subject, *cause = project.git("log", "-1", pattern, form, PLAN).split("\n") or [""]
@@ -66,7 +66,7 @@ def outcome(project: Project) -> str:
 
 
 class Table:
-    """Gathers what the tests of a session have shown."""
+    """Collects the results of the tests of a session."""
 
     def __init__(self, *, write: bool) -> None:
         self.write = write
@@ -81,8 +81,8 @@ class Table:
         page = PAGE.read_text()
         right = TABLE.sub(lambda _: render(self.shown), page)
         if PART > 1:
-            if told := untold(self.shown, page):
-                print(f"\n{PAGE.relative_to(CHECKOUT)} does not say, and a test has shown:", *told, sep="\n")
+            if missing := missing_from(self.shown, page):
+                print(f"\n{PAGE.relative_to(CHECKOUT)} does not say, and a test has shown:", *missing, sep="\n")
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
         elif self.write:
             PAGE.write_text(right)
@@ -104,8 +104,8 @@ def render(shown: Iterable[tuple[int, str, str, str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def untold(shown: Iterable[tuple[int, str, str, str]], page: str) -> list[str]:
-    """Return what was shown and the table of a page does not say."""
+def missing_from(shown: Iterable[tuple[int, str, str, str]], page: str) -> list[str]:
+    """Return the results that the table of a page does not contain."""
     found = TABLE.search(page)
     head, _, *rows = [line.strip("| ").split(" | ") for line in found[0].splitlines()] if found else [[], []]
     cells = [(row[0], *pair) for row in rows for pair in zip(head[1:], row[1:], strict=True)]

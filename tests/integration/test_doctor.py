@@ -13,7 +13,7 @@ from tests.support import Project
 
 
 def look(project: Project) -> tuple[int, dict[str, tuple[str, str]]]:
-    """Return the exit code and by subject what was found."""
+    """Return the exit code, and the findings by subject."""
     result = project.run("doctor", "--json")
     assert result.err == ""
     return result.code, {one["subject"]: (one["state"], one["text"]) for one in json.loads(result.out)["checks"]}

@@ -1,6 +1,6 @@
-"""Models and agents that fail, with each real agent program: what is said, what becomes of the ticket, and no more.
+"""Failing models and agents, with each real agent program: the report, the fate of the ticket, and nothing else.
 
-Faults of the provider use up no attempt and leave the ticket as it was; faults of the agent's own do, and leave a note.
+Faults of the provider use no attempt and leave the ticket unchanged; faults of the agent use one and leave a note.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ REFUSED, LIMITED, DOWN = "refused the sign-in or key", "limit is reached", "coul
 
 
 class Ticket:
-    """A ticket in progress, and what must not move while an agent fails at it."""
+    """A ticket in progress, and the refs that must not move while an agent fails."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
@@ -53,7 +53,7 @@ class Ticket:
         self.others = self.surroundings()
 
     def surroundings(self) -> object:
-        """Return all but the plan, the ticket's own branch and its worktree."""
+        """Return all state except the plan, the branch of the ticket and its worktree."""
         refs = self.project.refs()
         files = {
             str(path.relative_to(self.project.root)): path.read_bytes()
@@ -65,7 +65,7 @@ class Ticket:
         return kept, self.project.git("status", "--porcelain"), self.project.git("rev-parse", "HEAD"), config, files
 
     def failed(self, coded: Result, cause: Cause, *words: str) -> str:
-        """Assert that the ticket is open again for a cause, by one commit and nothing else; return its text."""
+        """Assert that exactly one commit has reopened the ticket for a cause; return its text."""
         assert (coded.code, coded.out) == (1, ""), coded.err
         [line] = [line for line in coded.err.splitlines() if f"ticket '{TICKET}': attempt failed: " in line]
         assert not [word for word in words if word not in line], line
@@ -91,7 +91,7 @@ def ticket(backend: Backend) -> Ticket:
 
 
 def fault(what: str, reply: Reply, cause: Cause, codex: str, claude: str) -> object:
-    """Return a case: a behaviour, the reply that leads to it, and what each program makes of it."""
+    """Return a case: a behaviour, the reply that leads to it, and the outcome for each program."""
     words = {"codex": codex, "claude-code": claude}
     return pytest.param(reply, cause, words, id=repr(reply), marks=pytest.mark.behaviour(what))
 
@@ -168,7 +168,7 @@ def test_a_model_that_stops_answering_amid_the_work_is_given_up(backend: Backend
     ticket = Ticket(backend.project)
     with backend.answering(lambda asked: NoAnswer() if asked.turn else WORK):
         coded = backend.project.run("code", TICKET)
-    # codex waits for ever without a word, as it does for a model that thinks; claude is told to wait half as long
+    # codex waits forever in silence, as for a model that thinks; claude waits half as long by configuration
     cause, words = (Cause.PROVIDER, "timed out") if isinstance(backend, Claude) else (Cause.SILENCE, "20 seconds")
     ticket.failed(coded, cause, words)
     assert backend.project.git("show", f"{BRANCH}:greeting.txt") == "Hello, world"
@@ -199,7 +199,7 @@ def test_a_failure_that_passes_is_ridden_out_by_claude_itself(claude: Claude) ->
         return Fault(529) if len(seen) % 2 else steps(asked, WORK, submit("It greets"), Text("Done."))
 
     with claude.answering(shaky):
-        claude.monkeypatch.delenv("CLAUDE_CODE_MAX_RETRIES")  # as a user has it
+        claude.monkeypatch.delenv("CLAUDE_CODE_MAX_RETRIES")  # as a user configures it
         coded = claude.project.run("code", TICKET)
     assert (coded.code, coded.out, len(seen)) == (0, f"{TICKET}\n", 6), coded.err
     assert ticket.surroundings() == ticket.others
@@ -283,7 +283,7 @@ def test_an_agent_that_falls_silent_is_ended_with_all_its_commands(backend: Back
     ticket = Ticket(backend.project)
     mark = f"{tmp_path}/sleeper"
     sleep = f"python3 -c 'import time; time.sleep(600)' {mark}"
-    # codex shows the model a command that takes long, and leaves it running
+    # codex reports a slow command to the model, and leaves it running
     with (
         backend.answering(lambda asked: NoAnswer() if asked.turn else Shell(f"setsid {sleep} & {sleep}")),
         backend.project.running("code", TICKET) as coding,
@@ -295,10 +295,10 @@ def test_an_agent_that_falls_silent_is_ended_with_all_its_commands(backend: Back
 
 
 def started(mark: str) -> list[str]:
-    """Return the processes with a mark in their command line, those that only wait to be reaped left out."""
+    """Return the processes with a mark in their command line, without zombies."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):  # one that ended meanwhile
+        with suppress(OSError):  # it ended meanwhile
             found += [path.parent.name] if mark in path.read_text(errors="replace") else []
     return found
 
@@ -310,7 +310,7 @@ def test_an_agent_without_the_submit_tool_uses_up_no_attempt(
     (tmp_path / "broken" / "mcp").mkdir(parents=True)
     (tmp_path / "broken" / "mcp" / "__init__.py").write_text("raise ImportError('broken on purpose')\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'broken'}:{CHECKOUT}")
-    monkeypatch.setenv("MCP_TIMEOUT", "3000")  # claude's; codex waits half a minute
+    monkeypatch.setenv("MCP_TIMEOUT", "3000")  # the limit of claude; codex waits half a minute
     with backend.answering(lambda asked: steps(asked, WORK, submit("It greets"), Text("Done."))):
         coded = backend.project.run("code", TICKET)
     ticket.failed(coded, Cause.INFRASTRUCTURE, "could not start its work", "MCP server", "scriptorium")

@@ -22,12 +22,12 @@ def submit(summary: str) -> Tool:
 
 
 def steps(request: Request, *items: Item) -> Item:
-    """Return the next item of a conversation: each one but the last is a call with an output."""
+    """Return the next item of a conversation: each item except the last is a call with an output."""
     return items[min(request.turn, len(items) - 1)]
 
 
 def team(request: Request) -> Reply:
-    """Answer as the Architect, the Manager or the coding agent would, for the greeting."""
+    """Answer as the Architect, the Manager or the coding agent of the greeting program."""
     prompt = request.prompt
     if "in a planning session" in prompt:
         return steps(request, Shell(f"printf '# Spec\\n\\n{REQUEST}\\n' > spec.md"), Text("spec.md says so now."))

@@ -1,6 +1,6 @@
-"""Agents that go where they should not, with each real agent program and no sandbox: the tool itself is what holds.
+"""Agents that write outside their worktree, with each real agent program and no sandbox.
 
-Whatever else they move is told and left as it is; the ticket, the plan and the merge queue go on.
+The tool reports every other change and leaves it in place; the ticket, the plan and the merge queue go on.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def ticket(backend: Backend) -> Ticket:
 
 
 def run(backend: Backend, *items: Item) -> tuple[Result, list[str]]:
-    """Run the agent on the ticket; return how that came out, and what the model heard of its calls."""
+    """Run the agent on the ticket; return the result, and the outputs of its calls that the model got."""
     with backend.answering(lambda asked: steps(asked, *items)) as requests:
         coded = backend.project.run("code", TICKET)
     return coded, list(requests[-1].tool_outputs.values())
 
 
-def told(coded: Result) -> str:
-    """Return what the tripwire said, '' for nothing."""
+def warning(coded: Result) -> str:
+    """Return the warning about unexpected changes, '' for none."""
     lines = [line for line in coded.err.splitlines() if f"while the agent of ticket '{TICKET}' ran" in line]
     assert len(lines) <= 1
     return "".join(lines)
@@ -94,7 +94,7 @@ def test_a_command_that_ignores_signals_is_ended_all_the_same(backend: Backend, 
     ticket = Ticket(backend.project)
     ignore = "import os,signal,time; [signal.signal(s, signal.SIG_IGN) for s in (1, 2, 15)]"
     call = Shell(f'python3 -c \'{ignore}; print(os.getpid(), file=open("{pids}", "w")); time.sleep(600)\'')
-    # a program may let go of a command that takes long, and ask the model what next
+    # a program may detach a slow command, and ask the model for the next step
     with backend.answering(lambda asked: NoAnswer() if asked.turn else call):
         coded = backend.project.run("code", TICKET)
     ticket.failed(coded, Cause.SILENCE, "without output")
@@ -110,7 +110,7 @@ def test_files_written_outside_the_worktree_land_nowhere(backend: Backend, ticke
     stray = f'echo x >{tmp_path}/stray; echo y >"$SCRIPTORIUM_REPO/stray"; echo z >>"$SCRIPTORIUM_REPO/Makefile"'
     coded, _ = run(backend, Shell(stray), WORK, submit("It greets"), DONE)
     submitted(coded)
-    assert told(coded) == ""
+    assert warning(coded) == ""
     assert (tmp_path / "stray").exists()
     before = project.git("status", "--porcelain")
     assert before == " M Makefile\n?? stray"
@@ -124,7 +124,7 @@ def test_work_on_a_detached_head_is_kept_and_named_in_the_note(backend: Backend,
     project = backend.project
     coded, _ = run(backend, Shell("git checkout -q --detach; echo lost >file; git add file; git commit -qm Lost"), DONE)
     assert (coded.code, coded.out) == (1, "")
-    assert f"'{project.worktree(TICKET)}' (not on '{BRANCH}')" in told(coded)
+    assert f"'{project.worktree(TICKET)}' (not on '{BRANCH}')" in warning(coded)
     (rescue,) = project.refs("refs/scriptorium/rescue/")
     assert (
         f"Attempt 1 failed: no-submit\n\nThe agent ended without submitting; its work is kept as '{rescue}'"
@@ -146,7 +146,7 @@ def test_a_submit_from_another_branch_is_refused_until_it_is_on_its_own(backend:
     submitted(coded)
     assert f"is not on branch '{BRANCH}'" in heard[1]
     assert f"check out '{BRANCH}' in '{project.worktree(TICKET)}'" in heard[1]
-    assert told(coded) == ""
+    assert warning(coded) == ""
     assert project.run("merge").out == f"{TICKET}\tlanded\n"
     assert ticket.surroundings() != ticket.others
     assert project.git("show", "master:file") == "Hello"
@@ -161,7 +161,7 @@ def test_a_commit_on_master_is_reported_and_the_ticket_lands_on_top(backend: Bac
     )
     submitted(coded)
     new = project.git("rev-parse", "master")
-    assert f"these moved: '{MASTER}' {old[:12]} -> {new[:12]}; " in told(coded)
+    assert f"these moved: '{MASTER}' {old[:12]} -> {new[:12]}; " in warning(coded)
     assert project.run("merge").out == f"{TICKET}\tlanded\n"
     assert "Stray" in project.git("log", "--format=%s", "master")
 
@@ -172,7 +172,7 @@ def test_a_deleted_worktree_is_recreated_with_its_committed_work(backend: Backen
     gone = 'echo x >file; git add file; git commit -qm Kept; find "$SCRIPTORIUM_WORKTREE" -delete'  # codex refuses rm
     coded, _ = run(backend, Shell(gone), DONE)
     ticket.failed(coded, Cause.NO_SUBMIT)
-    assert f"'{project.worktree(TICKET)}' (gone)" in told(coded)
+    assert f"'{project.worktree(TICKET)}' (gone)" in warning(coded)
     project.run("assign")
     again, _ = run(backend, WORK, submit("It greets"), DONE)
     submitted(again)
@@ -200,7 +200,7 @@ def test_a_plan_that_the_agent_edits_stays_edited_and_is_reported(backend: Backe
     assert (coded.code, coded.out) == (1, "")
     assert f"ticket '{TICKET}' is " in heard[2]
     assert "not in progress" in heard[2]
-    assert words in told(coded)
+    assert words in warning(coded)
     assert not [name for name in project.plan_files() if name.startswith("queue/merge/pending/0")]
     assert ticket.surroundings() == ticket.others
     assert "cheat" not in " ".join(project.plan_log())
@@ -212,8 +212,8 @@ def test_a_plan_that_the_agent_deletes_can_be_had_back(backend: Backend, ticket:
     project = backend.project
     coded, _ = run(backend, Shell(f'git -C "$SCRIPTORIUM_REPO" update-ref -d {PLAN_REF}'), DONE)
     assert (coded.code, coded.out) == (78, "")
-    assert f"'{PLAN_REF}' {ticket.plan[:12]} -> none" in told(coded)
-    command = told(coded).partition("(to restore it: ")[2].partition(")")[0]
+    assert f"'{PLAN_REF}' {ticket.plan[:12]} -> none" in warning(coded)
+    command = warning(coded).partition("(to restore it: ")[2].partition(")")[0]
     project.git(*command.split()[1:])
     assert project.git("rev-parse", PLAN) == ticket.plan
     again, _ = run(backend, WORK, submit("It greets"), DONE)

@@ -1,4 +1,4 @@
-"""Bad neighbours by their real programs: the pre-commit framework, husky and git-lfs in the user's repository."""
+"""Bad neighbours with real programs: the pre-commit framework, husky and git-lfs in the user's repository."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _plan(project: Project) -> None:
 
 
 def needs(program: str, hint: str = "make integration-test") -> str:
-    """Return where a program is; without it the test fails, as a skipped one would pass for a proof."""
+    """Return the path of a program; without it the test fails, as a skipped test proves nothing."""
     found = shutil.which(program, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert found, f"'{program}' is not on PATH\nhint: {hint}"
     return found
@@ -39,14 +39,14 @@ repos:
 
 
 def pre_commit(project: Project, entry: str) -> None:
-    """Let the pre-commit framework run a command before each commit, with its configuration committed."""
+    """Make the pre-commit framework run a command before each commit, with a committed configuration."""
     project.commit({".pre-commit-config.yaml": PRE_COMMIT.format(entry=entry)})
     shell(project, f"{needs('pre-commit')} install")
     assert (project.root / ".git" / "hooks" / "pre-commit").exists()
 
 
 def husky(project: Project, entry: str) -> None:
-    """Do the same by husky, which points core.hooksPath at a directory of its own in the tree."""
+    """Do the same with husky, which points core.hooksPath at its own directory in the tree."""
     project.commit({".husky/pre-commit": f"{entry}\n"})
     shell(project, needs("husky"))
     assert project.git("config", "core.hooksPath") == ".husky/_"
@@ -59,7 +59,7 @@ FRAMEWORKS = pytest.mark.parametrize("framework", [pre_commit, husky])
 def test_a_hook_that_refuses_keeps_no_ticket_from_landing(
     project: Project, facts: Path, framework: Callable[[Project, str], None]
 ) -> None:
-    """It is asked about what a person or an agent commits; what lands is for the gate to decide."""
+    """The hook runs for commits of users and agents; the gate decides what lands."""
     framework(project, 'echo asked >>"$FACTS/asked"; exit 1')
     with pytest.raises(AssertionError, match="git commit"):
         project.commit({"mine": "1\n"})
@@ -67,7 +67,7 @@ def test_a_hook_that_refuses_keeps_no_ticket_from_landing(
 
     lands(project, "echo 1 >file; git add file; git commit -qm One || true")
 
-    # the directory that husky makes is ignored, so that it is in none of our worktrees
+    # the directory of husky is ignored, so it is in no worktree of a ticket
     assert (facts / "asked").read_text().split() == ["asked"] * (2 if framework is pre_commit else 1)
     assert (show(project), project.git("status", "--porcelain")) == ("1", "")
 
@@ -92,7 +92,7 @@ POINTER = "version https://git-lfs.github.com/spec/v1\n"
 
 @pytest.fixture
 def lfs(project: Project) -> Project:
-    """A project that keeps *.bin by git-lfs, and has one."""
+    """A project that keeps *.bin in git-lfs, with one such file."""
     needs("git-lfs", "apt-get install git-lfs")
     shell(project, "git lfs install --local; git lfs track '*.bin'")
     (project.root / "one.bin").write_bytes(b"\0one")
@@ -142,7 +142,7 @@ def test_a_conflict_in_a_file_of_git_lfs_is_for_the_agent_to_resolve(lfs: Projec
 
 def test_content_that_git_lfs_cannot_get_is_no_fault_of_the_ticket(lfs: Project) -> None:
     objects, elsewhere = lfs.root / ".git" / "lfs" / "objects", lfs.root.parent / "elsewhere"
-    objects.rename(elsewhere)  # as where its server cannot be reached
+    objects.rename(elsewhere)  # as if its server cannot be reached
     name = lfs.ticket("0001")
     lfs.agent("echo 1 >file; scriptorium submit-pr x")
 

@@ -1,4 +1,4 @@
-"""opencode, by the Agent Client Protocol and configuration alone: what is its own beside the common flow."""
+"""opencode, by the Agent Client Protocol and configuration alone: its differences from the common flow."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_second_attempt_resumes_the_session_and_has_its_own_cost(opencode: Ope
         assert project.run("merge").out == f"{ticket}\tlanded\n"
 
     assert [request.prompt.count("You are the coding agent") for request in requests] == [1, 1, 1, 1]
-    # opencode tells the cost of the session, and only the last request's tokens
+    # opencode reports the cost of the session, but only the tokens of the last request
     names = ("Agent", "Tokens-In", "Tokens-Cached", "Tokens-Out", "Tokens-Reasoning", "Cost-USD")
     assert [first.get(name) for name in names] == ["opencode/scripted/model", "100", None, "10", None, "0.000400"]
     last = [trailers(project).get(name) for name in names]
@@ -78,7 +78,7 @@ def test_a_session_that_is_lost_is_replaced_by_a_new_one(opencode: OpenCode, tic
 def test_an_error_of_the_provider_is_reported_and_costs_no_attempt(
     opencode: OpenCode, ticket: str, reply: Reply, cause: str, words: str
 ) -> None:
-    """opencode does not pass the status on, so that a 400 is the provider's as well."""
+    """opencode does not pass on the status, so a 400 counts as a fault of the provider as well."""
     with opencode.answering(lambda _: reply):
         coded = opencode.project.run("code", ticket)
     assert coded.code == 1
@@ -119,6 +119,6 @@ def test_a_stopped_run_leaves_nothing_behind(opencode: OpenCode, ticket: str) ->
         result = coding.end(signal.SIGTERM)
     assert result.code == 143
     assert int(marker.read_text()) in there
-    assert len(there) > 3  # the client between us and opencode as well
+    assert len(there) > 3  # also the client between the tool and opencode
     assert not [pid for pid in there if is_alive(pid)]
     assert trailers(project)["Cause"] == "stopped"

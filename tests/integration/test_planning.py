@@ -1,4 +1,4 @@
-"""Planners with the real agent programs: tickets by MCP, sessions that go on, and questions."""
+"""Planners with the real agent programs: tickets by MCP, resumed sessions, and questions."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_planning_session_goes_on_with_the_agents_own(backend: Backend) -> Non
     assert project.plan_files()["spec.md"] == "The first.\nAnd the second.\n"
     assert [request.prompt.count("You are the Architect") for request in requests] == [1, 1, 1, 1]
     assert "Engineer:" not in requests[-1].prompt
-    assert trailers(project) == ["Tokens-In: 200", "Tokens-Out: 20"]  # of its own turn alone
+    assert trailers(project) == ["Tokens-In: 200", "Tokens-Out: 20"]  # the tokens of this turn only
 
 
 @pytest.mark.behaviour("a lost planning session is repeated in the prompt")
@@ -103,7 +103,7 @@ def test_a_planning_session_that_the_agent_lost_is_repeated_in_the_prompt(backen
 
 
 def read(backend: Backend, file: str) -> Item:
-    """Return the call by which a program reads a file while it may not write."""
+    """Return the call with which a read-only program reads a file."""
     return Shell(f"cat {file}") if backend.name == "codex" else Tool("", "Read", {"file_path": file})
 
 

@@ -1,4 +1,4 @@
-"""A second attempt goes on with the agent's own session, and is billed only for what it used itself."""
+"""A second attempt resumes the session of the agent, and counts only its own tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def tokens(project: Project, verb: str) -> list[str]:
 def test_a_second_attempt_goes_on_with_the_session_of_the_first(backend: Backend) -> None:
     project = backend.project
     project.ticket(TICKET, body=REQUEST)
-    project.configure(prices={"gpt-5.5": {"input": 1.0, "output": 10.0}})  # Claude Code tells its own
+    project.configure(prices={"gpt-5.5": {"input": 1.0, "output": 10.0}})  # Claude Code reports its own cost
 
     def forgetful(request: Request) -> Reply:
         if "Continue your work now" in request.prompt:
@@ -43,7 +43,7 @@ def test_a_second_attempt_goes_on_with_the_session_of_the_first(backend: Backend
 
     assert [request.prompt.count("You are the coding agent") for request in requests] == [1, 1, 1, 1]
     assert ["Attempt 1 failed: no-submit" in request.prompt for request in requests] == [False, False, True, True]
-    # of the session's 400 and 40 the first attempt has used half
+    # the first attempt used half of the 400 and 40 of the session
     assert tokens(project, "reopen") == tokens(project, "complete") == ["Tokens-In: 200", "Tokens-Out: 20"]
     cost = {"codex": 0.0004, "claude-code": 0.0012}[backend.name]
     assert f"Cost-USD: {cost:.6f}" in project.git("log", "-1", "--format=%B", "--grep=complete ticket", PLAN)

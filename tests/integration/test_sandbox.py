@@ -1,4 +1,4 @@
-"""The sandboxes of the real codex and the real Claude Code: what an agent does outside its worktree fails."""
+"""The sandboxes of the real codex and the real Claude Code: writes outside the worktree fail."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_NAMESPACES = 'echo 0 >/proc/sys/user/max_user_namespaces; exec "$@"'
 
 @contextmanager
 def doing(backend: Backend, *items: Item) -> Iterator[list[str]]:
-    """Let the model ask for one item after the other; gives what the tools answer, filled in as it comes."""
+    """Make the model request one item after the other; returns a list that collects the answers of the tools."""
     answers: list[str] = []
 
     def script(request: Request) -> Reply:
@@ -36,19 +36,19 @@ def doing(backend: Backend, *items: Item) -> Iterator[list[str]]:
 
 
 def code(project: Project, ticket: str, wrapper: tuple[str, ...] = ()) -> Result:
-    """Run `scriptorium code`, in what a wrapper makes of the host."""
+    """Run `scriptorium code` through a wrapper that changes its view of the host."""
     argv = [*wrapper, sys.executable, "-m", "scriptorium", "code", ticket]
     done = subprocess.run(argv, cwd=project.root, capture_output=True, text=True, check=False)
     return Result(done.returncode, done.stdout, done.stderr)
 
 
 def everything(project: Project) -> dict[str, bytes]:
-    """Return what an agent must leave alone: the files of the checkout, and those of git that no submit writes."""
+    """Return the files that an agent must not change: the checkout, and git files that no submission writes."""
     names = [str(path.relative_to(project.root)) for path in project.root.rglob("*") if path.is_file()]
     moving = tuple(f".git/{name}" for name in ("objects/", "logs/", "worktrees/", "index", "refs/heads/scriptorium/"))
     files = {name: (project.root / name).read_bytes() for name in names if not name.startswith(moving)}
     if not files.get(".git/config.worktree", b"-"):
-        del files[".git/config.worktree"]  # claude mounts something there, and leaves it empty
+        del files[".git/config.worktree"]  # claude mounts a file there, and leaves it empty
     return files
 
 
@@ -110,7 +110,7 @@ def test_nothing_outside_the_worktree_can_be_written(backend: Backend, project: 
 
 
 def moved(refs: dict[str, str], ticket: str) -> dict[str, str]:
-    """Return the refs that a submit moves, as they were."""
+    """Return the previous refs that a submission moves."""
     return {ref: refs[ref] for ref in (f"refs/heads/{PLAN}", f"refs/heads/scriptorium/ticket-{ticket[:4]}")}
 
 

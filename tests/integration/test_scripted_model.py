@@ -1,4 +1,4 @@
-"""The scripted model itself, proved against the real codex and the real claude."""
+"""The scripted model, tested with the real codex and the real claude."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from tests.support import until
 
 @dataclass(frozen=True)
 class Run:
-    """How a program came out: its exit code, its events, and the requests it made."""
+    """The result of a program: its exit code, its events and its requests."""
 
     status: int
     events: list[dict[str, Any]]
@@ -51,13 +51,13 @@ class Run:
 
     @property
     def error(self) -> str:
-        """What the program's last event says of the failure."""
+        """The failure in the last event of the program."""
         last = self.events[-1]
         return str(last["error"]["message"] if last["type"] == "turn.failed" else last["is_error"] and last["result"])
 
 
 class Program:
-    """An agent program by itself, in an empty directory, with a home of its own."""
+    """An agent program alone, in an empty directory, with its own home directory."""
 
     def __init__(self, name: str, home: Path) -> None:
         binary = shutil.which(name)

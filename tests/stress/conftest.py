@@ -1,4 +1,4 @@
-"""The samples of the stress tests: how one is repeated."""
+"""Print how to repeat the sample of a stress test."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from tests.chance import repeat
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how to try the same sample again, when a test has failed."""
+    """Print how to repeat the same sample after a failed test."""
     if terminalreporter.stats.keys() & {"failed", "error"}:
         terminalreporter.write_line(f"to repeat: {repeat('make stress-test')}")

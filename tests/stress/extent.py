@@ -1,10 +1,10 @@
-"""How much the stress tests try: a sample, or everything with STRESS=<minutes> in the environment."""
+"""The extent of the stress tests: a sample, or everything with STRESS=<minutes> in the environment."""
 
 from __future__ import annotations
 
 import os
 
 MINUTES = float(os.environ.get("STRESS") or "0")
-"""For how long interleavings are tried, and no less than there are to be of them."""
+"""The duration of the search for interleavings, which also has a minimum number."""
 
 FULL = MINUTES > 0

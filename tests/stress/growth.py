@@ -1,4 +1,4 @@
-"""What a long run holds and leaves behind, looked at again and again, and how fast it grows."""
+"""Measures the memory, handles and files of a long run again and again, and their growth."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from scriptorium.system.watchdog import members
 
 @dataclass(frozen=True)
 class Held:
-    """What the daemon holds after so many tickets; memory in KiB, processes with their descendants.
+    """The resources of the daemon after so many tickets; memory in KiB, processes with their descendants.
 
-    Shares of pages that others map as well would tell of the others, too: while a child is forked, they are the half.
+    Proportional shares of pages would depend on other processes: they halve while a forked child exists.
     """
 
     done: int
@@ -28,7 +28,7 @@ class Held:
 
     @classmethod
     def by(cls, pid: int, done: int) -> Held | None:
-        """Read it from /proc; None when the process is gone."""
+        """Read the resources from /proc; None if the process is gone."""
         try:
             sizes = _words(Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
             threads = _words(Path(f"/proc/{pid}/status").read_text().splitlines())["Threads:"]
@@ -45,7 +45,7 @@ def _words(lines: Iterable[str]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Left:
-    """What lies on the disk after so many tickets: files and bytes by place."""
+    """The files and bytes on the disk after so many tickets, by place."""
 
     done: int
     files: Counter[str]
@@ -53,7 +53,7 @@ class Left:
 
     @classmethod
     def on_disk(cls, done: int, git_dir: Path, state: Path) -> Left:
-        """Count it; directories count as files, as they take an inode as well."""
+        """Count the files; directories count as files, as they use an inode as well."""
         files, sizes = Counter[str](), Counter[str]()
         for name, root in ((".git", git_dir), ("state", state)):
             for directory, _, names in os.walk(root):
@@ -64,7 +64,7 @@ class Left:
 
 
 def _place(name: str, parts: tuple[str, ...]) -> str:
-    """Return the place that a directory belongs to: the part of the state, or of .git, in few words."""
+    """Return the place of a directory: a part of the state, or of .git, in a few words."""
     if name == "state":
         return "/".join(("state", *parts[1:3])) if parts[1:2] == ("worktrees",) else "/".join(("state", *parts[1:2]))
     if parts[:1] == ("objects",):
@@ -76,17 +76,17 @@ def _size(file: str) -> int:
     try:
         return os.lstat(file).st_size
     except OSError:
-        return 0  # gone meanwhile
+        return 0  # removed meanwhile
 
 
 def slope(pairs: Sequence[tuple[int, float]]) -> float:
-    """Return by how much a figure grows with a ticket, by least squares."""
+    """Return the growth of a figure for each ticket, by least squares."""
     return linear_regression([done for done, _ in pairs], [value for _, value in pairs]).slope
 
 
 @dataclass(frozen=True)
 class Trend:
-    """A figure early, at the end, and its growth a ticket."""
+    """A figure early in a run, at its end, and its growth for each ticket."""
 
     early: float
     late: float
@@ -98,7 +98,7 @@ class Trend:
 
     @classmethod
     def of(cls, held: Sequence[Held], figure: Callable[[Held], float]) -> Trend:
-        """Compare the least of the first and of the last eighth of the looks: a moment's work goes, a leak stays."""
+        """Compare the minima of the first and the last eighth of the samples: peaks disappear, a leak stays."""
         share = max(1, len(held) // 8)
         early, late = (min(map(figure, part)) for part in (held[:share], held[-share:]))
         return cls(early, late, slope([(look.done, figure(look)) for look in held]))

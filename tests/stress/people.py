@@ -1,7 +1,7 @@
-"""What agents and people do in the stress tests, as shell scripts that note what they leave.
+"""The actions of agents and users in the stress tests, as shell scripts that record their results.
 
-``$FACTS/written`` has the content of every file that must be found again, ``$FACTS/made`` every such commit,
-``$FACTS/mine`` the commits that a person made on master, and ``$FACTS/seen`` how a person last saw their checkout.
+``$FACTS/written`` has the content of every file that must survive, ``$FACTS/made`` every such commit,
+``$FACTS/mine`` the commits of users on master, and ``$FACTS/seen`` the last known state of their checkout.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ CODING = (
 n=$(($(wc -l <"$FACTS/runs") + 1)); echo "$SCRIPTORIUM_TICKET" >>"$FACTS/runs"
 for file in $(git diff --name-only --diff-filter=U); do echo "agent $n" >"$file"; git add "$file"; done
 me="agent-$n" file="work-${SCRIPTORIUM_TICKET%%-*}-$n"
-hand_in() { scriptorium submit-pr "summary of $n" >/dev/null; }
+submit_work() { scriptorium submit-pr "summary of $n" >/dev/null; }
 """
 )
 
 NESTED = "git init -q own-$n; cd own-$n; keep $me inner-$n; git add -A; git commit -qm In"
 
 OUTCOMES = {
-    "submit": 'keep $me $file; commit $me; hand_in',
-    "submit uncommitted": 'keep $me $file; echo "$me" >>shared; hand_in',
-    "same file": 'keep $me $file; echo "$me" >shared; commit $me; hand_in',
-    "file of others": 'echo "$me" >"human"; keep $me $file; commit $me; hand_in',
-    "gate fails": 'keep $me $file; touch red; commit $me; hand_in',
-    "mends the gate": 'keep $me $file; git rm -qf --ignore-unmatch red; commit $me; hand_in',
+    "submit": 'keep $me $file; commit $me; submit_work',
+    "submit uncommitted": 'keep $me $file; echo "$me" >>shared; submit_work',
+    "same file": 'keep $me $file; echo "$me" >shared; commit $me; submit_work',
+    "file of others": 'echo "$me" >"human"; keep $me $file; commit $me; submit_work',
+    "gate fails": 'keep $me $file; touch red; commit $me; submit_work',
+    "repairs the gate": 'keep $me $file; git rm -qf --ignore-unmatch red; commit $me; submit_work',
     "no submit": 'keep $me $file; commit $me; keep $me $file-rest',
-    "nothing": 'hand_in || true',
+    "nothing": 'submit_work || true',
     "crash": 'keep $me $file; exit 3',
     "junk": 'keep $me "$(printf "a\\tb")-$n"; head -c 3000 /dev/urandom; echo {{}} >&2; keep $me $file',
-    "more after submit": 'keep $me $file; hand_in; keep $me $file-more; commit $me; keep $me $file-rest',
+    "more after submit": 'keep $me $file; submit_work; keep $me $file-more; commit $me; keep $me $file-rest',
     "leaves the branch": 'git checkout -q --detach; keep $me $file; commit $me; keep $me $file-rest',
-    "other branch": 'git checkout -qb side/$n; keep $me $file; commit $me; hand_in',
+    "other branch": 'git checkout -qb side/$n; keep $me $file; commit $me; submit_work',
     "repository within": f"keep $me $file; {NESTED}",
-    "submit, repository within": f"keep $me $file; hand_in; {NESTED}",
+    "submit, repository within": f"keep $me $file; submit_work; {NESTED}",
     "breaks the worktree": 'keep $me $file; commit $me; keep $me $file-rest; rm .git',
 }  # fmt: skip
 
 SUBMITS = ("submit", "submit uncommitted", "same file", "file of others", "gate fails", "more after submit")
-"""The outcomes that get a ticket into the queue when nothing disturbs them."""
+"""The outcomes that queue a ticket if nothing disturbs them."""
 
 ARCHITECT = KEEP + 'n=$(($(wc -l <"$FACTS/runs") + 1)); echo architect >>"$FACTS/runs"; me=agent-$n\n'
 
@@ -77,16 +77,16 @@ SEEN = """
     git diff --cached | cksum; cksum .git/config .git/info/exclude
 }
 """
-"""How a checkout looks to its person, and all around it that nobody else may change."""
+"""The state of a checkout, and everything around it that only its user may change."""
 
 
 def at_checkout(script: str) -> str:
-    """Return what a person does in their checkout, who looks at it afterwards."""
+    """Return the script of a user who changes the checkout and records its state afterwards."""
     return f"{KEEP}\ntrap '{{ {SEEN}\n}} >\"$FACTS/seen\"' EXIT\n{script}"
 
 
 def commits(number: int, path: str, *, remove: bool = False) -> str:
-    """Change a file and commit it, on whatever branch is checked out."""
+    """Change a file and commit it on the current branch."""
     change = f'git rm -q "{path}"' if remove else f'keep person-{number} "{path}"; git add "{path}"'
     note = 'case $(git symbolic-ref HEAD) in */master) git rev-parse HEAD >>"$FACTS/mine";; esac'
     made = 'git rev-parse HEAD >>"$FACTS/made"'
@@ -94,8 +94,8 @@ def commits(number: int, path: str, *, remove: bool = False) -> str:
 
 
 def edits(number: int, path: str, *, stage: bool) -> str:
-    """Leave a change of a file in the checkout."""
-    # what was in it before and is in no commit, its person overwrites
+    """Leave an uncommitted change of a file in the checkout."""
+    # the user overwrites uncommitted content
     return at_checkout(f'echo "person-{number} {path}" >"{path}"\n{f"git add {path}" if stage else ""}')
 
 
@@ -108,7 +108,7 @@ def stashes() -> str:
 
 
 def in_worktree(number: int, path: str, what: str) -> str:
-    """Do something in a ticket's worktree, where that is not broken."""
+    """Run a script in the worktree of a ticket, unless the worktree is broken."""
     deed = {
         "leaves a file": f"keep person-{number} person-{number}",
         "commits": f"keep person-{number} person-{number}; commit person-{number}",
@@ -120,7 +120,7 @@ def in_worktree(number: int, path: str, what: str) -> str:
 
 
 def plan_commit(lines: str, *, needs: str = "") -> str:
-    """Commit to the plan branch, unless a file that this needs is not there any more."""
+    """Commit to the plan branch, unless a file that the script needs is gone."""
     there = f'git cat-file -e "{PLAN}:{needs}"\n' if needs else ""
     return f"""{there}git fast-import --quiet --done <<END
 feature done
@@ -148,7 +148,7 @@ def removes(path: str) -> str:
 
 
 def appends(number: int, path: str) -> str:
-    """Add a line to a file of the plan, as it is by then."""
+    """Add a line to the current version of a file of the plan."""
     script = f'git show "{PLAN}:{path}" >"$FACTS/edit"; echo "Person {number} says so." >>"$FACTS/edit"\n'
     script += 'oid=$(git hash-object -w "$FACTS/edit")\n'
     return script + plan_commit(f'M 100644 $oid "{path}"', needs=path)

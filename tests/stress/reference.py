@@ -1,7 +1,7 @@
-"""The small reference model: what a plan may do, in plain Python, commit by commit.
+"""The small reference model: the allowed changes of a plan, in plain Python, commit by commit.
 
-It follows the plan branch. What a person commits is taken as it is; what the tool commits must be a move that the
-model allows, with exactly the files that belong to it.
+It follows the plan branch. It accepts every commit of a user. A commit of the tool must be a move that the model
+allows, with exactly the files of that move.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ STEPS = {
     "update": ("architect", "run"),
     "create": ("manager", "run"),
 }
-"""By the verb of a commit: the commands that may make it."""
+"""The commands that may make a commit, by its verb."""
 
 Files = dict[str, str]
-"""By path, what a file of the plan says."""
+"""The contents of the files of the plan, by path."""
 
 
 @dataclass
 class Commit:
-    """A commit of the plan branch: who made it, what it says, and the files that differ, None for a removed one."""
+    """A commit of the plan branch: its author, its message and the changed files, None for a removed file."""
 
     oid: str
     by: str
@@ -44,7 +44,7 @@ class Commit:
 
 
 def attempts(text: str) -> int:
-    """Return what a ticket says of its attempts."""
+    """Return the number of attempts in a ticket."""
     found = re.search(r"^attempts: (\d+)$", text, re.MULTILINE)
     return int(found[1]) if found else 0
 
@@ -55,23 +55,23 @@ def depends(text: str) -> list[str]:
 
 
 def blob_id(text: str) -> str:
-    """Return the id that git has for a file's content."""
+    """Return git's object id of the content of a file."""
     data = text.encode()
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 @dataclass
 class Reference:
-    """What the plan says now, and what it may say next."""
+    """The current plan, and the changes that it allows next."""
 
     most: int
     files: Files = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
-    """All that were ever given."""
+    """All ids that were ever given out."""
     landed: dict[str, list[str]] = field(default_factory=dict)
-    """By ticket, the commits with which it became part of master."""
+    """The commits that landed a ticket, by ticket."""
     by_hand: set[str] = field(default_factory=set)
-    """The ids of tickets that a person has moved or removed: what depends on how they stood is theirs."""
+    """The ids of tickets that a user moved or removed; the model makes no claim about their dependents."""
     transitions: int = 0
 
     # -- reading -----------------------------------------------------------------------------------------
@@ -93,20 +93,20 @@ class Reference:
         return list(dict.fromkeys(path.rpartition("/")[2].removesuffix(".md").partition("-")[2] for path in items))
 
     def ready(self) -> list[str]:
-        """Return the open tickets whose turn it is, the next one first."""
+        """Return the open tickets that are ready, the next ticket first."""
         done = {name[:4] for name in self.tickets("done")}
         able = [name for name in self.tickets("open") if set(depends(self.text(name))) <= done]
         return sorted(able, key=lambda name: ("priority: 1" not in self.text(name), name))
 
     def due(self, path: str) -> bool:
-        """Tell whether something is to be planned from a file, as it has changed since that was last done."""
+        """Return whether a file has changed since it was last planned from."""
         planned = f"{blob_id(self.files[path])} {path}" if path in self.files else ""
         return planned not in ["", *self.files.get("planned", "").splitlines()]
 
     # -- following ---------------------------------------------------------------------------------------
 
     def follow(self, commit: Commit, steps: Iterable[str]) -> None:
-        """Take a commit over, after a look at whether it is allowed to commands of these verbs."""
+        """Apply a commit, after a check that commands of these verbs may make it."""
         before = dict(self.files)
         for path, text in commit.changes.items():
             if text is None:
@@ -132,7 +132,7 @@ class Reference:
                 self.by_hand.add(path.rpartition("/")[2][:4])
 
     def expected(self, verb: str, commit: Commit, before: Files) -> dict[str, str | None]:
-        """Return the files that a commit of the tool may change, and how."""
+        """Return the files that a commit of the tool must change, with their contents."""
         name = commit.trailer("Ticket")
         match verb:
             case "assign":
@@ -142,7 +142,7 @@ class Reference:
                 items = {path: text for path, text in commit.changes.items() if path.endswith(f"-{name}.md")}
                 return {path: text for path, text in items.items() if path.startswith("queue/merge/pending/")}
             case "complete":
-                assert name in Reference(self.most, before).queue(), f"'{name}' landed without having been handed in"
+                assert name in Reference(self.most, before).queue(), f"'{name}' landed without a submission"
                 self.landed.setdefault(name, []).append(commit.trailer("Landed"))
                 return self._moved(name, "in-progress", "done", before) | self._dequeued(name, before)
             case "reopen" | "park":

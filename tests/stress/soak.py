@@ -1,9 +1,9 @@
-"""`make soak`: lands many tickets with random faults, and tells what grew.
+"""`make soak`: lands many tickets with random faults, and reports growth.
 
-`python -m tests.stress.soak [TICKETS]`. In the first fifth the daemon is killed again and again; one daemon
-lands the rest, and what it holds and leaves behind after that fifth is compared with the end. Agents do what they
-are dealt: crash, fall silent, forget to hand in, break the gate, conflict with what a person commits meanwhile, or
-leave a mess. A person commits to master all the time.
+`python -m tests.stress.soak [TICKETS]`. In the first fifth the daemon is killed again and again. One daemon
+lands the other tickets; its resources and files after that fifth are compared with those at the end. Agents crash,
+fall silent, forget to submit, break the gate, conflict with commits of the user, or leave a mess. The user commits
+to master all the time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.support import sealed, until
 
 TICKETS = 1000
 FAULTY = 0.3
-"""The share of tickets that are dealt one fault or two before they are done."""
+"""The share of tickets that get one or two faults before they are done."""
 
 ACTS = {
     "crash": "echo half >half-$me; exit 7",
@@ -63,7 +63,7 @@ echo $me >$me.txt
 scriptorium submit-pr "Do it"
 """
 
-# shorter rests after a failure and housekeeping by the second: a soak is to work, not to wait
+# short cooldowns after a failure and housekeeping every second, so that a soak does not wait
 DAEMON = """
 from scriptorium import main
 from scriptorium.scheduler import backoff, driver
@@ -73,7 +73,7 @@ main.main()
 
 
 class Soak:
-    """One soak: the project, its person, its daemon and what was seen of it."""
+    """One soak: the project, its user, its daemon and the measurements."""
 
     def __init__(self, scratch: Path, tickets: int, chances: random.Random) -> None:
         self.random = chances
@@ -108,7 +108,7 @@ class Soak:
     # -- the person -----------------------------------------------------------------------------------
 
     def person(self, *, landed: bool) -> None:
-        """Commit to master where an agent waits for a conflict, and now and then for no reason."""
+        """Commit to master when an agent waits for a conflict, and now and then without a reason."""
         for wish in self.facts.glob("want-*"):
             self._commit("shared")
             wish.rename(wish.with_name(wish.name.replace("want", "had")))
@@ -120,7 +120,7 @@ class Soak:
         file.parent.mkdir(exist_ok=True)
         file.write_text(f"person {len(self.commits)}\n")
 
-        def commit() -> bool:  # git's lock may be held by a landing, as for any person
+        def commit() -> bool:  # a landing may hold git's lock
             argv = ["git", "add", "--", path], ["git", "commit", "--quiet", "--message", "By hand", "--", path]
             return all(subprocess.run(one, cwd=self.project.root, capture_output=True).returncode == 0 for one in argv)
 
@@ -131,7 +131,7 @@ class Soak:
 
     @contextmanager
     def daemon(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Run the daemon for the length of a block, at the end of which it is killed."""
+        """Run the daemon for the length of a block; it is killed at the end."""
         with self.output.open("ab") as output:
             argv = [sys.executable, "-c", DAEMON, "run"]
             process = subprocess.Popen(argv, cwd=self.project.root, stdout=output, stderr=output)
@@ -142,7 +142,7 @@ class Soak:
             process.wait()
 
     def killed_now_and_then(self, goal: int) -> None:
-        """Land tickets with a daemon that is killed at random moments, some tickets apart."""
+        """Land tickets with a daemon that is killed at random moments, a few tickets apart."""
         while self.done < goal:
             with self.daemon() as daemon:
                 ahead = min(goal, self.done + self.random.randint(1, 6))
@@ -153,14 +153,14 @@ class Soak:
             self.kills += 1
 
     def undisturbed(self, goal: int) -> None:
-        """Land the rest with one daemon, look at it all the time, and end it as a person does."""
+        """Land the other tickets with one daemon, measure it all the time, and stop it as a user does."""
         with self.daemon() as daemon:
             self.watch(daemon, goal, look=True)
             daemon.send_signal(signal.SIGTERM)
             assert daemon.wait(60) == 143, self.output.read_text()[-2000:]
 
     def watch(self, daemon: subprocess.Popen[bytes], goal: int, *, look: bool = False) -> None:
-        """Be the person until so many tickets are done; fail when none is for long."""
+        """Act as the user until so many tickets are done; fail if none is done for a long time."""
         done, step = self.done, max(1, len(self.names) // 20)
         heard = time.monotonic()
         while done < goal:
@@ -170,7 +170,7 @@ class Soak:
             self.person(landed=now != done)
             if now != done:
                 heard = time.monotonic()
-            # between two tickets it holds least, which a few looks may miss; before the first it has not begun to work
+            # it uses least between two tickets, which few samples may miss; before the first it has not begun to work
             if look and (self.held or now != done) and (held := Held.by(daemon.pid, now)) is not None:
                 self.held.append(held)
             if look and now // step != done // step:
@@ -180,13 +180,13 @@ class Soak:
             time.sleep(0.05)
 
     def look(self) -> None:
-        """Note what lies on the disk."""
+        """Record the files on the disk."""
         paths = self.project.paths
         self.left.append(Left.on_disk(self.done, self.project.root / ".git", paths.root))
         print(f"{self.left[-1].done} tickets, {sum(self.left[-1].files.values())} files", file=sys.stderr, flush=True)
 
     def weeks_pass(self) -> None:
-        """Make what the state directory has to say of finished tickets old."""
+        """Make the files of finished tickets in the state directory look old."""
         paths, then = self.project.paths, time.time() - housekeeping.KEPT_SECONDS - 1
         for file in (*paths.attempts.glob("*/*"), *paths.gates.iterdir()):
             with suppress(FileNotFoundError):
@@ -197,7 +197,7 @@ class Soak:
 
 
 def check(soak: Soak) -> None:
-    """Assert that every ticket was done once, and that master and all around it are as they are to be."""
+    """Assert that every ticket was done once, and that master and its surroundings are sound."""
     of = soak.project
     result = of.run("run", "--until-idle")
     assert (result.code, result.err) == (0, ""), result
@@ -210,11 +210,11 @@ def check(soak: Soak) -> None:
     assert of.git("status", "--porcelain") == ""
     assert of.run("fsck").code == 0, of.run("fsck")
     assert of.git("fsck", "--strict", "--no-dangling") == ""
-    check_rest(soak)
+    check_leftovers(soak)
 
 
-def check_rest(soak: Soak) -> None:
-    """Assert that nothing is left of finished tickets: no process, worktree, branch, lock or socket."""
+def check_leftovers(soak: Soak) -> None:
+    """Assert that finished tickets leave no process, worktree, branch, lock or socket behind."""
     of, paths = soak.project, soak.project.paths
     assert not members(f"SCRIPTORIUM_REPO={of.root}")
     assert list(paths.ticket_worktree("x").parent.iterdir()) == []
@@ -225,16 +225,16 @@ def check_rest(soak: Soak) -> None:
 
 
 FLAT = {"resident": 8 * 1024, "anonymous": 8 * 1024, "handles": 2, "threads": 1, "processes": 1}
-"""By how much the daemon may hold more at the end: memory in KiB, of which a new daemon takes most in its first hundred
-tickets, when what it keeps of trees and tickets fills."""
+"""The allowed growth of the daemon by the end. A new daemon takes most memory, in KiB, in its first hundred tickets,
+while its caches of trees and tickets fill."""
 
 EACH = {"resident": 8, "anonymous": 8}
-"""And by how much more for each ticket it has landed meanwhile: that is bounded, but not full after a thousand of them
+"""The further growth allowed for each landed ticket: the caches are bounded, but not full after a thousand tickets
 (`repository.TREE_ENTRIES_MOST`, `plan.PARSED_MOST`)."""
 
 LOOSE_MOST = 12_000
-"""Loose objects that may lie about at once; git packs at 6,700, by what is in one directory of 256: 27 and more,
-which of 12,000 all but one in a thousand have."""
+"""The limit of loose objects. git packs at 6,700, estimated by 27 objects in one directory of 256; with 12,000 objects
+the estimate misses this in one case of a thousand."""
 
 
 def check_flat(soak: Soak, trends: dict[str, Trend]) -> None:
@@ -245,7 +245,7 @@ def check_flat(soak: Soak, trends: dict[str, Trend]) -> None:
         assert trends[figure].growth <= most, f"{figure} grew from {trends[figure].early} to {trends[figure].late}"
     first, last = soak.left[0], soak.left[-1]
     assert max(left.files[".git/objects"] for left in soak.left) <= LOOSE_MOST
-    # a twentieth of the tickets is young enough to have something lying about
+    # a twentieth of the tickets is young enough to have files left
     young = len(soak.names) / 20 * 2
     for place, each in (("state/logs", 12), ("state/gates", 3)):
         assert last.files[place] <= first.files[place] + young * each, f"{place}: {last.files[place]} files"
@@ -254,7 +254,7 @@ def check_flat(soak: Soak, trends: dict[str, Trend]) -> None:
 
 
 def report(soak: Soak, trends: dict[str, Trend], seconds: float) -> None:
-    """Print what lies where, and publish what was counted."""
+    """Print the files by place, and publish the counts."""
     first, last = soak.left[0], soak.left[-1]
     between = max(1, last.done - first.done)
     for place in sorted(last.files):
@@ -289,20 +289,20 @@ def main() -> None:
 
 
 def land(tickets: int, chances: random.Random) -> None:
-    """Land so many tickets, and check all that must hold."""
+    """Land so many tickets, and check every guarantee."""
     with tempfile.TemporaryDirectory(prefix="scriptorium-soak-") as directory:
         scratch = Path(directory)
         environment = sealed(os.environ, scratch / "home", scratch / "root")
         os.environ.clear()
         os.environ.update(environment)
-        scrub_environment()  # so that plumbum sees it, too
+        scrub_environment()  # so that plumbum sees it as well
         soak, started = Soak(scratch, tickets, chances), time.monotonic()
         soak.killed_now_and_then(tickets // 5)
         soak.look()
         soak.undisturbed(tickets)
         seconds = time.monotonic() - started
         check(soak)
-        soak.look()  # at rest, as the last ticket is done before its worktree goes
+        soak.look()  # idle: the last ticket is done before its worktree is removed
         trends = {figure: Trend.of(soak.held, attrgetter(figure)) for figure in FLAT}
         report(soak, trends, seconds)
         check_flat(soak, trends)

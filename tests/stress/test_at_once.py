@@ -1,4 +1,4 @@
-"""Everything at once: writers, daemons, steps, hooks and people in one repository, and nothing is done twice."""
+"""Everything at once: writers, daemons, steps, hooks and users in one repository, and nothing is done twice."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def test_of_eight_writers_no_transition_is_lost_or_done_twice(project: Project) 
     began = time.monotonic()
     argv = [sys.executable, "-c", WRITER, str(EACH)]
     writers = [subprocess.Popen(argv, cwd=project.root, stdout=subprocess.PIPE) for _ in range(WRITERS)]
-    told = [json.loads(writer.communicate()[0]) for writer in writers]
+    replies = [json.loads(writer.communicate()[0]) for writer in writers]
     seconds = time.monotonic() - began
 
     assert [writer.returncode for writer in writers] == [0] * WRITERS
     history = project.git("rev-list", "--reverse", "--parents", f"{before}..{PLAN}").splitlines()
     commits = [line.split()[0] for line in history]
     assert [line.split()[1:] for line in history] == [[parent] for parent in [before, *commits[:-1]]]
-    claimed = {commit: (verb, name) for one in told for commit, verb, name in one["mine"]}
+    claimed = {commit: (verb, name) for one in replies for commit, verb, name in one["mine"]}
     assert len(commits) == len(claimed) == WRITERS * EACH
     subjects = project.git("log", "--reverse", "--format=%s", f"{before}..{PLAN}").splitlines()
     wanted = [f"scriptorium: {verb} ticket {name}" for verb, name in map(claimed.__getitem__, commits)]
@@ -66,7 +66,7 @@ def test_of_eight_writers_no_transition_is_lost_or_done_twice(project: Project) 
             "processes that write to one plan": WRITERS,
             "their transitions, none lost and none twice": len(commits),
             "transitions a second": f"{len(commits) / seconds:.0f}",
-            "seconds that a transition took at most": f"{max(one['longest'] for one in told):.1f}",
+            "seconds that a transition took at most": f"{max(one['longest'] for one in replies):.1f}",
         }
     )
 
@@ -84,7 +84,7 @@ STEPS = (
     *("health", "architect", "manager", "assign", "assign"),
     *("code", "code", "merge", "merge", "status"),
 )
-"""Ten one-shot steps, each again and again."""
+"""Ten single steps, each repeated."""
 
 LOOP = """
 until [ -e "$FACTS/stop" ]; do
@@ -115,7 +115,7 @@ def test_daemons_steps_hooks_and_the_user_land_each_ticket_once(project: Project
         _refused(one, other)
     seconds = time.monotonic() - began
 
-    until(lambda: _hooks(project) >= HUMANS)  # they start in the background
+    until(lambda: _hooks(project) >= HUMANS)  # the hooks start them in the background
     assert _hooks(project) == HUMANS
     assert codes == [0] * len(STEPS)
     _landed_once_each(project, facts)
@@ -140,7 +140,7 @@ def _planned(project: Project) -> str:
 
 
 def _commits(project: Project, facts: Path) -> None:
-    """Commit to master as a person does, now and then: whoever is refused by a lock tries again."""
+    """Commit to master as a user does, now and then, and retry if a lock refuses the commit."""
     for number in range(HUMANS):
         wanted = (number + 1) * TICKETS // (HUMANS + 1)
         until(lambda wanted=wanted: len(_lines(facts / "runs")) >= wanted, 900)  # type: ignore[misc]
@@ -151,7 +151,7 @@ def _commits(project: Project, facts: Path) -> None:
 
 
 def _hooks(project: Project) -> int:
-    """Return how many hooks have started a step, by the log that `hooks install` has named to them."""
+    """Return how many hooks have started a step, by the log that `hooks install` has set up."""
     return project.paths.hook_log.read_text().count("post-commit starts 'scriptorium health'")
 
 
@@ -160,7 +160,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def _refused(*daemons: Started) -> None:
-    """One of two daemons has left at once, as there is another; the other comes to its end."""
+    """One of two daemons leaves at once, as the other is running; that daemon runs to its end."""
     ended = sorted(daemon.end() for daemon in daemons)
     assert [result.code for result in ended] == [0, 75], ended
     assert "another process is at work on 'run'" in ended[1].err
@@ -227,7 +227,7 @@ def _together(project: Project, *commands: list[str]) -> list[tuple[int, str, st
 
 
 COUNTED: dict[str, object] = {}
-"""What the tests above have counted, by what it is."""
+"""The counts of the tests above, by label."""
 
 
 def test_the_figures_are_put_down() -> None:

@@ -1,4 +1,4 @@
-"""What a long run is looked at with: it sees a leak, and takes nothing else for one."""
+"""The measurement of a long run finds a leak, and nothing else."""
 
 import subprocess
 import sys

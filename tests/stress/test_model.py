@@ -1,6 +1,6 @@
-"""A model of the whole: every step, agent, person and crash in random order, against a small reference.
+"""A model of the system: every step, agent, user and crash in random order, against a small reference.
 
-`STRESS=<minutes>` tries more of them, goes on for so long, and prints the seed of each round; `SEED=` repeats one.
+`STRESS=<minutes>` runs for so long and prints the seed of each round; `SEED=` repeats a round.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from tests.support import PLAN
 
 INTERLEAVINGS, STEPS = 40 if FULL else 12, 12
 ROUNDS = 5
-"""How often a sample is begun until it has enough of everything."""
+"""How often a sample is started until it has enough of every event."""
 
 TICKETS_MOST = 4
 
 TALLY: Counter[str] = Counter()
-"""What was done in all interleavings together."""
+"""The counts of all interleavings together."""
 
 TEXT = "---\narea: core\ndepends: [{depends}]\npriority: {priority}\nrepair: {repair}\n---\n# Thing {number}\n\nDo it."
 
 EVENTS = {"assign": 25, "code": 125, "merge": 105, "health": 40, "run": 210, "architect": 115, "manager": 115}
-"""How many events a step has in which something can happen; the others have ten at most."""
+"""The number of events of a step that can be disturbed; other steps have ten at most."""
 
 outcomes = st.sampled_from(sorted(people.OUTCOMES))
 paths = st.sampled_from(["shared", "human", "red", "work-0001-1", "work-0001-2", "work-0002-2"])
@@ -53,12 +53,12 @@ argvs = st.sampled_from([tuple(command.split()) for command in COMMANDS.split(",
 
 
 class Whole(RuleBasedStateMachine):
-    """One project's life."""
+    """The life of one project."""
 
     base = Path()
     template = Path()
     failed = False
-    """Whether one has; hypothesis may have other words for it when it tries to repeat that."""
+    """Whether a check has failed; hypothesis may report another error when it repeats the failure."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Whole(RuleBasedStateMachine):
             self._check(())
 
     def any_script(self, data: st.DataObject) -> str:
-        """Draw something that a person does."""
+        """Draw an action of a user."""
         known = [(state, name) for state in STATES for name in self.model.tickets(state)]
         kinds = ["commit", "edit", "switch", "stash", "spec", "area"]
         kinds += ["new"] * (len(self.model.ids) < TICKETS_MOST) + ["move", "append", "remove", "worktree"] * bool(known)
@@ -123,7 +123,7 @@ class Whole(RuleBasedStateMachine):
                 return self._new_ticket(data, number)
 
     def _new_ticket(self, data: st.DataObject, number: int) -> str:
-        # a person takes the next free number, and leaves alone what was removed
+        # a user takes the next free number, and does not reuse a removed number
         id = f"{max(map(int, self.model.ids), default=0) + 1:04d}"
         depends = data.draw(st.sampled_from(["", *sorted(self.model.ids)]))
         facts = {"priority": data.draw(st.integers(0, 1)), "repair": str(data.draw(st.booleans())).lower()}
@@ -155,7 +155,7 @@ class Whole(RuleBasedStateMachine):
     # -- the steps ---------------------------------------------------------------------------------------
 
     def midst(self, data: st.DataObject, verb: str) -> Midst | None:
-        """Draw what happens in the midst of a step."""
+        """Draw a disturbance in the middle of a step."""
         kind = data.draw(st.sampled_from(["nothing", "kill", "kill", "stop", "person", "person", "command"]))
         if kind == "nothing":
             return None
@@ -247,7 +247,7 @@ class Whole(RuleBasedStateMachine):
         return model.ready(), model.queue(), red
 
     def _as_expected(self, ended: Ended, before: tuple[list[str], list[str], bool]) -> None:
-        """A step that nothing disturbed does what the model says."""
+        """An undisturbed step changes exactly what the model says."""
         ready, queue, red = before
         match ended.argv[0]:
             case "assign":
@@ -267,7 +267,8 @@ class Whole(RuleBasedStateMachine):
 
     def _coded(self, ended: Ended) -> None:
         name = ended.argv[1]
-        within = list(self.world.project.worktree(name).glob("own-*/.git"))  # of an earlier attempt: it is refused
+        # a nested repository of an earlier attempt makes the submission fail
+        within = list(self.world.project.worktree(name).glob("own-*/.git"))
         if self.outcome in people.SUBMITS and not within:
             assert ended.out == f"{name}\n", ended
             assert name in self.model.queue()
@@ -277,7 +278,7 @@ class Whole(RuleBasedStateMachine):
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Note what fails in a block, in which nothing may be drawn."""
+        """Record a failure in a block, in which nothing may be drawn."""
         try:
             yield
         except Exception as error:
@@ -331,11 +332,11 @@ class Whole(RuleBasedStateMachine):
         return subprocess.run(argv, cwd=self.world.project.root, capture_output=True, check=True).stdout.decode()
 
     def _follow_master(self) -> None:
-        """Whoever moved master since: a person, or the tool to a descendant with a tree that the gate has passed."""
+        """Only a user has moved master, or the tool to a descendant whose tree has passed the gate."""
         git = self.world.project.git
         moves = git("reflog", "show", "--format=%H", "refs/heads/master").splitlines()[::-1]
         mine, green = set(self.world.lines("mine")), set(self.world.lines("green"))
-        green |= {git("rev-parse", f"{commit}^{{tree}}") for commit in {moves[0], *mine}}  # those are a person's
+        green |= {git("rev-parse", f"{commit}^{{tree}}") for commit in {moves[0], *mine}}  # commits of the user
         for old, new in pairwise(moves[max(self.reflog - 1, 0) :] if self.reflog else []):
             if new in mine:
                 continue
@@ -346,10 +347,10 @@ class Whole(RuleBasedStateMachine):
         contained = set(git("rev-list", "master").split())
         for name in self.model.tickets("done"):
             if name[:4] not in self.model.by_hand:
-                handed_in = self._handed_in(name)
-                assert handed_in in contained, f"'{name}' is done, and {handed_in} is not in master"
+                submitted = self._submitted(name)
+                assert submitted in contained, f"'{name}' is done, and {submitted} is not in master"
 
-    def _handed_in(self, name: str) -> str:
+    def _submitted(self, name: str) -> str:
         form = ("--fixed-strings", f"--grep=enqueue ticket {name}", "--format=%(trailers:key=Head,valueonly)")
         return self.world.project.git("log", "-1", *form, PLAN).strip()
 
@@ -374,7 +375,7 @@ class Whole(RuleBasedStateMachine):
             errors = [found for found in fsck(workspace) if found.level is Level.ERROR]
         finally:
             workspace.repository.objects.close()
-        # what a person did to the plan is theirs
+        # the model makes no claim about edits of the plan by the user
         numbers = {found: set(re.findall(r"\b\d{4}\b", f"{found.subject} {found.message}")) for found in errors}
         ours = [found for found in errors if not numbers[found] & self.model.by_hand]
         assert not ours, ours
@@ -392,13 +393,13 @@ class Whole(RuleBasedStateMachine):
                 shutil.rmtree(self.directory, ignore_errors=True)
 
     def _finish(self) -> None:
-        """Left alone with agents that do their work, it comes to its end, whatever was before."""
+        """With agents that do their work and no disturbance, the flow reaches its end from any state."""
         world, model = self.world, self.model
         calm = "git stash push -qu || true; git switch -q master; git rm -q --ignore-unmatch red\n"
-        calm += 'git diff --cached --quiet || { git commit -qm "Mend"; git rev-parse HEAD >>"$FACTS/mine"; }'
+        calm += 'git diff --cached --quiet || { git commit -qm "Repair"; git rev-parse HEAD >>"$FACTS/mine"; }'
         self.person(people.at_checkout(calm))
         (world.facts / "during-gate").unlink(missing_ok=True)
-        self.order("mends the gate")
+        self.order("repairs the gate")
         world.order("architect", people.ARCHITECT + people.ARCHITECTS["writes"])
         world.order("manager", people.MANAGER + people.MANAGERS["one"])
         ended = world.step("run", "--until-idle")
@@ -427,12 +428,12 @@ def test_in_any_order_of_events_each_ticket_has_one_state_and_none_is_lost(tmp_p
     Whole.failed = False
     TALLY.clear()
     number, rounds = chance.seed(), 0
-    phases = [Phase.generate, Phase.shrink] if FULL else [Phase.generate]  # which can take an hour
+    phases = [Phase.generate, Phase.shrink] if FULL else [Phase.generate]  # this can take an hour
     end = time.monotonic() + MINUTES * 60
     while True:
         try:
             run_state_machine_as_test(seed(number)(Whole), settings=_profile(INTERLEAVINGS, phases=phases))
-        except Flaky:  # time has a say in what a kill leaves, so that a beginning may go on otherwise when repeated
+        except Flaky:  # the result of a kill depends on timing, so a repeated start may continue differently
             if Whole.failed:
                 raise
         rounds += 1

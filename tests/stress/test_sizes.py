@@ -1,4 +1,4 @@
-"""Repositories as large as they come: a ticket costs little more than the checkouts that it cannot do without."""
+"""Very large repositories: a ticket costs little more than the checkouts that it needs."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def test_a_huge_file_lands_and_one_that_was_left_behind_is_kept(project: Project
 
 
 def many_files(project: Project, count: int) -> None:
-    """Commit so many files, by a stream, with none of them written but in a checkout."""
+    """Commit so many files by fast-import, without writing them to the disk one by one."""
     files = "".join(f"M 100644 :1 d{number % 100}/f{number}\n" for number in range(count))
     stream = f"blob\nmark :1\ndata 2\n1\n\ncommit refs/heads/many\ncommitter P <p@example.com> {DATE}\ndata 4\nMany\n"
     stream += f"from refs/heads/master^0\n{files}\n"
     subprocess.run(["git", "fast-import", "--quiet"], cwd=project.root, input=stream.encode(), check=True)
     project.git("update-ref", "HEAD", "many")
-    project.git("symbolic-ref", "HEAD", "refs/heads/elsewhere")  # a checkout of the user's costs what it costs
+    project.git("symbolic-ref", "HEAD", "refs/heads/elsewhere")  # the checkout of the user is not part of the costs
 
 
 def test_many_files_cost_a_ticket_little_more_than_their_checkout(project: Project) -> None:
@@ -61,7 +61,7 @@ def test_many_files_cost_a_ticket_little_more_than_their_checkout(project: Proje
     lands(project, "echo 2 >d0/f0")
     ratio = (time.monotonic() - began) / floor
 
-    assert ratio < 10  # a checkout, its removal, and some looks at what has changed
+    assert ratio < 10  # a checkout, its removal, and a few comparisons
     assert show(project, "d0/f0") == "2"
     counts = [("files", FILES), ("a ticket costs, in checkouts of them", f"{ratio:.1f}")]
     figures.publish("sizes", [*counts, ("MiB of a file that lands", HUGE >> 20)], whole=FULL)

@@ -1,8 +1,8 @@
-"""A project in which commands run as processes of their own, and anything may happen in their midst.
+"""A project in which commands run as separate processes, and anything may happen in the middle of a command.
 
-A command runs in a fork of the test, which saves the start of Python and makes what happens countable: an
-audit hook in it counts what it opens, renames, removes and starts, and at a chosen one of those the process is
-killed, is told to stop, or waits while a person, or another command, does something.
+A command runs in a fork of the test, which saves the start of Python and makes its events countable: an audit
+hook counts the files it opens, renames and removes, and the programs it starts. At a chosen event the process is
+killed, gets a signal, or waits while a user or another command acts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support import DATE, PLAN, Project, write_script
 
 MAX_ATTEMPTS = 3
 NESTED = 2.0
-"""Seconds that a command waits for another one in its midst; they may wait for each other."""
+"""Seconds that a command waits for another command in its middle; they may wait for each other."""
 
 WATCHED = frozenset(
     (
@@ -32,7 +32,7 @@ WATCHED = frozenset(
         *("subprocess.Popen", "os.posix_spawn", "os.fork", "fcntl.flock", "socket.bind", "socket.connect"),
     )
 )
-"""The audit events that are counted: whatever a process does to the world, and what it looks at there."""
+"""The audit events that are counted: all changes and reads of a process outside its memory."""
 
 AGENT = '. "$FACTS/$SCRIPTORIUM_ROLE"'
 
@@ -43,7 +43,7 @@ tree=$(git rev-parse 'HEAD^{tree}')
 if [ -e red ]; then echo "$tree" >>"$FACTS/red"; exit 1; fi
 if [ "$(git rev-parse 'master^{tree}')" != "$tree" ]; then echo "$tree" >>"$FACTS/green"; fi
 """
-"""Red is what holds a file of that name. Notes the trees it passes before master has them, and what else it sees."""
+"""A gate that fails if a file named `red` exists. It records the trees that it passes, and the files that it sees."""
 
 VERBS = (
     *("init", "architect", "manager", "assign", "code", "merge", "health", "run", "status", "worktrees"),
@@ -53,7 +53,7 @@ VERBS = (
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command came out, and whether what was to happen in its midst did; a killed one has a negative code."""
+    """The result of a command, and whether its disturbance happened; a killed command has a negative code."""
 
     argv: tuple[str, ...]
     code: int
@@ -68,7 +68,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Midst:
-    """What happens at which event of a command: a signal, a person's shell script, or another command."""
+    """A disturbance at an event of a command: a signal, a shell script of the user, or another command."""
 
     number: int
     signum: int = 0
@@ -77,7 +77,7 @@ class Midst:
 
 
 class World:
-    """A project with its places, the agents' orders and the gate."""
+    """A project with its directories, the orders of its agents and its gate."""
 
     def __init__(self, directory: Path, template: Path) -> None:
         self.directory = directory
@@ -86,7 +86,7 @@ class World:
         os.environ["SCRIPTORIUM_ROOT"] = str(directory / "root")
         os.environ["FACTS"] = str(self.facts)
         os.environ["REPO"] = str(directory / "project")
-        self.project = Project.__new__(Project)  # it is there already, but for where it lies
+        self.project = Project.__new__(Project)  # the copy has everything except its own path
         self.project.root = directory / "project"
         self.project.started, self.project._has_plan = [], True
         agent = write_script(directory / "agent", AGENT)
@@ -102,7 +102,7 @@ class World:
 
     @staticmethod
     def template(directory: Path) -> Path:
-        """Make what all worlds are copies of: a project with a plan."""
+        """Create the original of all worlds: a project with a plan."""
         directory.mkdir()
         project = Project(directory / "project")
         project.commit({"shared": "base\n", "notes": "base\n"}, "Begin")
@@ -119,7 +119,7 @@ class World:
         (directory / "facts").mkdir()
         (directory / "facts" / "gate").write_text(GATE)
         (directory / "facts" / "runs").touch()
-        for verb in VERBS:  # so that no fork has to import them, which would be counted
+        for verb in VERBS:  # so that no fork imports them, which would be counted
             importlib.import_module(f"scriptorium.commands.{verb}")
         for module in (
             "sh",
@@ -135,7 +135,7 @@ class World:
     # -- commands ----------------------------------------------------------------------------------------
 
     def step(self, *argv: str, midst: Midst | None = None) -> Ended:
-        """Run `scriptorium <argv>` to its end, with something happening in its midst."""
+        """Run `scriptorium <argv>` to its end, with a disturbance in its middle."""
         out, err, reached = (self.directory / name for name in ("out", "err", "reached"))
         reached.unlink(missing_ok=True)
         pid = self._fork(argv, out, err, midst)
@@ -218,7 +218,7 @@ class World:
     # -- people ------------------------------------------------------------------------------------------
 
     def person(self, script: str) -> None:
-        """Do what a person does, in a shell at the top of the project; what fails they leave."""
+        """Run a shell script of the user at the top of the project; failures of the script are ignored."""
         environment = {**os.environ, "GIT_AUTHOR_DATE": DATE, "GIT_COMMITTER_DATE": DATE}
         subprocess.run(
             ["/bin/sh", "-ec", script],
@@ -231,16 +231,16 @@ class World:
         )
 
     def order(self, role: str, script: str) -> None:
-        """Tell the agents of a role what to do from now on."""
+        """Set the order that the agents of a role follow from now on."""
         (self.facts / role).write_text(script)
 
     def lines(self, fact: str) -> list[str]:
-        """Return what agents, gates and people have noted."""
+        """Return the records of agents, gates and users."""
         file = self.facts / fact
         return file.read_text().splitlines() if file.exists() else []
 
     def close(self) -> None:
-        """End what killed commands have left, and take everything away."""
+        """End the processes that killed commands have left, and remove all files."""
         mark = f"SCRIPTORIUM_ROOT={self.directory / 'root'}"
         from scriptorium.system import watchdog
 
@@ -260,7 +260,7 @@ def _wait(pid: int, argv: tuple[str, ...], seconds: float = 120) -> int:
 
 
 def _wait_for_group(file: Path) -> None:
-    """Wait for the end of a command that was started in the midst of another, which has ended."""
+    """Wait for the end of a command that was started in the middle of another command."""
     if not file.exists():
         return
     pid, deadline = int(file.read_text()), time.monotonic() + 60
@@ -279,7 +279,7 @@ def _wait_for_group(file: Path) -> None:
 
 
 def texts(*roots: Path) -> list[str]:
-    """Return the small files of some directories, git's own left out."""
+    """Return the small files of some directories, without git's own files."""
     found = []
     for root in roots:
         for directory, names, files in os.walk(root):
