@@ -54,7 +54,7 @@ class PlanCommand(Command):
 
 
 def _converse(session: PlanningSession) -> int:
-    """Read requests until /quit or the end of input; the exit code tells whether the last one failed."""
+    """Read requests until /quit or the end of input; return the exit code of the last request."""
     code = ExitCode.OK
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if terminal:

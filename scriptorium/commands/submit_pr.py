@@ -1,4 +1,4 @@
-"""scriptorium submit-pr: hand in the ticket at hand. Light, because agents wait for it."""
+"""scriptorium submit-pr: submit the ticket of this run. Light, because agents wait for it."""
 
 import os
 import sys
