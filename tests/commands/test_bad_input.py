@@ -71,7 +71,7 @@ def test_a_current_directory_that_is_gone(project: Project, tmp_path: Path, verb
     argv = ["sh", "-c", leave, "sh", str(tmp_path / "gone")]
     done = subprocess.run(argv, cwd=project.root, capture_output=True, text=True, check=False)
     result = Result(done.returncode, done.stdout, done.stderr)
-    refused(result, 1, "the current directory is gone", "it was removed or made anew: go to one that is there")
+    refused(result, 1, "the current directory is gone", "it was removed or recreated: change to an existing directory")
 
 
 @pytest.mark.parametrize("verb", ["--init", "health"])
@@ -86,7 +86,7 @@ def test_no_commits(project: Project, tmp_path: Path, verb: str) -> None:
 def test_a_branch_that_is_configured_and_not_there(project: Project) -> None:
     project.init()
     project.configure(branch="nosuch")
-    hint = "make it, or name another as 'branch' in 'scriptorium.json'"
+    hint = "create it, or name another as 'branch' in 'scriptorium.json'"
     refused(project.run("health"), 78, "there is no branch 'nosuch'", hint)
 
 
@@ -225,7 +225,7 @@ def test_sub_directory_and_linked_worktree_are_the_same_project(project: Project
         ('{"max_attempts": 0}', "'max_attempts' is 0, and should be 1 or more", ""),
         ('{"gate": true}', "'gate' is true or false, and should be a string", ""),
         ('{"gate": null}', "'gate' is null, and should be a string", ""),
-        ('{"gate": "a", "gate": "b"}', "key 'gate' stands there twice", ""),
+        ('{"gate": "a", "gate": "b"}', "duplicate key 'gate'", ""),
         ('{"endpoints": {"local": "8097"}}', "'endpoints.local' is '8097'", "http://127.0.0.1:8097"),
         ('{"endpoints": {"local": "http://127.0.0.1"}}', "'endpoints.local' is 'http://127.0.0.1'", "8097"),
         ('{"endpoints": {"local": "http://127.0.0.1:99999"}}', "'endpoints.local' is 'http://127.0.0.1:99999'", ""),

@@ -31,7 +31,7 @@ def test_program_is_found_signed_in_and_with_a_sandbox_and_no_model_is_asked(
     assert version.partition(", for ")[0].replace("codex-cli ", "").split()[0].count(".") == 2
     assert found[f"{backend.name} sign-in"][0] == "ok"
     assert found[f"{backend.name} sandbox"] == ("ok", WRITE)
-    assert found["submit tool"] == ("ok", "answers by MCP")
+    assert found["submit tool"] == ("ok", "replies over MCP")
 
 
 @pytest.mark.behaviour("doctor reports a missing sign-in")
