@@ -93,7 +93,7 @@ class Config:
 
     @property
     def environments(self) -> list[Mapping[str, str]]:
-        """What the agents find in their environment by configuration; it may hold secrets."""
+        """The configured environment variables of each agent program; they may hold secrets."""
         return [program.env for program in self.harnesses.values()]
 
 

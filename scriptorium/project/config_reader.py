@@ -90,7 +90,7 @@ class Reader:
 
 
 def is_text(value: str) -> bool:
-    """Return whether a text can be an argument, a file name or a variable: without NUL and half characters."""
+    """Return whether a text can be an argument, a file name or a variable: it has no NUL and no lone surrogate."""
     return "\0" not in value and value.encode(errors="replace").decode() == value
 
 

@@ -69,8 +69,6 @@ NOT_YET: set[str] = {
     "scriptorium/planning/drafts.py",
     "scriptorium/planning/run.py",
     "scriptorium/planning/transcript.py",
-    "scriptorium/project/config.py",
-    "scriptorium/project/config_reader.py",
     "scriptorium/system/locks.py",
     "scriptorium/system/process.py",
     "scriptorium/system/redact.py",
