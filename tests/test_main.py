@@ -65,14 +65,14 @@ def test_every_verb_has_a_help_text(project: Project, tmp_path: Path, verb: str)
         (("status", "--jsn"), "unknown switch --jsn", "see 'scriptorium status --help'"),
         (("run", "--once", "--until-idle"), "given --once, the following are invalid ", ""),
         (("status", "extra"), "unexpected argument 'extra'", "see 'scriptorium status --help'"),
-        (("rescue",), "rescue wants 'list', 'restore' or 'drop'", "'scriptorium rescue list' shows what is kept"),
+        (("rescue",), "'rescue' needs an action", "one of: list, restore, drop"),
         (
             ("hooks",),
-            "hooks wants 'install', 'uninstall' or 'status'",
-            "'scriptorium hooks status' shows what is there",
+            "'hooks' needs an action",
+            "one of: install, uninstall, status",
         ),
         (("init", "a", "b"), "unexpected argument 'b'", "see 'scriptorium init --help'"),
-        (("submit-pr",), "a summary is needed", 'scriptorium submit-pr "what changed and why"'),
+        (("submit-pr",), "the summary is empty", 'scriptorium submit-pr "what changed and why"'),
         (("submit-pr", "done"), "this is not the run of a coding agent", ""),
     ],
 )

@@ -1,4 +1,4 @@
-"""scriptorium architect: spec.md becomes areas."""
+"""scriptorium architect: turn spec.md into areas."""
 
 from __future__ import annotations
 

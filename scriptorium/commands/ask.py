@@ -1,4 +1,4 @@
-"""scriptorium ask: a question about the project is answered, and nothing is changed."""
+"""scriptorium ask: answer a question about the project."""
 
 from __future__ import annotations
 

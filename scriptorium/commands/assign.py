@@ -1,4 +1,4 @@
-"""scriptorium assign: the oldest ready ticket gets a branch and a worktree."""
+"""scriptorium assign: give the oldest ready ticket a branch and a worktree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scriptorium clean: take away what is not needed any more, and tell what is."""
+"""scriptorium clean: show or remove unneeded worktrees, branches and rescue refs."""
 
 from __future__ import annotations
 

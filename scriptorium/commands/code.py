@@ -1,4 +1,4 @@
-"""scriptorium code: the coding agent works on tickets in progress."""
+"""scriptorium code: let the coding agent work on tickets in progress."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Code(Command):
         failed = False
         with signals.stoppable():
             for name in named or idle_tickets(workspace):
-                signals.raise_if_stopped()  # a signal that came as the last agent ended
+                signals.raise_if_stopped()  # for a signal that arrived when the last agent exited
                 try:
                     coded = run_attempt(workspace, name)
                 except WorktreeError as error:
                     log.error("%s", error.message)
                     failed = True
-                    continue  # the others need not wait for it
+                    continue  # go on with the others
                 failed |= coded.result in (AttemptOutcome.FAILED, AttemptOutcome.UNTRIED)
                 if coded.result is AttemptOutcome.SUBMITTED:
                     emit(coded.ticket)

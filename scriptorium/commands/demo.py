@@ -1,4 +1,4 @@
-"""scriptorium demo: watch a small project being built by a scripted agent."""
+"""scriptorium demo: watch a scripted agent build a small project."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Demo(Command):
 
 
 def _make_project(project: Path) -> None:
-    """Make a repository with a Makefile, one passing test and the scripted agent as its configuration."""
+    """Create a repository with a Makefile and one passing test, configured for the scripted agent."""
     project.mkdir()
     agent = share("templates") / "demo" / "scripted_agent.py"
     settings = {
@@ -76,7 +76,7 @@ def _make_project(project: Path) -> None:
 
 
 def _show(project: Path, home: Path) -> None:
-    """End with the board, the log of master and where to look next."""
+    """Print the status, the log of master, and commands for a closer look."""
     _narrate("The board")
     _type(project, "status")
     _narrate("Master", "It only moved to commits that had passed the gate, by fast-forward.")
@@ -86,9 +86,9 @@ def _show(project: Path, home: Path) -> None:
     _narrate(
         "Where to look next",
         f"cd {project}",
-        "git show scriptorium/plan:tickets/done/0002-ignore-case-and-punctuation.md   # the note on its first attempt",
-        "python3 -m tally README.md                                                   # what was built",
-        f"ls {home / 'state'}/tally-*/logs/*   # what agent and gate printed",
+        "git show scriptorium/plan:tickets/done/0002-ignore-case-and-punctuation.md   # a note about its first attempt",
+        "python3 -m tally README.md                                                   # the new program",
+        f"ls {home / 'state'}/tally-*/logs/*   # output of agents and gates",
         "",
         "With a real agent: install codex ('npm i -g @openai/codex'), sign in, and in a project of yours run",
         'scriptorium --init, scriptorium plan "what you want", scriptorium run. Any other agent program goes',
@@ -108,12 +108,12 @@ def _narrate(title: str, *lines: str) -> None:
 
 
 def _type(project: Path, *words: str) -> None:
-    """Run scriptorium as a person would; raises when it fails."""
+    """Run scriptorium as a user would. Raises if it fails."""
     shown = " ".join(f'"{word}"' if " " in word else word for word in words)
     print(f"$ scriptorium {shown}", flush=True)
     code = process.run_in_foreground([sys.executable, "-m", "scriptorium", *words], project)
     if code:
-        raise ScriptoriumError(f"'scriptorium {shown}' ended with exit code {code}", f"look around in '{project}'")
+        raise ScriptoriumError(f"'scriptorium {shown}' failed with exit code {code}", f"inspect '{project}'")
 
 
 main = Demo.launch

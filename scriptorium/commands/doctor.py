@@ -1,4 +1,4 @@
-"""scriptorium doctor: whether all that is needed is there."""
+"""scriptorium doctor: check the requirements of all steps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Doctor(Command):
 
 
 def show(finding: CheckResult) -> None:
-    """Print a finding as a record, and its hint as one without a first field."""
+    """Print a finding as a record, and its hint as a record whose first field is empty."""
     emit(finding.state, finding.subject, finding.text)
     if finding.hint:
         emit("", f"hint: {finding.hint}")

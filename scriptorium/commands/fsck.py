@@ -1,4 +1,4 @@
-"""scriptorium fsck: check the plan branch, all its history included."""
+"""scriptorium fsck: check the plan branch and its history."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Fsck(Command):
 
 
 def _printable(text: str) -> str:
-    """Return a text as one field of one line."""
+    """Return a text without the characters that would break its field or line."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 

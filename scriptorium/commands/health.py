@@ -1,4 +1,4 @@
-"""scriptorium health: does the gate pass on master?"""
+"""scriptorium health: run the gate on master."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scriptorium hooks: commits to master and to the plan branch start steps."""
+"""scriptorium hooks: let commits to master and to the plan branch start steps."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Hooks(Command):
 
     def main(self, action: str = "") -> int:
         if not action:
-            hint = "'scriptorium hooks status' shows what is there"
-            raise ScriptoriumError("hooks wants 'install', 'uninstall' or 'status'", hint, ExitCode.USAGE)
+            hint = "one of: install, uninstall, status"
+            raise ScriptoriumError("'hooks' needs an action", hint, ExitCode.USAGE)
         if action not in ("install", "uninstall", "status") or (self.as_json and action != "status"):
             subject = f"'{action} --json'" if self.as_json else f"'{action}'"
             hint = "one of: install, uninstall, status, status --json"
-            raise ScriptoriumError(f"{subject} is nothing that hooks can do", hint, ExitCode.USAGE)
+            raise ScriptoriumError(f"{subject} is not an action of 'hooks'", hint, ExitCode.USAGE)
         workspace = Workspace.open()
         match action:
             case "install":

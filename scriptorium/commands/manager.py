@@ -1,4 +1,4 @@
-"""scriptorium manager: areas become tickets."""
+"""scriptorium manager: turn areas into tickets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scriptorium merge: bring the queue's next item to an end."""
+"""scriptorium merge: process the next item of the merge queue."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Merge(Command):
 
     def main(self, *names: str) -> int:
         workspace = Workspace.open()
-        named = tickets(names)  # to its end first: the steps before it in a pipe change the plan
+        named = tickets(names)  # all of stdin first: the previous steps of a pipeline change the plan
         plan = workspace.plan.snapshot()
         wanted = {plan.require(name)[0] for name in named}
         with signals.stoppable():
             while True:
-                signals.raise_if_stopped()  # a gate may be over before it looks for a signal
+                signals.raise_if_stopped()  # a short gate may finish before it checks for signals
                 if wanted and wanted.isdisjoint(item.ticket for item in workspace.plan.snapshot().queue()):
-                    return ExitCode.OK  # a neighbour has brought them to an end
+                    return ExitCode.OK  # another process has processed them
                 merged = process_next(workspace)
                 if merged is None:
                     return ExitCode.OK

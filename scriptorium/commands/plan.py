@@ -40,7 +40,7 @@ class PlanCommand(Command):
     def main(self, *request: str) -> int:
         text = " ".join(request).strip()
         if request and not text:
-            raise ScriptoriumError("the request is empty", "say what should be planned", ExitCode.USAGE)
+            raise ScriptoriumError("the request is empty", "describe what to plan", ExitCode.USAGE)
         workspace = Workspace.open()
         workspace.plan.snapshot()
         session = PlanningSession(workspace, Transcript(sys.stderr if request else sys.stdout, hold=bool(request)))
@@ -54,7 +54,7 @@ class PlanCommand(Command):
 
 
 def _converse(session: PlanningSession) -> int:
-    """Read requests until /quit or the end of input; return the exit code of the last request."""
+    """Read requests until /quit or the end of input, and return the exit code of the last one."""
     code = ExitCode.OK
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if terminal:
@@ -80,7 +80,7 @@ def _converse(session: PlanningSession) -> int:
 
 
 def _try_turn(session: PlanningSession, request: str, *, survives: bool) -> ExitCode:
-    """Take one turn; a failure is told and the session goes on, where it ``survives`` also after Ctrl-C."""
+    """Take one turn. A failure is printed and the session goes on; if it ``survives``, even after Ctrl-C."""
     try:
         session.turn(request)
     except ScriptoriumError as error:

@@ -1,4 +1,4 @@
-"""scriptorium rescue: work that nobody had taken, and what to do with it."""
+"""scriptorium rescue: list, restore or drop rescued work."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Rescue(Command):
 
     def main(self, action: str = "", *names: str) -> int:
         if not action:
-            hint = "'scriptorium rescue list' shows what is kept"
-            raise ScriptoriumError("rescue wants 'list', 'restore' or 'drop'", hint, ExitCode.USAGE)
+            hint = "one of: list, restore, drop"
+            raise ScriptoriumError("'rescue' needs an action", hint, ExitCode.USAGE)
         if action not in ("list", "restore", "drop") or (self.as_json and action != "list"):
             subject = f"'{action} --json'" if self.as_json else f"'{action}'"
             raise ScriptoriumError(
-                f"{subject} is nothing that rescue can do", "one of: list, list --json, restore, drop", ExitCode.USAGE
+                f"{subject} is not an action of 'rescue'", "one of: list, list --json, restore, drop", ExitCode.USAGE
             )
         if (action == "list") is bool(names):
-            message = "'list' takes no names" if names else f"'{action}' needs the names of what is meant"
+            message = "'list' takes no names" if names else f"'{action}' needs the name of a rescued item"
             raise ScriptoriumError(message, "see 'scriptorium rescue list'", ExitCode.USAGE)
         workspace = Workspace.open()
         kept = list_kept(workspace)
@@ -47,7 +47,7 @@ class Rescue(Command):
 
 
 def show(kept: list[Kept], *, as_json: bool) -> None:
-    """Print what is kept."""
+    """Print the rescued items."""
     if as_json:
         rows = [{"name": k.name, "commit": k.commit, "subject": k.subject, "path": str(k.path or "")} for k in kept]
         print(json.dumps(rows, indent=2))

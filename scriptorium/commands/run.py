@@ -1,4 +1,4 @@
-"""scriptorium run: chain the steps until stopped."""
+"""scriptorium run: run all steps in a loop until stopped."""
 
 from __future__ import annotations
 

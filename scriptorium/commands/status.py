@@ -1,4 +1,4 @@
-"""scriptorium status: ticket counts and who is at work."""
+"""scriptorium status: show ticket counts and active agents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LABELS = {State.OPEN: "Open", State.IN_PROGRESS: "In Progress", State.DONE: "Don
 
 
 def main(argv: list[str]) -> int:
-    """Run as `scriptorium status`; the two usual ways to call it do without the import of plumbum."""
+    """Run `scriptorium status`. The two usual command lines skip the slow import of plumbum."""
     if argv not in ([], ["--json"]):
         return _command().launch(argv)
     scrub_environment()
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
 
 
 def _command() -> type[Command]:
-    """Return the command with its help, as all others have it."""
+    """Return the command, for all other command lines, such as --help."""
     from scriptorium.cli import Command, Flag
 
     class Status(Command):

@@ -1,4 +1,4 @@
-"""scriptorium submit-pr: submit the ticket of this run. Light, because agents wait for it."""
+"""scriptorium submit-pr: submit the current ticket. It imports little, because agents wait for it."""
 
 import os
 import sys
@@ -28,10 +28,10 @@ def main(argv: list[str]) -> int:
     plain = argv[:1] == ["--"]
     words = argv[1:] if plain else argv
     if words and words[0].startswith("--") and not plain:
-        hint = "words that begin with '--' come after a '--'"
+        hint = "put words that begin with '--' after a '--'"
         raise ScriptoriumError(f"unknown option '{words[0]}'", hint, ExitCode.USAGE)
     if not words:
-        raise ScriptoriumError("a summary is needed", 'scriptorium submit-pr "what changed and why"', ExitCode.USAGE)
+        raise ScriptoriumError("the summary is empty", 'scriptorium submit-pr "what changed and why"', ExitCode.USAGE)
     token, sockets = os.environ.get("SCRIPTORIUM_TOKEN", ""), os.environ.get("SCRIPTORIUM_SOCKETS", "")
     if not token or not sockets:
         raise ScriptoriumError(

@@ -1,7 +1,7 @@
 """The configuration, ``scriptorium.json`` at the top of the repository.
 
-Every key is optional. Unknown ones are refused, with the nearest right one, so that a typing
-error is never silently a default.
+Every key is optional. An unknown key is an error that suggests the nearest known one, since a typo must not
+silently select a default.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ DEFAULT_ENDPOINT = "http://127.0.0.1:8097"
 
 
 MAX_NAME = 50
-"""Characters of the name of a program of the user's own."""
+"""Characters of the name of a configured agent program."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """An agent program of the user's own."""
+    """An agent program that the user configures."""
 
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     protocol: str = ""
-    """How it is spoken to: 'acp', or '' for a prompt on stdin and nothing else."""
+    """The protocol: 'acp', or '' for a program that reads its prompt on stdin."""
     model: str = ""
-    """The model to choose in it where the role names none, '' for its own choice; so is ``mode``."""
+    """The model for roles that name none, or '' for the program's default; the same for ``mode``."""
     mode: str = ""
 
 
 @dataclass(frozen=True)
 class Price:
-    """What a model costs, in US dollars for a million tokens."""
+    """The price of a model, in US dollars per million tokens."""
 
     input: float
     cached: float
@@ -61,10 +61,10 @@ class Config:
     backends: Mapping[str, str] = field(default_factory=dict)
     """By role, the backend that was chosen by name."""
     environment: tuple[str, ...] = ()
-    """Patterns of names in our environment that agents are given beside the usual ones."""
+    """Patterns of the additional environment variables that agents inherit."""
     prices: Mapping[str, Price] = field(default_factory=dict)
     sandbox: str = "auto"
-    """Whether agents run in their program's own sandbox: 'auto' where that works, or 'off'."""
+    """Whether agents run in the sandbox of their program: 'auto' if that works, or 'off'."""
     endpoint: tuple[str, int] = ("127.0.0.1", 8097)
     branch: str = ""
     gate: str = "make test"
@@ -72,7 +72,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     max_attempts: int = 5
     disk_floor: int = 1024
-    """MiB that a disk must have left before new work begins; zero means none."""
+    """Free MiB that a disk needs before new work begins; zero disables the check."""
     log_level: str = "INFO"
     file_log_level: str = "DEBUG"
 
@@ -84,7 +84,7 @@ class Config:
         return self.reasoning_effort.get(role, "")
 
     def programs_in(self, root: Path) -> set[str]:
-        """Return the paths below the top of a repository of what the agents' commands name there, by links as well."""
+        """Return the paths inside a repository that the agents' commands name, directly or by symbolic links."""
         words = [word for program in self.harnesses.values() for word in program.command[:1] if "/" in word]
         words += [word for program in self.harnesses.values() for word in program.command[1:] if word.startswith("/")]
         places = [Path(os.path.normpath(root / word)) for word in words]
@@ -93,12 +93,12 @@ class Config:
 
     @property
     def environments(self) -> list[Mapping[str, str]]:
-        """What the agents find in their environment by configuration; it may hold secrets."""
+        """The configured environment variables of each agent program; they may hold secrets."""
         return [program.env for program in self.harnesses.values()]
 
 
 def load(root: Path) -> Config:
-    """Read the configuration of a repository; the defaults when it has none."""
+    """Read the configuration of a repository, or return the defaults if it has none."""
     try:
         text = (root / FILE).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -109,15 +109,15 @@ def load(root: Path) -> Config:
 
 
 def parse(text: str) -> Config:
-    """Read a configuration's text; raises ConfigError on the first thing that is wrong."""
+    """Parse the text of a configuration. Raises ConfigError for the first error."""
     try:
         data = json.loads(text, object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
         raise ConfigError(f"line {error.lineno} is not JSON: {error.msg.lower()}") from error
     except RecursionError as error:
-        raise ConfigError("it is nested too deeply") from error
+        raise ConfigError("the nesting is too deep") from error
     except ValueError as error:
-        raise ConfigError("a number in it has too many digits") from error
+        raise ConfigError("a number has too many digits") from error
     top = Reader("", data)
     timeouts = top.section("timeouts")
     agents = top.section("agents")
@@ -180,8 +180,8 @@ def _harnesses(top: Reader) -> dict[str, Program]:
         command = _words(program, "command")
         if not command:
             raise ConfigError(f"'harnesses.{name}.command' should be a list of words, the program first")
-        if not name.isprintable() or len(name) > MAX_NAME:  # it is the name of a file as well
-            raise ConfigError(f"'harnesses.{name[:MAX_NAME]}' is no name for a program")
+        if not name.isprintable() or len(name) > MAX_NAME:  # it is also a file name
+            raise ConfigError(f"'harnesses.{name[:MAX_NAME]}' is not a valid program name")
         env = program.take("env", dict, {})
         if not all(
             isinstance(value, str) and key and "=" not in key and is_text(key + value) for key, value in env.items()
@@ -189,7 +189,7 @@ def _harnesses(top: Reader) -> dict[str, Program]:
             raise ConfigError(f"'harnesses.{name}.env' should hold strings")
         protocol = program.text("protocol", "")
         if protocol not in ("", *PROTOCOLS):
-            hint = f"one of: {', '.join(PROTOCOLS)}; none for a program that takes its prompt on stdin"
+            hint = f"one of: {', '.join(PROTOCOLS)}; none for a program that reads its prompt on stdin"
             raise ConfigError(f"'harnesses.{name}.protocol' is '{protocol}'", hint)
         model, mode = (program.text("model", ""), program.text("mode", "")) if protocol else ("", "")
         program.finish()
@@ -205,7 +205,7 @@ def _words(section: Reader, key: str) -> tuple[str, ...]:
 
 
 def _prices(section: Reader) -> dict[str, Price]:
-    """Return the price table, by model; what is cached costs as much as the input unless it is said."""
+    """Return the prices by model. Cached input costs as much as other input by default."""
     prices = {}
     for model in list(section.data):
         price = section.section(model)
@@ -238,7 +238,7 @@ def _endpoint(section: Reader) -> tuple[str, int]:
         url = urlsplit(text)
         host, port = url.hostname, url.port
         right = url.scheme == "http" and url.path in ("", "/") and not (url.query or url.fragment)
-    except ValueError:  # a port that is none
+    except ValueError:  # an invalid port
         right = False
     if not right or not host or port is None:
         raise ConfigError(f"'endpoints.local' is '{text}'", f"it should look like '{DEFAULT_ENDPOINT}'")

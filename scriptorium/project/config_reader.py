@@ -1,4 +1,4 @@
-"""Reading a JSON object key by key: each value checked, each unknown key refused."""
+"""A reader of a JSON object that checks each value and rejects unknown keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scriptorium.system.text import one_line
 FILE = "scriptorium.json"
 
 MAX_NUMBER = 10**12
-"""More than any time or price can be."""
+"""An upper bound for times and prices."""
 
 
 class ConfigError(ScriptoriumError):
@@ -24,12 +24,12 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     data = dict(pairs)
     if len(data) != len(pairs):
         twice = next(key for key, _ in pairs if [k for k, _ in pairs].count(key) > 1)
-        raise ConfigError(f"key '{twice}' stands there twice")
+        raise ConfigError(f"duplicate key '{twice}'")
     return data
 
 
 class Reader:
-    """Takes known keys from an object and complains about the rest."""
+    """Reads known keys from an object, and raises ConfigError for the rest."""
 
     def __init__(self, where: str, data: Any) -> None:
         self.where = where
@@ -58,14 +58,14 @@ class Reader:
         if key in self.data and not value.strip():
             raise ConfigError(f"{self.name(key)} is empty")
         if not is_text(value):
-            raise ConfigError(f"{self.name(key)} holds what no program can be told")
+            raise ConfigError(f"{self.name(key)} contains characters that cannot be passed to a program")
         return value
 
     def number(self, key: str, default: float, *, least: float = 0) -> float:
         value: float = self.take(key, (int, float), default)
         if value > MAX_NUMBER:
             raise ConfigError(f"{self.name(key)} is too large")
-        if not least <= value:  # which is no number at all, either
+        if not least <= value:  # also true for NaN
             raise ConfigError(f"{self.name(key)} is {value}, and should be {least} or more")
         return value
 
@@ -76,7 +76,7 @@ class Reader:
         return int(value)
 
     def seconds(self, key: str, alias: str, default: float) -> float:
-        """Take a time in seconds, or in milliseconds under the original's name."""
+        """Read a time in seconds, or in milliseconds under the name that the original uses."""
         return self.number(key, self.number(alias, default * 1000) / 1000)
 
     def finish(self) -> None:
@@ -90,7 +90,7 @@ class Reader:
 
 
 def is_text(value: str) -> bool:
-    """Tell whether a text can be an argument, a file name or a variable: without NUL and half characters."""
+    """Return whether a text can be an argument, a file name or a variable: it has no NUL and no lone surrogate."""
     return "\0" not in value and value.encode(errors="replace").decode() == value
 
 

@@ -1,4 +1,4 @@
-"""The floor of disk space: below it no new work begins, so that a full disk does not spoil what is under way."""
+"""The minimum of free disk space for new work, so that a full disk does not break work in progress."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scriptorium.project.workspace import Workspace
 
 
 def free_space(workspace: Workspace) -> Iterator[tuple[Path, int]]:
-    """Return the free MiB of each disk that is written to, by a path on it: the repository's, and our directory's."""
+    """Yield a path and the free MiB of each disk in use: the repository's and the state directory's."""
     seen = set()
     for place in (workspace.repository.root, workspace.paths.home):
         path = next(path for path in (place, *place.parents) if path.exists())
@@ -22,12 +22,12 @@ def free_space(workspace: Workspace) -> Iterator[tuple[Path, int]]:
 
 
 def require_free_space(workspace: Workspace) -> None:
-    """Raise when a disk has less room than the configuration asks for before new work begins."""
+    """Raise if a disk has less free space than the configuration requires for new work."""
     floor = workspace.config.disk_floor
     for path, left in free_space(workspace):
         if left < floor:
-            # without the figure, which changes all the time, so that a daemon says it once
+            # without the free space, which changes all the time: `run` logs a message again when it changes
             raise ScriptoriumError(
                 f"the disk of '{path}' has less than {floor} MiB left, so no new work begins",
-                "make room, see 'scriptorium clean', or set 'disk_floor' in 'scriptorium.json'",
+                "free some space, see 'scriptorium clean', or set 'disk_floor' in 'scriptorium.json'",
             )

@@ -1,6 +1,6 @@
-"""Proof that a lock is held, passed to whoever acts: without the lock, the call does not type-check.
+"""Proof that a lock is held: a function that takes it cannot be called without the lock.
 
-Only the context managers of `Workspace` make these values.
+Only the context managers of `Workspace` create these values.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TicketLock:
-    """The lock of a ticket: its worktree and branch are the holder's."""
+    """The lock of a ticket, its worktree and its branch."""
 
     ticket: str
 

@@ -1,4 +1,4 @@
-"""Where things live outside the repository: worktrees, locks, logs and gate results."""
+"""Paths outside the repository: worktrees, locks, logs and gate results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from scriptorium.system.files import DRAFT, DRAFT_AGE, private_directory
 
 SOCKET_NAME = f"{'0' * 32}.sock"
-"""A name as long as those of the sockets."""
+"""A name with the length of a socket's name."""
 
 MAX_SOCKET_PATH = 103
 """Bytes of a socket's path: macOS allows 104 with the final NUL, Linux 108."""
@@ -24,13 +24,13 @@ SHORT_DIRECTORY = Path("/tmp")
 
 
 def state_root() -> Path:
-    """Return the root of all of it: ``SCRIPTORIUM_ROOT``, else ``/tmp/scriptorium``."""
+    """Return the root of all paths: ``SCRIPTORIUM_ROOT``, or ``/tmp/scriptorium``."""
     return Path(os.environ.get("SCRIPTORIUM_ROOT") or "/tmp/scriptorium").absolute()
 
 
 @dataclass(frozen=True)
 class Paths:
-    """The places of one repository below the root; nothing is created until it is needed."""
+    """The paths of one repository below the root. None is created before `ensure`."""
 
     root: Path
     project: str
@@ -38,7 +38,7 @@ class Paths:
 
     @classmethod
     def of(cls, common_dir: Path, root: Path) -> Paths:
-        """Derive them from the common git directory, so that every worktree agrees."""
+        """Derive the paths from the common git directory, which all worktrees share."""
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", root.name).strip("-.") or "repository"
         digest = hashlib.sha256(os.fsencode(common_dir.resolve())).hexdigest()[:12]
         return cls(state_root(), root.name or "repository", f"{name}-{digest}")
@@ -59,7 +59,7 @@ class Paths:
         return self.home / "worktrees" / "tickets" / ticket
 
     def ask_directory(self, name: str) -> Path:
-        """What is checked out for one question: ``source`` and ``plan``."""
+        """The directory of the checkouts for one question: ``source`` and ``plan``."""
         return self.home / "worktrees" / "ask" / name
 
     def ask_lock(self, name: str) -> Path:
@@ -77,17 +77,17 @@ class Paths:
 
     @property
     def backends(self) -> Path:
-        """How long each backend rests."""
+        """The cooldown of each backend."""
         return self.home / "backends"
 
     @property
     def sandboxes(self) -> Path:
-        """What is known of each backend's sandbox."""
+        """The state of each backend's sandbox."""
         return self.home / "sandboxes"
 
     @property
     def sockets(self) -> Path:
-        """The sockets of runs; in a short directory below /tmp where their paths would be too long here."""
+        """The sockets of runs. If their paths would be too long, they are in a short directory below /tmp."""
         directory = self.home / "sockets"
         if len(os.fsencode(directory / SOCKET_NAME)) <= MAX_SOCKET_PATH:
             return directory
@@ -96,22 +96,22 @@ class Paths:
 
     @property
     def attempts(self) -> Path:
-        """Raw output of agents and gates, a directory a ticket."""
+        """Raw output of agents and gates, one directory per ticket."""
         return self.home / "logs"
 
     @property
     def conversation(self) -> Path:
-        """What was said in planning sessions."""
+        """The conversation of the planning sessions."""
         return self.home / "conversation.jsonl"
 
     @property
     def typed(self) -> Path:
-        """The lines that a person typed in planning sessions, to be called up again."""
+        """The input history of the planning sessions."""
         return self.home / "typed"
 
     @property
     def hook_log(self) -> Path:
-        """Output of the steps that git hooks start; the hooks know that it lies two levels below the root."""
+        """Output of the steps that git hooks start. The hooks rely on its place two levels below the root."""
         return self.home / "hooks.log"
 
     @property
@@ -120,14 +120,14 @@ class Paths:
         return self.root / self.project
 
     def remove_stale_drafts(self) -> None:
-        """Remove what writers have left that were killed before the file was whole."""
+        """Remove incomplete files of killed writers."""
         for draft in (*self.home.glob(f".*{DRAFT}"), *self.home.glob(f"*/.*{DRAFT}")):
             with suppress(FileNotFoundError):
                 if time.time() - draft.stat().st_mtime > DRAFT_AGE:
                     draft.unlink()
 
     def ensure(self, directory: Path) -> Path:
-        """Create a directory of ours, every level of it private."""
+        """Create a private directory below the root, with private parents."""
         private_directory(self.root)
         if self.home in (directory, *directory.parents):
             private_directory(self.home)

@@ -1,4 +1,4 @@
-"""A repository with its plan, configuration and places: what every step works on."""
+"""A repository with its plan, configuration, paths and locks; every step works on one."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from scriptorium.system.files import replace_file
 from scriptorium.system.redact import Secrets
 
 BRANCH_FILE = "scriptorium-branch"
-"""A file in the git directory: the branch that work landed on the last time."""
+"""A file in the git directory that records the landing branch."""
 
 
 @dataclass
 class Workspace:
-    """Everything is found or read when it is first asked for."""
+    """The context of a step. Attributes are loaded on first use."""
 
     repository: Repository
 
     @classmethod
     def open(cls, start: Path | None = None) -> Workspace:
-        """Open the repository around a directory, the current one by default."""
+        """Open the repository of a directory, by default of the current one."""
         try:
             return cls(Repository.discover(start or Path.cwd()))
         except FileNotFoundError as error:
             if error.filename:
                 raise
-            # only the current directory has no name, as it cannot be told any more
-            hint = "it was removed or made anew: go to one that is there"
+            # only the error for a removed current directory has no file name
+            hint = "it was removed or recreated: change to an existing directory"
             raise ScriptoriumError("the current directory is gone", hint) from error
 
     @cached_property
@@ -50,7 +50,7 @@ class Workspace:
         return PlanStore(self.repository)
 
     def _require_own_plan(self) -> None:
-        """Raise in a clone of a project that has a plan: another one, made here, could never be brought together."""
+        """Raise if only a remote has a plan branch: a second plan, created here, could never be merged."""
         found = [ref.removeprefix("refs/remotes/") for ref in self.repository.refs(f"refs/remotes/*/{BRANCH}")]
         if found:
             theirs = f"origin/{BRANCH}" if f"origin/{BRANCH}" in found else found[0]
@@ -62,7 +62,7 @@ class Workspace:
         return Paths.of(self.repository.common_dir, self.repository.root)
 
     def working_tree(self, ticket: str) -> Worktree:
-        """Return where the work on a ticket is done."""
+        """Return the worktree of a ticket."""
         return Worktree(self.repository, self.paths.ticket_worktree(ticket))
 
     @contextmanager
@@ -108,14 +108,14 @@ class Workspace:
         return config.load(self.repository.root)
 
     def reload(self) -> None:
-        """Read the configuration anew; raises ConfigError, and changes nothing, when it is wrong."""
+        """Reload the configuration. Raises ConfigError, and changes nothing, if it is invalid."""
         self.config = config.load(self.repository.root)
-        with suppress(ScriptoriumError):  # it is what it was as long as that cannot be told
+        with suppress(ScriptoriumError):  # otherwise the landing branch stays
             self.master = self._find_master()
 
     @cached_property
     def master(self) -> str:
-        """The branch that work lands on."""
+        """The landing branch."""
         return self._find_master()
 
     def _find_master(self) -> str:
@@ -125,7 +125,7 @@ class Workspace:
         found, known = repository.resolve_branch(repository.default_branch()), self._landed_on()
         if known not in ("", found) and repository.resolve(f"refs/heads/{known}"):
             raise ScriptoriumError(
-                f"cannot tell whether work lands on '{known}', as before, or on '{found}'",
+                f"cannot determine whether work lands on '{known}', as before, or on '{found}'",
                 "name one of them as 'branch' in 'scriptorium.json'",
                 ExitCode.CONFIG,
             )
@@ -138,13 +138,13 @@ class Workspace:
             return ""
 
     def note_master(self) -> None:
-        """Note the branch that work lands on, so that it does not go over to one that is made later."""
+        """Record the landing branch, so that a branch created later does not replace it."""
         if self._landed_on() != self.master:
             replace_file(self.repository.common_dir / BRANCH_FILE, f"{self.master}\n", 0o644)
 
     @cached_property
     def has_author(self) -> bool:
-        """Whether the user has told git who they are, so that agents can commit as them."""
+        """Whether the user has configured an identity, so that agents can commit as the user."""
         return bool(self.repository.git("config", "--get", "user.email", accept=(0, 1))[1].strip())
 
     @property
@@ -157,13 +157,13 @@ class Workspace:
         return f"refs/heads/{self.master}"
 
     def master_commit(self) -> str:
-        """Return the commit that master is at now."""
+        """Return the commit at the tip of master."""
         commit = self.repository.resolve(self.master_ref)
-        if not commit:  # a person may have renamed it since that was looked at
+        if not commit:  # the user may have renamed the branch
             self.master = self._find_master()
             commit = self.repository.resolve(self.master_ref)
         if not commit:
-            named = f"make it, or name another as 'branch' in '{config_reader.FILE}'"
-            hint = named if self.config.branch else "make a first commit"
+            named = f"create it, or name another as 'branch' in '{config_reader.FILE}'"
+            hint = named if self.config.branch else "create a first commit"
             raise ScriptoriumError(f"there is no branch '{self.master}'", hint, ExitCode.CONFIG)
         return commit

@@ -1,4 +1,4 @@
-"""What `doctor` looks at: each check yields findings, or raises the error that a step would raise."""
+"""The checks of `doctor`. Each yields its results, or raises the error that a step would raise."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from scriptorium.project.workspace import Workspace
 from scriptorium.system import locks, process
 
 TIMEOUT = 20.0
-"""Seconds in which a program has to tell its version or sign-in, and the submit tool has to answer."""
+"""Seconds for a program to print its version or sign-in, and for the submit tool to reply."""
 
 
 LOCK_GRACE = 0.5
-"""Seconds after which a lock that is still there is taken for one that was left."""
+"""Seconds after which a lock that is still there counts as stale."""
 
 
 class CheckState(StrEnum):
     OK = "ok"
-    NOTE = "note"  # good to know, and not needed
+    NOTE = "note"  # useful, but not required
     FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What was found out about one thing."""
+    """The result of one check."""
 
     subject: str
     state: CheckState
@@ -63,7 +63,9 @@ def check_disk(workspace: Workspace) -> Iterator[CheckResult]:
     for path, left in free_space(workspace):
         text = f"{left / 1024:.1f} GiB free for '{path}'"
         if left < workspace.config.disk_floor:
-            yield CheckResult("disk", CheckState.FAILED, text, "make room, or set SCRIPTORIUM_ROOT to another disk")
+            yield CheckResult(
+                "disk", CheckState.FAILED, text, "free some space, or set SCRIPTORIUM_ROOT to another disk"
+            )
         else:
             yield CheckResult("disk", CheckState.OK, text)
 
@@ -114,12 +116,12 @@ def _is_there(workspace: Workspace, program: str) -> bool:
         return os.access(program, os.X_OK)
     if "/" in program:
         return bool(_in_master(workspace, program))
-    argv = ("/bin/sh", "-c", 'command -v -- "$1"', "sh", program)  # by the shell, which knows its own commands
+    argv = ("/bin/sh", "-c", 'command -v -- "$1"', "sh", program)  # the shell also knows its builtins
     return not process.run_for_output(argv, cwd=workspace.paths.home, env=os.environ, seconds=TIMEOUT).complaint
 
 
 def _words(command: str) -> list[str]:
-    """Return the words of a command from its program on; empty when only a shell can tell."""
+    """Return the words of a command, the program first; empty if only a shell can parse it."""
     try:
         words = shlex.split(command, comments=True)
     except ValueError:
@@ -140,7 +142,7 @@ def check_plan(workspace: Workspace) -> Iterator[CheckResult]:
     if snapshot.has_spec:
         yield CheckResult("spec", CheckState.OK, "written")
     else:
-        yield CheckResult("spec", CheckState.NOTE, "not written yet, so there is nothing to do", "scriptorium plan")
+        yield CheckResult("spec", CheckState.NOTE, "not written yet: there is nothing to do", "scriptorium plan")
 
 
 def check_hooks(workspace: Workspace) -> Iterator[CheckResult]:
@@ -150,13 +152,18 @@ def check_hooks(workspace: Workspace) -> Iterator[CheckResult]:
         state = hook.state(git_hooks.render(workspace, name))
         subject = f"hook {name}"
         if state is git_hooks.HookState.INSTALLED and level:
-            text = f"installed, but git takes its hooks from '{value}' ('core.hooksPath', {level} configuration)"
-            yield CheckResult(subject, CheckState.FAILED, text, "'scriptorium hooks install' tells what can be done")
+            text = f"installed, but git uses the hooks in '{value}' ('core.hooksPath', {level} configuration)"
+            yield CheckResult(subject, CheckState.FAILED, text, "run 'scriptorium hooks install' for the options")
         elif state is git_hooks.HookState.OUTDATED:
-            yield CheckResult(subject, CheckState.FAILED, "of another version or place", "scriptorium hooks install")
+            yield CheckResult(
+                subject, CheckState.FAILED, "from another version or installation", "scriptorium hooks install"
+            )
         elif state is git_hooks.HookState.CHANGED:
             yield CheckResult(
-                subject, CheckState.FAILED, "changed after installation", "'scriptorium hooks install' tells why"
+                subject,
+                CheckState.FAILED,
+                "changed after installation",
+                "run 'scriptorium hooks install' for the reason",
             )
         else:
             yield CheckResult(
@@ -171,16 +178,18 @@ def check_held_locks(workspace: Workspace) -> Iterator[CheckResult]:
 
 
 def check_git_locks(workspace: Workspace) -> Iterator[CheckResult]:
-    """Look for locks that a killed git left; one that is at work has let go of its own a moment later."""
+    """Look for stale locks of a killed git. A running git releases its lock within moments."""
     common = workspace.repository.common_dir
     found = _numbers([*common.glob("*.lock"), *(common / "refs").rglob("*.lock"), *common.glob("worktrees/*/*.lock")])
     if found:
         time.sleep(LOCK_GRACE)
     left = sorted(found.items() & _numbers(found).items())
     for path, _ in left:
-        yield CheckResult("git locks", CheckState.FAILED, f"'{path}' is left", f"if no git is at work, remove '{path}'")
+        yield CheckResult(
+            "git locks", CheckState.FAILED, f"'{path}' is stale", f"if no git is at work, remove '{path}'"
+        )
     if not left:
-        yield CheckResult("git locks", CheckState.OK, "none left")
+        yield CheckResult("git locks", CheckState.OK, "none are stale")
 
 
 def _numbers(files: Iterable[Path]) -> dict[Path, int]:
@@ -202,7 +211,7 @@ def check_endpoint(workspace: Workspace) -> Iterator[CheckResult]:
 
 
 def check_submit_tool(workspace: Workspace) -> Iterator[CheckResult]:
-    """Call `submit_pr` as an agent does, over HTTP with a token of a run of our own."""
+    """Call `submit_pr` as an agent does: over HTTP, with the token of a run."""
     said: list[str] = []
 
     def answer(given: dict[str, object]) -> str:
@@ -213,14 +222,14 @@ def check_submit_tool(workspace: Workspace) -> Iterator[CheckResult]:
     with SubmitServer(sockets, {"submit_pr": answer}) as server, Endpoint.local(sockets) as local:
         reply = _call(local.ready(), server.token)
     if (reply, said) != ("taken", ["doctor"]):
-        hint = "let NO_PROXY hold '127.0.0.1', and see that no firewall is in the way"
-        yield CheckResult("submit tool", CheckState.FAILED, f"no answer by MCP: {reply}", hint)
+        hint = "add '127.0.0.1' to NO_PROXY, and check the firewall"
+        yield CheckResult("submit tool", CheckState.FAILED, f"no reply over MCP: {reply}", hint)
     else:
-        yield CheckResult("submit tool", CheckState.OK, "answers by MCP")
+        yield CheckResult("submit tool", CheckState.OK, "replies over MCP")
 
 
 def _call(url: str, token: str) -> str:
-    """Return the reply of the submit tool at an address, or what went wrong."""
+    """Return the reply of the submit tool at a URL, or the error."""
     import asyncio
 
     import httpx2
@@ -238,14 +247,14 @@ def _call(url: str, token: str) -> str:
 
     try:
         return asyncio.run(asyncio.wait_for(call(), TIMEOUT))
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
+    except Exception as error:  # noqa: BLE001 - any error is the result of the check
         while isinstance(error, BaseExceptionGroup) and isinstance(error.exceptions[0], Exception):
             error = error.exceptions[0]
         return " ".join(str(error).split()) or type(error).__name__
 
 
 def check_backends(workspace: Workspace) -> Iterator[CheckResult]:
-    """Look at each agent program; only those that a role uses are needed."""
+    """Check each agent program; only those that a role uses are required."""
     config = workspace.config
     users: dict[str, list[str]] = {}
     for role in ACTIVE_ROLES:
@@ -269,7 +278,7 @@ def _for(roles: list[str]) -> str:
 
 
 def _backend(workspace: Workspace, harness: Harness, roles: list[str]) -> Iterator[CheckResult]:
-    """Look at a program that is there: its version, sign-in and sandbox."""
+    """Check the version, sign-in and sandbox of an installed program."""
     environment = allowed_variables(os.environ, harness.needs, workspace.config.environment) | identity(workspace)
 
     def ask(*argv: str) -> process.ProgramOutput:
@@ -296,12 +305,12 @@ def _backend(workspace: Workspace, harness: Harness, roles: list[str]) -> Iterat
     found = sandbox.find_sandbox(workspace, harness, environment, anew=True)
     if harness.probe():
         off = workspace.config.sandbox == "off"
-        hint = "" if found.name or off else f"'{harness.name}' runs without; see 'Sandbox' in the README"
+        hint = "" if found.name or off else f"'{harness.name}' runs without a sandbox; see 'Sandbox' in the README"
         yield CheckResult(f"{harness.name} sandbox", CheckState.OK if found.name else CheckState.NOTE, str(found), hint)
 
 
 def run_checks(start: Path) -> Iterator[CheckResult]:
-    """Yield what is found, one thing after the other; outside a repository only what can be told there."""
+    """Yield the results one by one. Outside a repository only some checks are possible."""
     yield from _safely("git", check_git)
     try:
         workspace = Workspace.open(start)
@@ -310,15 +319,15 @@ def run_checks(start: Path) -> Iterator[CheckResult]:
         return
     try:
         _ = workspace.config
-        yield CheckResult("configuration", CheckState.OK, "can be used")
+        yield CheckResult("configuration", CheckState.OK, "valid")
     except ScriptoriumError as error:
         yield CheckResult("configuration", CheckState.FAILED, error.message, error.hint)
-        workspace.config = Config()  # the rest is looked at as if there were none
+        workspace.config = Config()  # the other checks use the defaults
     for subject, check in CHECKS.items():
         found = list(_safely(subject, lambda check=check: check(workspace)))  # type: ignore[misc]
         yield from found
         if subject == "directory" and found[0].state is CheckState.FAILED:
-            return  # all the rest needs it
+            return  # all other checks need it
 
 
 CHECKS: dict[str, Callable[[Workspace], Iterator[CheckResult]]] = {
@@ -335,11 +344,11 @@ CHECKS: dict[str, Callable[[Workspace], Iterator[CheckResult]]] = {
     "submit tool": check_submit_tool,
     "backends": check_backends,
 }
-"""What is looked at in a repository, in this order."""
+"""The checks of a repository, in order."""
 
 
 def _safely(subject: str, check: Callable[[], Iterator[CheckResult]]) -> Iterator[CheckResult]:
-    """Yield what a check finds; what it raises is a finding, too."""
+    """Yield the results of a check; an error is a result, too."""
     try:
         yield from check()
     except ScriptoriumError as error:

@@ -1,8 +1,7 @@
-"""Housekeeping: bounds what grows with every ticket, in ways by which no work can be lost.
+"""Housekeeping: removal of old output, and packing of objects. No work can be lost.
 
-A landed ticket leaves some thirty loose objects and the output of its agents and gates. Git packs
-objects by itself after a commit of a person's; where this program is the only one to commit, it has
-to be asked. Output is let go as git lets go what nobody refers to: after two weeks.
+A landed ticket leaves some thirty loose objects and the output of its agents and gates. git packs objects after the
+user's commits, but not after ours. Output is removed after two weeks, like unreachable objects in git.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from scriptorium.project.workspace import Workspace
 from scriptorium.system import log
 
 KEPT_SECONDS = 14 * 24 * 3600.0
-"""Seconds for which output is kept after the last run that wrote any; gc.pruneExpire of git is the same."""
+"""Seconds for which output is kept after the last run that wrote any; the same as git's gc.pruneExpire."""
 
 
 def clean_up(workspace: Workspace) -> None:
-    """Let git pack when it finds that due, and remove the logs and gate answers that are of no use any more."""
-    with suppress(ScriptoriumError, OSError):  # the next time will do
+    """Let git pack objects if necessary, and remove old logs and verdicts of the gate."""
+    with suppress(ScriptoriumError, OSError):  # the next round tries again
         workspace.repository.pack_when_due()
         log.freshen()
         _expire(workspace, time.time() - KEPT_SECONDS)
@@ -34,9 +33,9 @@ def _expire(workspace: Workspace, before: float) -> None:
     unfinished = {name for state in State if state is not State.DONE for name in plan.tickets(state)}
     for directory in paths.attempts.glob("*"):
         files = list(directory.glob("*"))
-        if directory.name == "health":  # in use for good
+        if directory.name == "health":  # never unused
             _remove(files, before)
-        # all at once or none, because the highest number is taken for the newest
+        # all files or none, since the highest number names the newest
         elif directory.name not in unfinished and all(_is_old(file, before) for file in files):
             _remove(files, before)
             with suppress(OSError):

@@ -50,7 +50,7 @@ def test_a_current_directory_that_is_gone(project: Project, tmp_path: Path, verb
     argv = ["sh", "-c", leave, "sh", str(tmp_path / "gone")]
     done = subprocess.run(argv, cwd=project.root, capture_output=True, text=True, check=False)
     result = Result(done.returncode, done.stdout, done.stderr)
-    refused(result, 1, "the current directory is gone", "it was removed or made anew: go to one that is there")
+    refused(result, 1, "the current directory is gone", "it was removed or recreated: change to an existing directory")
 
 
 @pytest.mark.parametrize("verb", ["--init", "health"])
@@ -65,7 +65,7 @@ def test_no_commits(project: Project, tmp_path: Path, verb: str) -> None:
 def test_a_branch_that_is_configured_and_not_there(project: Project) -> None:
     project.init()
     project.configure(branch="nosuch")
-    hint = "make it, or name another as 'branch' in 'scriptorium.json'"
+    hint = "create it, or name another as 'branch' in 'scriptorium.json'"
     refused(project.run("health"), 78, "there is no branch 'nosuch'", hint)
 
 

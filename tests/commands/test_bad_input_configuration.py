@@ -26,7 +26,7 @@ from tests.support import Project, write_script
         ('{"max_attempts": 0}', "'max_attempts' is 0, and should be 1 or more", ""),
         ('{"gate": true}', "'gate' is true or false, and should be a string", ""),
         ('{"gate": null}', "'gate' is null, and should be a string", ""),
-        ('{"gate": "a", "gate": "b"}', "key 'gate' stands there twice", ""),
+        ('{"gate": "a", "gate": "b"}', "duplicate key 'gate'", ""),
         ('{"endpoints": {"local": "8097"}}', "'endpoints.local' is '8097'", "http://127.0.0.1:8097"),
         ('{"endpoints": {"local": "http://127.0.0.1"}}', "'endpoints.local' is 'http://127.0.0.1'", "8097"),
         ('{"endpoints": {"local": "http://127.0.0.1:99999"}}', "'endpoints.local' is 'http://127.0.0.1:99999'", ""),

@@ -89,7 +89,7 @@ def test_all_is_well_and_nothing_outside_the_root_is_written(project: Project) -
     address = next(line for line in lines if line.startswith("ok\tendpoint\t"))
     assert lines == [
         f"ok\tgit\t{project.git('version').removeprefix('git version ')}",
-        "ok\tconfiguration\tcan be used",
+        "ok\tconfiguration\tvalid",
         f"ok\tdirectory\t{project.paths.home}",
         *free,
         "ok\tauthor\tperson@example.com",
@@ -101,9 +101,9 @@ def test_all_is_well_and_nothing_outside_the_root_is_written(project: Project) -
         "note\thook post-commit\tabsent",
         "note\thook post-merge\tabsent",
         "ok\tlocks\tnone held",
-        "ok\tgit locks\tnone left",
+        "ok\tgit locks\tnone are stale",
         address,
-        "ok\tsubmit tool\tanswers by MCP",
+        "ok\tsubmit tool\treplies over MCP",
         "ok\tcodex\tcodex 1.2.3, for architect, manager, coding",
         "ok\tcodex sign-in\tsigned in",
         "ok\tcodex sandbox\tworkspace-write",
@@ -270,7 +270,7 @@ def test_a_signal_ends_it_and_what_it_has_started(project: Project, facts: Path)
 def test_sandbox_that_does_not_work_is_a_note_and_tried_out_each_time(project: Project, facts: Path) -> None:
     project.configure(environment=["FACTS"])
     program(project, "codex", sandbox='test -e "$FACTS/mended" || { echo "bwrap: no namespaces" >&2; exit 1; }')
-    hint = "'codex' runs without; see 'Sandbox' in the README"
+    hint = "'codex' runs without a sandbox; see 'Sandbox' in the README"
     assert look(project, doctor.check_backends)["codex sandbox"] == ("note", "none (bwrap: no namespaces)", hint)
     (facts / "mended").touch()
     assert look(project, doctor.check_backends)["codex sandbox"] == ("ok", "workspace-write", "")
@@ -334,7 +334,7 @@ def test_lock_that_a_killed_git_left_fails_and_is_left_alone(project: Project, p
     lock = project.root / ".git" / path
     lock.touch()
     hint = f"if no git is at work, remove '{lock}'"
-    assert look(project, doctor.check_git_locks)["git locks"] == ("failed", f"'{lock}' is left", hint)
+    assert look(project, doctor.check_git_locks)["git locks"] == ("failed", f"'{lock}' is stale", hint)
     assert lock.exists()
 
 
@@ -345,8 +345,8 @@ def test_submit_tool_that_cannot_be_reached_fails(project: Project, monkeypatch:
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
         state, text, hint = look(project, doctor.check_submit_tool)["submit tool"]
-    assert (state, hint) == ("failed", "let NO_PROXY hold '127.0.0.1', and see that no firewall is in the way")
-    assert text.startswith("no answer by MCP: ")
+    assert (state, hint) == ("failed", "add '127.0.0.1' to NO_PROXY, and check the firewall")
+    assert text.startswith("no reply over MCP: ")
 
 
 def test_hooks_are_told_as_they_are(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,12 +358,12 @@ def test_hooks_are_told_as_they_are(project: Project, monkeypatch: pytest.Monkey
     assert project.run("hooks", "install").code == 0
     assert hook() == ("ok", "installed", "")
     project.git("config", "core.hooksPath", ".husky")
-    text = "installed, but git takes its hooks from '.husky' ('core.hooksPath', local configuration)"
-    assert hook() == ("failed", text, "'scriptorium hooks install' tells what can be done")
+    text = "installed, but git uses the hooks in '.husky' ('core.hooksPath', local configuration)"
+    assert hook() == ("failed", text, "run 'scriptorium hooks install' for the options")
     project.git("config", "--unset", "core.hooksPath")
     with (project.root / ".git" / "hooks" / "post-commit").open("a") as file:
         file.write("echo more\n")
-    assert hook() == ("failed", "changed after installation", "'scriptorium hooks install' tells why")
+    assert hook() == ("failed", "changed after installation", "run 'scriptorium hooks install' for the reason")
     (project.root / ".git" / "hooks" / "post-commit").write_text("#!/bin/sh\n")
     assert hook() == ("note", "foreign", "")
 
@@ -371,7 +371,7 @@ def test_hooks_are_told_as_they_are(project: Project, monkeypatch: pytest.Monkey
 def test_little_room_on_the_disk_fails(project: Project) -> None:
     project.configure(disk_floor=10**8)
     state, _, hint = look(project, doctor.check_disk)["disk"]
-    assert (state, hint) == ("failed", "make room, or set SCRIPTORIUM_ROOT to another disk")
+    assert (state, hint) == ("failed", "free some space, or set SCRIPTORIUM_ROOT to another disk")
 
 
 def test_nobody_configured_as_author_is_a_note(project: Project) -> None:

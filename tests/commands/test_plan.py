@@ -133,7 +133,7 @@ def test_agent_that_says_nothing_is_no_failure(project: Project) -> None:
 def test_empty_request_is_a_usage_error(project: Project) -> None:
     project.agent(WRITES)
     result = project.run("plan", "  ")
-    assert result == (2, "", "scriptorium: the request is empty\nhint: say what should be planned\n")
+    assert result == (2, "", "scriptorium: the request is empty\nhint: describe what to plan\n")
 
 
 # -- the write guard ------------------------------------------------------------------------------------

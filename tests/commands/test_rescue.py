@@ -142,11 +142,11 @@ def test_what_was_in_the_place_of_a_worktree_can_be_dropped(project: Project, tm
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["lst"], "'lst' is nothing that rescue can do"),
-        (["drop", "--json", "x"], "'drop --json' is nothing that rescue can do"),
+        (["lst"], "'lst' is not an action of 'rescue'"),
+        (["drop", "--json", "x"], "'drop --json' is not an action of 'rescue'"),
         (["list", "x"], "'list' takes no names"),
-        (["drop"], "'drop' needs the names of what is meant"),
-        (["restore"], "'restore' needs the names of what is meant"),
+        (["drop"], "'drop' needs the name of a rescued item"),
+        (["restore"], "'restore' needs the name of a rescued item"),
     ],
 )
 def test_a_call_that_means_nothing_changes_nothing(project: Project, kept: str, words: list[str], message: str) -> None:

@@ -40,7 +40,7 @@ def test_outside_a_run_it_is_a_usage_error(project: Project, tmp_path: Path, mis
 
 
 def test_an_unknown_option_is_reported_by_its_name(project: Project) -> None:
-    message = "scriptorium: unknown option '--sumary'\nhint: words that begin with '--' come after a '--'\n"
+    message = "scriptorium: unknown option '--sumary'\nhint: put words that begin with '--' after a '--'\n"
     assert project.run("submit-pr", "--sumary", "x") == (2, "", message)
 
 
@@ -53,7 +53,7 @@ def test_without_a_summary_it_is_a_usage_error(project: Project, argv: list[str]
     assert project.run("submit-pr", *argv) == (
         2,
         "",
-        'scriptorium: a summary is needed\nhint: scriptorium submit-pr "what changed and why"\n',
+        'scriptorium: the summary is empty\nhint: scriptorium submit-pr "what changed and why"\n',
     )
 
 

@@ -29,7 +29,7 @@ def test_doctor_finds_program_sign_in_and_sandbox_without_a_model(backend: Backe
     assert version.partition(", for ")[0].replace("codex-cli ", "").split()[0].count(".") == 2
     assert found[f"{backend.name} sign-in"][0] == "ok"
     assert found[f"{backend.name} sandbox"] == ("ok", WRITE)
-    assert found["submit tool"] == ("ok", "answers by MCP")
+    assert found["submit tool"] == ("ok", "replies over MCP")
 
 
 @pytest.mark.behaviour("doctor reports a missing sign-in")

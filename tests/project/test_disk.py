@@ -23,7 +23,7 @@ def project(project: Project) -> Project:
 
 
 def complaint(project: Project) -> str:
-    hint = "make room, see 'scriptorium clean', or set 'disk_floor' in 'scriptorium.json'"
+    hint = "free some space, see 'scriptorium clean', or set 'disk_floor' in 'scriptorium.json'"
     words = f"the disk of '{project.root}' has less than {FULL} MiB left, so no new work begins"
     return f"scriptorium: {words}\nhint: {hint}\n"
 

@@ -52,7 +52,7 @@ def test_work_does_not_go_over_to_a_branch_that_is_made_later(named: Project) ->
     result = named.run("health")
     assert (result.code, result.err) == (
         78,
-        "scriptorium: cannot tell whether work lands on 'main', as before, or on 'master'\n"
+        "scriptorium: cannot determine whether work lands on 'main', as before, or on 'master'\n"
         "hint: name one of them as 'branch' in 'scriptorium.json'\n",
     )
 
