@@ -93,12 +93,12 @@ class History:
         self.commit("Remove all tickets", set(), self.now[1])
 
     def lower(self) -> None:
-        """Let a person remove last-id."""
+        """Let the user remove last-id."""
         self.last_id = ""
         self.commit("Remove last-id", *self.now)
 
     def merge(self, number: int, *, keep: bool) -> None:
-        """Let a person add a ticket on a side branch and merge the branch, with the ticket or without it."""
+        """Let the user add a ticket on a side branch and merge the branch, with the ticket or without it."""
         tickets, highest = self.now
         start, last_id = max(1, self._tip - 2), self.last_id
         reached = max(self.highest[start - 1], number)

@@ -1,4 +1,4 @@
-"""The plan as a database: one snapshot, one commit, and who loses the race decides again."""
+"""The plan as a database: one snapshot, one commit, and the loser of a race decides again."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ def test_a_writer_lets_the_one_before_it_finish(project: Project, store: PlanSto
         thread = threading.Thread(target=write)
         thread.start()
         plan = store.snapshot()
-        assert store.commit(plan, PlanChange("first"))  # nobody was before it
+        assert store.commit(plan, PlanChange("first"))  # no other writer waits
         order.append("first")
     thread.join()
 
@@ -309,7 +309,7 @@ def test_a_checkout_of_the_plan_follows(project: Project, store: PlanStore, tmp_
     assert project.git("status", "--porcelain", cwd=checkout) == ""
 
 
-def test_a_checkout_of_the_plan_is_not_taken_back_by_a_writer_that_was_overtaken(
+def test_an_overtaken_writer_does_not_move_a_plan_checkout_back(
     project: Project, store: PlanStore, tmp_path: Path
 ) -> None:
     checkout = tmp_path / "checkout"
@@ -317,14 +317,14 @@ def test_a_checkout_of_the_plan_is_not_taken_back_by_a_writer_that_was_overtaken
     base = store.snapshot().commit
     first = written(store, PlanChange("x", writes={"areas/one.md": b"1\n"})).commit
     written(store, PlanChange("x", writes={"areas/two.md": b"2\n"}))
-    store.checkouts.follow(base, first)  # by the first writer, only now
+    store.checkouts.follow(base, first)  # the first writer follows late
     assert project.git("status", "--porcelain", cwd=checkout) == ""
     assert (checkout / "areas" / "two.md").exists()
 
 
 @pytest.mark.parametrize("then", ["assign", "run"])
 def test_a_checkout_of_the_plan_follows_a_command_that_was_killed(project: Project, tmp_path: Path, then: str) -> None:
-    """Or what a person commits there next would undo what the command has done."""
+    """Otherwise the next commit in that checkout would undo the work of the command."""
     project.init()
     project.agent("true")
     project.ticket("0001")
@@ -339,7 +339,7 @@ def test_a_checkout_of_the_plan_follows_a_command_that_was_killed(project: Proje
     assert project.git("status", "--porcelain", cwd=plan) != ""
 
     if then == "assign":
-        project.ticket("0002")  # by a person who commits elsewhere, which moves no files here
+        project.ticket("0002")  # a commit in another worktree moves no files here
         assert project.run("assign").code == 0
     else:
         assert project.run("run", "--once").code == 0
@@ -352,7 +352,7 @@ def test_a_checkout_of_the_plan_follows_a_command_that_was_killed(project: Proje
 
 
 @pytest.mark.parametrize("locked", [True, False])
-def test_a_checkout_of_the_plan_that_was_half_written_follows_as_soon_as_its_lock_is_left(
+def test_a_half_written_checkout_of_the_plan_follows_without_its_lock(
     project: Project, tmp_path: Path, locked: bool
 ) -> None:
     project.init()
@@ -476,7 +476,7 @@ def test_the_item_in_hand_goes_first_and_leaves_with_its_ticket(
     assert [item.ticket for item in store.snapshot().queue()] == [first]
 
 
-def test_a_failed_attempt_is_counted_told_and_taken_out_of_the_queue(project: Project, store: PlanStore) -> None:
+def test_a_failed_attempt_is_counted_and_leaves_the_queue(project: Project, store: PlanStore) -> None:
     name = project.ticket("0001", state="in-progress")
     enqueue(store, name)
     store.transact(
@@ -502,7 +502,7 @@ def test_a_ticket_whose_attempts_cannot_be_counted_is_parked(project: Project, s
     assert project.plan_log()[-1] == "scriptorium: park ticket 0001-odd"
 
 
-def test_what_an_agent_says_forges_neither_trailers_nor_fields_nor_headings() -> None:
+def test_an_agent_forges_no_trailers_fields_or_headings() -> None:
     said = (
         "no\n\nMove: open -> done\n**Repair:** true\n**Attempts:** 0\n## Attempt 9 failed: conflict\n\0\x1b[31m\ud800"
     )
