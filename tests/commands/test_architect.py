@@ -193,7 +193,7 @@ def test_areas_that_did_not_get_into_the_plan_are_kept(project: Project, monkeyp
 @pytest.mark.parametrize("how", ["removed", "broken", "with a repository"])
 def test_commits_in_a_worktree_that_cannot_be_used_any_more_are_kept(project: Project, how: str) -> None:
     worktree = project.paths.plan_worktree
-    project.git("worktree", "add", "--quiet", "--detach", str(worktree), PLAN)  # as an interrupted run leaves it
+    project.git("worktree", "add", "--quiet", "--detach", str(worktree), PLAN)  # left by an interrupted run
     project.git("commit", "--quiet", "--allow-empty", "--message", "Mine", cwd=worktree)
     made = project.git("rev-parse", "HEAD", cwd=worktree)
     if how == "removed":
@@ -214,7 +214,7 @@ def test_a_checkout_that_cannot_be_written_now_is_made_by_the_next_run(project: 
     assert project.run("architect").code == 0
     project.commit_plan({"spec.md": "# Tool, better\n"})
 
-    limited = f"ulimit -f 0; exec {sys.executable} -m scriptorium architect"  # no file may get longer than it is
+    limited = f"ulimit -f 0; exec {sys.executable} -m scriptorium architect"  # no file may grow
     done = subprocess.run(["/bin/sh", "-c", limited], cwd=project.root, capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stdout, runs(project)) == (1, "", 1)
@@ -236,7 +236,7 @@ def test_plan_of_the_original_is_taken_over_without_an_agent(project: Project) -
     assert project.run("architect") == (0, "", "")
     assert runs(project) == 0
     assert project.plan_log()[-1] == "scriptorium: adopt the plan as it stands"
-    # what has tickets is planned, what has none is not
+    # areas with tickets count as planned
     planned = project.plan_files()["planned"]
     assert [line.split(" ", 1)[1] for line in planned.splitlines()] == ["areas/core.md", "spec.md"]
 
@@ -249,19 +249,19 @@ def test_prompt_holds_the_spec_word_for_word(project: Project) -> None:
     assert f"the project in {project.root}." in file.read_text()
 
 
-# -- by the tool ----------------------------------------------------------------------------------------
+# -- submitted with the tool ----------------------------------------------------------------------------
 
 
-def hand_in(*names: str, remove: Sequence[str] = ()) -> tuple[str, dict[str, object]]:
+def submit(*names: str, remove: Sequence[str] = ()) -> tuple[str, dict[str, object]]:
     areas = [{"name": name, "text": f"All of {name}."} for name in names]
     return "submit_areas", {"areas": areas, "remove": remove}
 
 
-def test_areas_handed_in_by_mcp_are_those_of_the_plan(project: Project) -> None:
+def test_areas_submitted_by_mcp_are_in_the_plan(project: Project) -> None:
     project.commit_plan({"spec.md": "# Tool\n", "areas/old.md": "# Old\n", "areas/stays.md": "# Stays\n"})
     workspace = project.workspace
     with Endpoint.local(workspace.paths.ensure(workspace.paths.sockets)) as endpoint:
-        project.calling(hand_in("core", "cli", remove=["old"]), URL=endpoint.ready("architect"))
+        project.calling(submit("core", "cli", remove=["old"]), URL=endpoint.ready("architect"))
         assert update_areas(workspace, endpoint) == ["cli", "core", "old"]
     assert project.replies == ["The areas are cli, core, stays."]
     files = project.plan_files()
@@ -275,18 +275,18 @@ def test_areas_handed_in_by_mcp_are_those_of_the_plan(project: Project) -> None:
 @pytest.mark.parametrize(
     ("call", "why"),
     [
-        (hand_in("core", "../core"), "'../core' is not a valid name of an area"),
-        (hand_in(""), "'' is not a valid name of an area"),
-        (hand_in("core", remove=["gone"]), "there is no area 'gone' to remove; the areas are stays"),
-        (hand_in("core", "core"), "area 'core' occurs twice"),
-        (hand_in("stays", remove=["stays"]), "area 'stays' occurs twice"),
+        (submit("core", "../core"), "'../core' is not a valid name of an area"),
+        (submit(""), "'' is not a valid name of an area"),
+        (submit("core", remove=["gone"]), "there is no area 'gone' to remove; the areas are stays"),
+        (submit("core", "core"), "area 'core' occurs twice"),
+        (submit("stays", remove=["stays"]), "area 'stays' occurs twice"),
     ],
 )
-def test_areas_that_cannot_be_taken_are_refused_at_once_and_can_be_mended(
+def test_invalid_areas_are_refused_at_once_and_can_be_corrected(
     project: Project, call: tuple[str, dict[str, object]], why: str
 ) -> None:
     project.commit_plan({"spec.md": "# Tool\n", "areas/stays.md": "# Stays\n"})
-    project.calling(call, hand_in("more"))
+    project.calling(call, submit("more"))
     assert project.run("architect").out == "more\n"
     assert project.replies == [
         f"!{why}\nhint: no area was accepted: correct the error and submit all areas again",

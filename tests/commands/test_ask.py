@@ -1,4 +1,4 @@
-"""scriptorium ask: an answer on stdout, and nothing has moved."""
+"""scriptorium ask: an answer on stdout, and no change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import PLAN, Project, busy_pids, is_alive, kept, until
 
 @pytest.fixture
 def project(project: Project) -> Project:
-    """A project with a plan, an edit of its user's, and a file on master."""
+    """A project with a plan, an edit by the user, and a file on master."""
     project.init()
     project.commit({"source.txt": "ink\n"})
     (project.root / "source.txt").write_text("edited\n")
@@ -89,7 +89,7 @@ def test_it_can_be_asked_while_a_planner_is_at_work_and_twice_at_once(project: P
     assert sorted(asked) == ["One?", "Two?"]
 
 
-def test_files_and_commits_of_the_agent_are_kept_and_told(project: Project) -> None:
+def test_files_and_commits_of_the_agent_are_kept_and_logged(project: Project) -> None:
     before = state(project)
     project.agent("echo x > file; git add file; git commit -qm Mine; echo y > other; echo Done.")
 
@@ -114,7 +114,7 @@ def test_repository_that_the_agent_made_is_kept_with_all_its_history(project: Pr
     assert project.git("log", "--format=%s", cwd=aside / "own") == "One"
 
 
-def test_agent_that_fails_is_told_with_its_last_words(project: Project) -> None:
+def test_failure_of_an_agent_is_reported_with_its_last_words(project: Project) -> None:
     project.agent("echo 'I cannot.'; exit 3")
     result = project.run("ask", "Why?")
     assert (result.code, result.out) == (1, "")
@@ -131,9 +131,9 @@ def test_checkout_that_the_agent_broke_is_moved_aside(project: Project) -> None:
     assert left.exists()
 
 
-def test_checkout_that_cannot_be_read_for_now_stays_and_is_cleared_by_the_next(project: Project) -> None:
+def test_checkout_that_cannot_be_read_is_cleared_by_a_later_run(project: Project) -> None:
     project.agent("head -c 51200 /dev/urandom >notes; echo Done.")
-    limited = f"ulimit -f 100; exec {sys.executable} -m scriptorium ask Why?"  # git makes of notes what is longer
+    limited = f"ulimit -f 100; exec {sys.executable} -m scriptorium ask Why?"  # git's object for the file is longer
     done = subprocess.run(["/bin/sh", "-c", limited], cwd=project.root, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "Done.\n"), done.stderr
     assert "stays until the next run" in done.stderr

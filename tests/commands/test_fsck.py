@@ -1,4 +1,4 @@
-"""scriptorium fsck: what holds is silent, what does not is a line, and history counts."""
+"""scriptorium fsck: one line for each problem of the plan and of its history, and silence otherwise."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def move(project: Project, ticket: str, old: str, new: str, message: str) -> str
     return project.commit_plan({f"tickets/{old}/{ticket}.md": None, f"tickets/{new}/{ticket}.md": TICKET}, message)
 
 
-# -- what is right -------------------------------------------------------------------------------------
+# -- a sound plan --------------------------------------------------------------------------------------
 
 
 def test_a_new_plan_is_clean_and_silent(plan: Project) -> None:
@@ -100,7 +100,7 @@ def test_the_number_of_git_processes_does_not_grow_with_history(plan: Project, t
     assert processes("many") == few
 
 
-# -- what is wrong now -----------------------------------------------------------------------------------
+# -- problems of the present state -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_ticket_that_cannot_be_used_is_an_error(plan: Project, name: str, text
     assert what.startswith(message)
 
 
-def test_dependencies_in_a_circle_are_told_for_each_ticket(plan: Project) -> None:
+def test_a_cycle_of_dependencies_is_reported_for_each_ticket(plan: Project) -> None:
     plan.ticket("0001", depends=["0002"])
     plan.ticket("0002", depends=["0001"])
 
@@ -178,7 +178,7 @@ def test_a_queue_item_of_no_ticket_at_all_is_an_error(plan: Project) -> None:
     assert found(plan) == [("error", path, "queues ticket '0009-gone', which does not exist")]
 
 
-def test_a_file_that_is_no_queue_item_and_a_ticket_queued_twice_are_warnings(plan: Project) -> None:
+def test_a_foreign_file_and_a_doubled_item_in_the_queue_are_warnings(plan: Project) -> None:
     plan.ticket("0001", state="in-progress")
     pending = "queue/merge/pending"
     plan.commit_plan({f"{pending}/{name}.md": ITEM.format("0001-thing") for name in ("0001-0001", "0002-0001")})
@@ -226,7 +226,7 @@ def test_a_done_ticket_whose_branch_is_not_in_master_is_an_error(plan: Project) 
     ]
 
 
-# -- what was wrong once ---------------------------------------------------------------------------------
+# -- problems in history ---------------------------------------------------------------------------------
 
 
 def test_a_mistake_of_a_person_that_is_repaired_stays_as_a_warning(plan: Project) -> None:
@@ -272,7 +272,7 @@ def test_a_transition_that_moves_two_tickets_is_an_error(plan: Project) -> None:
 
 
 @pytest.mark.parametrize("message", ["scriptorium: update areas from spec", "scriptorium: drop queue item of x"])
-def test_a_commit_of_the_tool_that_moves_a_ticket_without_saying_so_is_an_error(plan: Project, message: str) -> None:
+def test_a_commit_of_scriptorium_with_an_unstated_move_is_an_error(plan: Project, message: str) -> None:
     plan.ticket("0001")
     commit = move(plan, "0001-thing", "open", "done", message)
 
@@ -293,9 +293,9 @@ def test_a_transition_that_does_not_do_what_it_says_is_an_error(plan: Project, m
     plan.ticket("0001")
     commit = move(plan, "0001-thing", "open", "done", f"scriptorium: {message}")
 
-    [(level, subject, told)] = found(plan)
+    [(level, subject, text)] = found(plan)
     assert (level, subject) == ("error", commit[:12])
-    assert told.startswith(f"'scriptorium: {message.splitlines()[0]}' {what}")
+    assert text.startswith(f"'scriptorium: {message.splitlines()[0]}' {what}")
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_a_transition_that_does_nothing_is_an_error(plan: Project, verb: str, wh
     assert found(plan) == [("error", commit[:12], f"'scriptorium: {verb} ticket 0001-thing' {what}")]
 
 
-def test_a_ticket_that_the_tool_took_out_of_progress_and_left_in_the_queue_is_an_error(plan: Project) -> None:
+def test_a_queued_ticket_that_left_progress_is_an_error(plan: Project) -> None:
     plan.ticket("0001", state="in-progress")
     path = "queue/merge/pending/0001-0001-thing.md"
     plan.commit_plan({path: ITEM.format("0001-thing")})
@@ -321,7 +321,7 @@ def test_a_ticket_that_the_tool_took_out_of_progress_and_left_in_the_queue_is_an
     assert found(plan) == [("error", "0001-thing", f"left 'in-progress' but not the queue in commit {commit[:12]}")]
 
 
-# -- how it is told --------------------------------------------------------------------------------------
+# -- output ----------------------------------------------------------------------------------------------
 
 
 def test_json_is_one_object(plan: Project) -> None:
@@ -374,7 +374,7 @@ def test_without_a_plan_branch_there_is_nothing_to_check(project: Project) -> No
     assert "hint: run 'scriptorium --init'" in result.err
 
 
-# -- the pure part ---------------------------------------------------------------------------------------
+# -- the pure functions ----------------------------------------------------------------------------------
 
 
 def test_history_is_read_commit_by_commit() -> None:
@@ -417,7 +417,7 @@ def test_the_tests_environment_keeps_nothing_of_the_users(tmp_path: Path) -> Non
     assert environment["OTHER"] == "stays"
 
 
-def test_a_key_that_is_nearly_a_known_one_is_a_warning_and_any_other_is_none(plan: Project) -> None:
+def test_a_misspelled_key_is_a_warning_and_an_unknown_key_is_not(plan: Project) -> None:
     text = "---\narea: core\ndepend: [0002]\nprio: 3\nRepair: true\nowner: me\ndue: 2026-12-01\n---\n# Thing\n"
     plan.commit_plan({"tickets/open/0001-thing.md": text})
     assert found(plan) == [

@@ -22,9 +22,9 @@ HOOKS = CHECKOUT / "hooks"
 NAMES = ("post-commit", "post-merge")
 DEADLINE = 30.0
 HIGH = 40
-"""Above the descriptors that the hooks close: a pipe there ends when a command's last descendant does."""
+"""A descriptor above those that the hooks close. A pipe there closes with the last descendant of a command."""
 
-# runs the command line with the stand-in's path as the program in use, which is what gets baked into hooks
+# runs the command line with the stand-in as the running program, whose path goes into the hooks
 FRONT_DOOR = "import sys; sys.argv[0] = {program!r}; from scriptorium.main import main; main()"
 
 STAND_IN = """\
@@ -49,7 +49,7 @@ exit 7
 
 @dataclass
 class World:
-    """A directory with a repository, a stand-in program and what that records."""
+    """A directory with a repository, a stand-in program and its records."""
 
     home: Path
     repository: Path
@@ -93,7 +93,7 @@ class World:
         self.git("add", path, cwd=cwd)
 
     def settled(self, *argv: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> list[str]:
-        """Run git, wait for all that it started in the background too, and return the steps that ran."""
+        """Run git, wait for its background processes, and return the steps that ran."""
         read, write = os.pipe()
         inherited = fcntl.fcntl(write, fcntl.F_DUPFD, HIGH)
         os.close(write)
@@ -116,7 +116,7 @@ class World:
         return self.settled("commit", "--quiet", "--message", f"change {path}", cwd=cwd, env=env)
 
     def steps(self) -> list[str]:
-        """Return the arguments of the stand-in's runs since the last time."""
+        """Return the arguments of the stand-in's runs since the last call."""
         file = self.records / "steps"
         lines = file.read_text().splitlines() if file.exists() else []
         file.unlink(missing_ok=True)
@@ -146,7 +146,7 @@ def build(home: Path, name: str, branch: str = "master") -> World:
     world.git("init", "--quiet", "--initial-branch", branch)
     world.write("README", "a project\n")
     world.git("commit", "--quiet", "--message", "first")
-    # a plan branch as a person would make it
+    # a plan branch that a user could make
     world.git("branch", "scriptorium/plan", world.git("commit-tree", "-m", "plan", world.git("mktree")))
     return world
 
@@ -217,7 +217,7 @@ def test_uninstall_leaves_a_hook_that_was_changed_after_installation(world: Worl
     assert not world.hook("post-merge").exists()
 
 
-def test_uninstall_leaves_a_replaced_hook_and_the_one_that_was_put_aside(world: World) -> None:
+def test_uninstall_leaves_a_replaced_hook_and_the_earlier_hook(world: World) -> None:
     world.hook("post-commit").write_text(EARLIER)
     world.install()
     world.hook("post-commit").write_text("#!/bin/sh\n# from another tool\n")
@@ -248,7 +248,7 @@ def test_install_refuses_when_the_place_for_the_earlier_hook_is_taken(world: Wor
 
 
 def test_a_crash_between_the_two_renames_loses_no_hook(world: World) -> None:
-    world.hook("post-commit.before-scriptorium").write_text(EARLIER)  # put aside, and ours not there yet
+    world.hook("post-commit.before-scriptorium").write_text(EARLIER)  # already renamed, and our hook is not there yet
     world.install()
     assert world.hooks("uninstall")[0] == 0
     assert world.hook("post-commit").read_text() == EARLIER
@@ -296,7 +296,7 @@ def test_status_as_json(world: World) -> None:
     }
 
 
-def test_another_branch_in_the_configuration_makes_the_hooks_outdated_until_installed_anew(world: World) -> None:
+def test_hooks_are_outdated_after_another_branch_is_configured(world: World) -> None:
     world.install()
     (world.repository / "scriptorium.json").write_text('{"branch": "it\'s-main"}')
     assert world.hooks("status")[1] == "post-commit\toutdated\npost-merge\toutdated\n"
@@ -306,7 +306,7 @@ def test_another_branch_in_the_configuration_makes_the_hooks_outdated_until_inst
     assert world.commit("b") == ["health"]
 
 
-def test_a_hook_that_may_not_run_is_outdated_and_mended(world: World) -> None:
+def test_a_hook_that_may_not_run_is_outdated_and_repaired(world: World) -> None:
     world.install()
     world.hook("post-commit").chmod(0o644)
     assert world.hooks("status")[1] == "post-commit\toutdated\npost-merge\tinstalled\n"
@@ -371,7 +371,7 @@ def test_a_hook_elsewhere_can_call_ours_as_the_hint_says(world: World) -> None:
     assert world.commit("a", env={"PATH": path}) == ["health"]
 
 
-# -- what the hooks start ---------------------------------------------------------------------------
+# -- the steps that hooks start ---------------------------------------------------------------------
 
 
 def test_a_commit_on_master_starts_health_and_returns_at_once(world: World) -> None:
@@ -379,11 +379,11 @@ def test_a_commit_on_master_starts_health_and_returns_at_once(world: World) -> N
     gate = world.records / "gate"
     os.mkfifo(gate)
     world.write("a", "a")
-    # its output is read to the end, so the step, which waits at the gate, cannot have it
+    # git's output reaches its end, so the step that waits at the gate does not hold it open
     done = world.run("git", "commit", "--quiet", "--message", "change a")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not (world.records / "ended").exists()
-    with gate.open("w") as file:  # opens only once the step is there
+    with gate.open("w") as file:  # opens once the step reads it
         pid = int((world.records / "pid").read_text())
         assert (os.getsid(pid) == pid) == bool(shutil.which("setsid"))
         file.write("go on\n")
@@ -487,7 +487,7 @@ def test_a_changed_spec_on_the_plan_branch_starts_the_architect(world: World) ->
     assert world.settled("commit", "--quiet", "-m", "gone", cwd=plan) == ["architect"]
 
 
-def test_a_step_is_at_work_where_a_worktree_that_is_removed_at_once_was_committed(world: World) -> None:
+def test_a_step_starts_though_the_worktree_is_removed_at_once(world: World) -> None:
     world.install()
     plan = world.plan_worktree()
     world.write("spec.md", "# Spec\n", cwd=plan)
@@ -516,7 +516,7 @@ def test_the_first_commit_of_the_plan_branch_starts_the_architect(world: World) 
     assert world.commit("spec.md", "# Spec\n") == ["architect"]
 
 
-def test_a_merge_into_the_plan_branch_starts_the_architect_if_it_brings_a_changed_spec(world: World) -> None:
+def test_a_merge_with_a_changed_spec_starts_the_architect(world: World) -> None:
     world.install()
     plan = world.plan_worktree()
     world.commit("spec.md", "# Spec\n", cwd=plan)
@@ -553,11 +553,11 @@ def test_a_path_and_a_branch_with_all_that_needs_quoting(tmp_path: Path) -> None
     assert not list(tmp_path.rglob("never"))
 
 
-# -- what it costs ----------------------------------------------------------------------------------
+# -- costs ------------------------------------------------------------------------------------------
 
 
 def trap(world: World) -> dict[str, str]:
-    """Return an environment in which every program that the hook could call tells on itself."""
+    """Return an environment in which every program that the hook could call records its run."""
     directory = world.home / "trap"
     directory.mkdir()
     for name in (
@@ -608,9 +608,7 @@ def test_the_trap_of_the_tests_above_does_catch(world: World) -> None:
 
 @pytest.mark.parametrize("branch", ["master", "feature"])
 @pytest.mark.parametrize("role", [{}, {"SCRIPTORIUM_ROLE": "coding"}], ids=["person", "agent"])
-def test_an_earlier_hook_runs_first_with_arguments_and_stdin_and_its_status_is_kept(
-    world: World, branch: str, role: dict[str, str]
-) -> None:
+def test_an_earlier_hook_runs_first_and_its_status_is_kept(world: World, branch: str, role: dict[str, str]) -> None:
     world.hook("post-merge").write_text(EARLIER)
     world.hook("post-merge").chmod(0o755)
     world.install()
@@ -642,7 +640,7 @@ def test_an_earlier_hook_runs_even_if_another_tool_has_renamed_ours(world: World
     assert (world.records / "earlier").exists()
 
 
-# -- when the world has changed since installation --------------------------------------------------
+# -- changes after installation ---------------------------------------------------------------------
 
 
 def test_the_program_on_path_serves_when_the_installed_one_is_gone(world: World) -> None:
@@ -709,7 +707,7 @@ def test_a_reftable_repository_is_asked_for_its_branch(world: World) -> None:
 # -- inside other hooks -----------------------------------------------------------------------------
 
 
-def test_installing_from_inside_a_hook_is_about_the_directory_and_not_about_the_hooks_repository(world: World) -> None:
+def test_installing_inside_a_hook_uses_the_current_directory(world: World) -> None:
     other = build(world.home / "other", "project")
     linked = world.home / "linked"
     world.git("worktree", "add", "--quiet", "-b", "side", str(linked))
@@ -736,7 +734,7 @@ def test_installing_from_a_linked_worktree_serves_all_worktrees(world: World) ->
     assert world.commit("b") == ["health"]
 
 
-# -- the files themselves ---------------------------------------------------------------------------
+# -- the files of the hooks -------------------------------------------------------------------------
 
 
 def test_both_hooks_are_plain_shell_and_the_same_below_the_line() -> None:

@@ -1,4 +1,4 @@
-"""scriptorium manager: areas become tickets, with ids and dependencies settled by the tool."""
+"""scriptorium manager: areas become tickets, and scriptorium assigns ids and resolves dependencies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def runs(project: Project) -> list[str]:
 
 
 def writes(project: Project, **drafts: str) -> None:
-    """Make the agent write tickets, by file name and text; a name's leading `n` before a digit is left out."""
+    """Make the agent write tickets, by file name and text. An `n` before a leading digit is dropped."""
     script = COUNTS
     for name, text in drafts.items():
         file = name.replace("_", "-").removeprefix("n-")
@@ -71,7 +71,7 @@ def test_ids_are_given_out_by_the_tool(project: Project) -> None:
         ("[a-first]", "[0002]"),  # by file name
         ("a-first", "[0002]"),
         ("tickets/open/a-first.md", "[0002]"),
-        ("[a-first, 0001]", "[0002, 0001]"),  # and a ticket that exists
+        ("[a-first, 0001]", "[0002, 0001]"),  # and an existing ticket
         ("[1]", "[0001]"),
         ("[0001-thing]", "[0001]"),
         ("[0001, 1]", "[0001, 0001]"),
@@ -127,7 +127,7 @@ def test_dependencies_in_the_original_s_form_are_resolved_as_well(project: Proje
 
 
 @pytest.mark.parametrize("name", ["caf\udce9", "a\u2028b", "a\nb"])
-def test_area_whose_name_no_ticket_can_hold_is_left_out_and_told_by_fsck(project: Project, name: str) -> None:
+def test_area_whose_name_no_ticket_can_have_is_reported_by_fsck(project: Project, name: str) -> None:
     project.commit_plan({f"areas/{name}.md": "# Odd\n"})
     project.agent(COUNTS + "test ! -e ../again; touch ../again")
 
@@ -223,7 +223,7 @@ def test_other_tickets_and_files_are_not_the_manager_s_and_kept(project: Project
     assert project.git("show", f"{kept(project)}:tickets/open/{name}.md") == "changed"
 
 
-def test_areas_are_planned_one_after_the_other_and_each_sees_the_tickets_before(project: Project) -> None:
+def test_areas_are_planned_in_turn_and_see_the_tickets_before(project: Project) -> None:
     project.commit_plan({"areas/extra.md": "# Extra\n"})
     project.agent(f"{COUNTS}cat > ../prompt-$SCRIPTORIUM_AREA; echo '# Do' > tickets/open/$SCRIPTORIUM_AREA.md")
 
@@ -290,7 +290,7 @@ def test_done_area_is_not_ticketed_again_and_a_changed_one_is(project: Project) 
     assert runs(project) == ["core", "core"]
 
 
-def test_agent_that_wrote_nothing_is_not_asked_again_until_the_area_changes(project: Project) -> None:
+def test_agent_that_wrote_nothing_runs_again_once_the_area_changes(project: Project) -> None:
     project.agent(f"{COUNTS}true")
     assert project.run("manager") == (0, "", "scriptorium: manager: tickets created for area 'core': none\n")
     assert project.run("manager") == (0, "", "")
@@ -313,14 +313,14 @@ def test_prompt_lists_the_newest_of_very_many_done_tickets(project: Project, mon
     ]
 
 
-# -- by the tool ----------------------------------------------------------------------------------------
+# -- submitted with the tool ----------------------------------------------------------------------------
 
 
 def ticket(name: str, *depends: str | int, **more: object) -> dict[str, object]:
     return {"name": name, "title": "Do it", "body": "So.\n", "depends": depends, **more}
 
 
-def hand_in(*tickets: dict[str, object]) -> tuple[str, dict[str, object]]:
+def submit(*tickets: dict[str, object]) -> tuple[str, dict[str, object]]:
     return "submit_tickets", {"tickets": tickets}
 
 
@@ -328,12 +328,12 @@ REPAIR = "\nhint: no ticket was accepted: correct the error and submit all ticke
 AGAIN = "To change a ticket, submit it again under its name."
 
 
-def test_tickets_handed_in_by_mcp_are_those_of_the_plan_with_the_ids_that_were_told(project: Project) -> None:
+def test_tickets_submitted_by_mcp_get_the_ids_in_the_reply(project: Project) -> None:
     project.ticket("0007", state="done")
     workspace = project.workspace
     with Endpoint.local(workspace.paths.ensure(workspace.paths.sockets)) as endpoint:
         first = ticket("write-docs", "Count words", 7, priority=2, title="Write\nthem")
-        project.calling(hand_in(first, ticket("Count words")), URL=endpoint.ready("manager"))
+        project.calling(submit(first, ticket("Count words")), URL=endpoint.ready("manager"))
         created = write_tickets(workspace, endpoint)
     assert project.replies == [f"The tickets so far are 0008-write-docs, 0009-count-words. {AGAIN}"]
     assert created == ["0008-write-docs", "0009-count-words"]
@@ -355,11 +355,11 @@ def test_tickets_handed_in_by_mcp_are_those_of_the_plan_with_the_ids_that_were_t
         ([ticket("a b"), ticket("A, b")], "ticket 'a-b': two tickets have this name"),
     ],
 )
-def test_tickets_that_cannot_be_taken_are_refused_at_once_and_can_be_mended(
+def test_invalid_tickets_are_refused_at_once_and_can_be_corrected(
     project: Project, tickets: list[dict[str, object]], why: str
 ) -> None:
     project.ticket("0001", state="done")
-    project.calling(hand_in(*tickets), hand_in(ticket("a")), hand_in(ticket("b", "a")))
+    project.calling(submit(*tickets), submit(ticket("a")), submit(ticket("b", "a")))
 
     assert project.run("manager").out == "0002-a\n0003-b\n"
 
@@ -372,10 +372,8 @@ def test_tickets_that_cannot_be_taken_are_refused_at_once_and_can_be_mended(
     assert project.refs("refs/scriptorium/") == {}
 
 
-def test_a_ticket_handed_in_again_replaces_the_first_and_keeps_its_number(project: Project) -> None:
-    project.calling(
-        hand_in(ticket("zebra"), ticket("ant")), hand_in(ticket("Zebra", body="Better."), ticket("more", 1))
-    )
+def test_a_ticket_submitted_again_replaces_the_first_under_its_number(project: Project) -> None:
+    project.calling(submit(ticket("zebra"), ticket("ant")), submit(ticket("Zebra", body="Better."), ticket("more", 1)))
     assert project.run("manager").out == "0001-zebra\n0002-ant\n0003-more\n"
     assert project.replies[1].startswith("The tickets so far are 0001-zebra, 0002-ant, 0003-more.")
     assert open_tickets(project)["0001-zebra"].endswith("\n\nBetter.\n")
@@ -384,8 +382,8 @@ def test_a_ticket_handed_in_again_replaces_the_first_and_keeps_its_number(projec
 
 def test_files_and_the_tool_go_together(project: Project) -> None:
     project.calling(
-        hand_in(ticket("second", "by-hand")),
-        hand_in(ticket("third")),
+        submit(ticket("second", "by-hand")),
+        submit(ticket("third")),
         then="echo '# By hand' > tickets/open/by-hand.md",
     )
     assert project.run("manager").out == "0001-third\n0002-by-hand\n"
@@ -395,7 +393,7 @@ def test_files_and_the_tool_go_together(project: Project) -> None:
 def test_tickets_that_moved_since_the_checkout_are_not_taken_for_new_ones(project: Project) -> None:
     project.ticket("0001")
     project.ticket("0002")
-    project.calling(hand_in(ticket("a", 1)))
+    project.calling(submit(ticket("a", 1)))
     script = project.root.parent / "agent"
     assign = f"(cd {project.root}; scriptorium assign) >/dev/null"
     script.write_text(script.read_text().replace("cd ", f"{assign}; cd ", 1))
@@ -405,7 +403,7 @@ def test_tickets_that_moved_since_the_checkout_are_not_taken_for_new_ones(projec
 
 
 def test_what_the_tool_wrote_of_an_agent_that_fails_is_kept(project: Project) -> None:
-    project.calling(hand_in(ticket("a")), then="exit 3")
+    project.calling(submit(ticket("a")), then="exit 3")
     before = project.git("rev-parse", PLAN)
     assert project.run("manager").code == 1
     assert project.git("rev-parse", PLAN) == before
@@ -415,7 +413,7 @@ def test_what_the_tool_wrote_of_an_agent_that_fails_is_kept(project: Project) ->
 def test_a_manager_cannot_be_led_out_of_its_checkout_by_a_link(project: Project, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    project.calling(hand_in(ticket("a")))
+    project.calling(submit(ticket("a")))
     script = project.root.parent / "agent"
     link = f"mkdir -p tickets; rm -r tickets/open 2>/dev/null || true; ln -s {elsewhere} tickets/open; "
     script.write_text(script.read_text().replace("cd ", f"{link}cd ", 1))

@@ -1,4 +1,4 @@
-"""scriptorium plan: one request or a session, and nothing but spec.md."""
+"""scriptorium plan: one request or a session, which edits only spec.md."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DIFF = """\
 -Nothing is planned yet: run `scriptorium plan` to write this file.
 +# Tool
 """
-PROMPT = "\x1b[?2004h"  # a paste is taken as one from here on: it waits for a line
+PROMPT = "\x1b[?2004h"  # bracketed paste is on, so that the prompt waits for input
 HELP = """\
 /show  print the current spec.md
 /new   begin another conversation
@@ -54,7 +54,7 @@ def worktree(project: Project) -> Path:
 
 
 def interrupt(project: Project) -> Path:
-    """Leave the planning worktree as a run that was killed leaves it, and return its path."""
+    """Create the planning worktree as left by a killed run, and return its path."""
     path = worktree(project)
     project.paths.ensure(path.parent)
     project.git("worktree", "add", "--quiet", "--detach", str(path), PLAN)
@@ -139,7 +139,7 @@ def test_empty_request_is_a_usage_error(project: Project) -> None:
 # -- the write guard ------------------------------------------------------------------------------------
 
 
-def test_any_other_edit_fails_the_command_and_the_spec_is_kept_for_the_user(project: Project) -> None:
+def test_any_other_edit_fails_the_command_and_keeps_the_spec(project: Project) -> None:
     project.agent(f"{WRITES}; echo x > areas/mine.md; rm decisions/.gitkeep")
     before = project.git("rev-parse", PLAN)
 
@@ -175,7 +175,7 @@ def test_edits_that_the_agent_committed_itself_are_judged_alike(project: Project
 
 
 def test_agent_that_checks_out_the_plan_branch_does_not_rewind_it(project: Project) -> None:
-    # a ticket is added by somebody else while the agent has the branch itself in its hands
+    # the user adds a ticket while the agent has the branch itself checked out
     project.agent(f"git checkout --quiet {PLAN}; {WRITES}; {commit_elsewhere(project, 'areas/core.md')}")
 
     assert project.run("plan", "Write a tool").code == 0
@@ -185,7 +185,7 @@ def test_agent_that_checks_out_the_plan_branch_does_not_rewind_it(project: Proje
 
 
 def commit_elsewhere(project: Project, path: str) -> str:
-    """Return a shell command by which a person commits a file to the plan branch meanwhile."""
+    """Return a shell command that commits a file to the plan branch, as another user would."""
     return f"""\
 {{ printf 'commit refs/heads/{PLAN}\\ncommitter Person <p@example.com> 1700000000 +0000\\ndata 4\\nMine\\n'
 printf 'from refs/heads/{PLAN}^0\\nM 100644 inline {path}\\ndata 7\\n# Mine\\n\\n'
@@ -219,7 +219,7 @@ def test_removed_spec_is_not_taken(project: Project) -> None:
     assert project.git("rev-parse", PLAN) == before
 
 
-def test_agent_that_fails_is_told_and_its_edits_are_kept(project: Project) -> None:
+def test_edits_of_an_agent_that_fails_are_kept(project: Project) -> None:
     project.agent(f"{WRITES}; echo broken pipe >&2; exit 3")
     before = project.git("rev-parse", PLAN)
 
@@ -240,20 +240,20 @@ def test_second_planner_leaves_at_once_with_exit_code_75(project: Project) -> No
     project.commit_plan({"areas/core.md": "# Core\n", "spec.md": "# Tool\n"})
     with project.running("plan", "Slowly") as first:
         until((project.root.parent / "busy").exists)
-        told = (
+        refused = (
             75,
             "",
             "scriptorium: another process is at work on 'the plan'\n"
             "hint: wait for it, or look with 'scriptorium status'\n",
         )
-        assert project.run("plan", "Me too") == told
-        assert project.run("architect") == told
-        assert project.run("manager") == told
+        assert project.run("plan", "Me too") == refused
+        assert project.run("architect") == refused
+        assert project.run("manager") == refused
         (project.root.parent / "busy").unlink()
         assert first.end().code == 0
 
 
-# -- what is found in the planning worktree -------------------------------------------------------------
+# -- leftovers in the planning worktree -----------------------------------------------------------------
 
 
 def test_files_that_somebody_put_into_the_planning_worktree_are_kept(project: Project) -> None:
@@ -305,7 +305,7 @@ def test_file_in_the_place_of_the_planning_worktree_is_moved_aside(project: Proj
 
 
 @pytest.mark.parametrize("to", ["nowhere", "mine"])
-def test_link_in_the_place_of_the_planning_worktree_is_moved_aside_and_not_followed(project: Project, to: str) -> None:
+def test_link_in_place_of_the_planning_worktree_is_renamed(project: Project, to: str) -> None:
     mine = project.root.parent / "mine"
     project.git("worktree", "add", "--quiet", "--detach", str(mine), PLAN)
     (mine / "notes").write_text("precious\n")
@@ -349,7 +349,7 @@ def test_end_of_input_leaves_the_session(project: Project) -> None:
     assert project.run("plan", input="") == (0, "", "")
 
 
-def test_turn_that_fails_is_told_and_the_session_goes_on(project: Project) -> None:
+def test_failed_turn_is_reported_and_the_session_continues(project: Project) -> None:
     project.agent("grep -qx Badly && exit 3; echo '# Tool' > spec.md; echo Yes.")
 
     result = project.run("plan", input="Badly\nWell\n")
@@ -381,7 +381,7 @@ def test_last_words_of_an_agent_that_fails_are_shown(project: Project) -> None:
     assert result.err.startswith("I cannot.\nscriptorium: plan: the agent ended with exit code 3\n")
 
 
-# -- a conversation goes on -----------------------------------------------------------------------------
+# -- continuing a conversation --------------------------------------------------------------------------
 
 
 def conversation(project: Project) -> Path:
@@ -421,7 +421,7 @@ def test_conversation_is_kept_for_its_user_alone_and_without_secrets(
     assert conversation(project).stat().st_mode & 0o777 == 0o600
 
 
-def test_turn_that_was_killed_is_told_and_the_conversation_goes_on(project: Project) -> None:
+def test_killed_turn_is_reported_and_the_conversation_continues(project: Project) -> None:
     project.agent(f"cat > ../prompt; touch {project.root.parent}/busy; sleep 1000")
     with project.running("plan", "Slowly") as first:
         until((project.root.parent / "busy").exists)
@@ -439,7 +439,7 @@ def test_turn_that_was_killed_is_told_and_the_conversation_goes_on(project: Proj
     assert f"Engineer: Again\n\nArchitect: {ANSWER}\n" in prompt(project)
 
 
-def test_turn_that_was_refused_is_told_to_the_agent(project: Project) -> None:
+def test_agent_learns_that_a_turn_was_refused(project: Project) -> None:
     project.agent("echo x > areas/mine.md")
     assert project.run("plan", "Write").code == 1
     project.agent(WRITES)
@@ -607,11 +607,11 @@ class Terminal:
     def _more(self) -> None:
         try:
             self.seen += os.read(self._main, 65536).decode()
-        except OSError:  # nothing yet, or nobody there any more
+        except OSError:  # no output yet, or the other end is closed
             return
 
     def expect(self, text: str) -> None:
-        """Wait until a text is shown, after what was waited for before."""
+        """Wait until a text appears after the previous one."""
 
         deadline = time.monotonic() + 20
         while text not in self.seen[self._read :] and self._process.poll() is None and time.monotonic() < deadline:
@@ -621,7 +621,7 @@ class Terminal:
         self._read = self.seen.index(text, self._read) + len(text)
 
     def settings(self) -> list[object]:
-        """Return how the terminal is set, as with or without echo."""
+        """Return the settings of the terminal, such as its echo."""
         return termios.tcgetattr(self._main)
 
     def signal(self, signum: int) -> None:

@@ -1,4 +1,4 @@
-"""Fuzz of what comes from outside: an answer or an error of ours each time, and nothing forged, escaped or hung."""
+"""Fuzzing of all outside input: each value gives a result or our error, and nothing is forged, escapes or hangs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from tests.fuzzing import NASTY, altered, fuzzed, mutated, texts, values
 from tests.support import PLAN, Project, quote
 
 STEERING = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udc7f\udd00-\udfff]")
-"""What steers a terminal, cuts a line or cannot be written."""
+"""Characters that control a terminal, end a line or cannot be encoded."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -67,7 +67,7 @@ NAMES = st.one_of(st.sampled_from(("0001-a", "a", "0001")), texts())
 
 
 def read(data: bytes, name: str = "0001-a") -> Ticket | None:
-    """Read a ticket; None for one that cannot be understood, which must be told in one line."""
+    """Return a ticket, or None if it cannot be parsed; the error must be one line."""
     try:
         return parse_ticket(name, State.IN_PROGRESS, data)
     except TicketError as error:
@@ -140,7 +140,7 @@ def test_drafts_are_numbered_or_refused(files: Mapping[str, bytes]) -> None:
 
 
 @fuzzed("drafts by the tool", 80, batch=altered(BATCH) | values())
-def test_tickets_that_are_handed_in_are_written_inside_or_refused(tmp_path: Path, batch: Any) -> None:
+def test_submitted_tickets_are_written_inside_or_refused(tmp_path: Path, batch: Any) -> None:
     worktree = tmp_path / "worktree"
     (worktree / "tickets" / "open").mkdir(parents=True, exist_ok=True)
     with suppress(ScriptoriumError):
@@ -149,7 +149,7 @@ def test_tickets_that_are_handed_in_are_written_inside_or_refused(tmp_path: Path
     assert {path.name for path in worktree.iterdir()} == {"tickets"}
 
 
-# -- what an agent says ---------------------------------------------------------------------------------
+# -- the output of agents -------------------------------------------------------------------------------
 
 STREAMS: dict[str, tuple[Harness, list[dict[str, Any]]]] = {
     "codex": (
@@ -224,7 +224,7 @@ STREAMS: dict[str, tuple[Harness, list[dict[str, Any]]]] = {
 
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[str, list[bytes]]:
-    """The name of a harness, and lines that its program may print."""
+    """The name of a harness and possible output of its program."""
     name = draw(st.sampled_from(sorted(STREAMS)))
     events = STREAMS[name][1]
     line = st.one_of(
@@ -242,7 +242,7 @@ def task(directory: Path) -> Task:
 
 
 def trailers(message: bytes) -> list[tuple[str, str]]:
-    """Return the trailers of a commit message as git reads them."""
+    """Return the trailers of a commit message, parsed by git."""
     argv = ["git", "interpret-trailers", "--parse", "--unfold"]
     out = subprocess.run(argv, input=message, capture_output=True, check=True).stdout.decode(errors="surrogateescape")
     return [cast(tuple[str, str], tuple(line.split(": ", 1))) for line in out.splitlines()]
@@ -256,7 +256,7 @@ def trailers(message: bytes) -> list[tuple[str, str]]:
     status=st.sampled_from((0, 1, -9)),
     body=mutated(*TICKETS),
 )
-def test_whatever_an_agent_says_is_told_and_forges_nothing(
+def test_whatever_an_agent_prints_forges_nothing(
     tmp_path: Path, stream: tuple[str, list[bytes]], end: EndReason, status: int, body: bytes
 ) -> None:
     harness, report = STREAMS[stream[0]][0], Report()
@@ -276,7 +276,7 @@ def test_whatever_an_agent_says_is_told_and_forges_nothing(
 
 
 def _unforged(change: PlanChange, ticket: Ticket, cause: Cause) -> None:
-    """Assert that a commit says what we said, and that the ticket's fields are as they were."""
+    """Assert that a commit has the expected message and the ticket has its old fields."""
     message = change.message().decode(errors="surrogateescape")
     subject, empty, *lines = message.split("\n")
     assert (subject, empty, lines.pop()) == (f"scriptorium: {change.verb} ticket {ticket.name}", "", "")
@@ -351,18 +351,18 @@ SETTINGS = {
 
 
 def configured(text: str) -> Config | None:
-    """Read a configuration; None for one that is refused, which must be told in one line."""
+    """Return a configuration, or None if it is refused; the error must be one line."""
     try:
         return parse(text)
     except ConfigError as error:
-        told = error
-    assert told.code is ExitCode.CONFIG
-    assert told.message == one_line(told.message)
+        caught = error
+    assert caught.code is ExitCode.CONFIG
+    assert caught.message == one_line(caught.message)
     return None
 
 
 def used(config: Config) -> None:
-    """Do with a configuration what the steps do first."""
+    """Use a configuration like the first steps of a run."""
     for role in ("architect", "manager", "coding"):
         try:
             harness, model = choose(config, role, Path("/"))
@@ -415,13 +415,13 @@ LINES = (b"queue/merge/pending/0001-0002-c.md\n", b"1\n", b"0" * 40 + b" spec.md
 
 
 def fit(text: str) -> str:
-    """Return what can be an argument or a variable."""
+    """Return a text without characters that no argument or variable can contain."""
     return re.sub(r"[\0\ud800-\udc7f\udd00-\udfff]", "", text)
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> dict[str, tuple[str, bytes]]:
-    """Paths of a plan with modes and contents, most of them in their places."""
+    """Paths of a plan with modes and contents; most paths are valid."""
     names = texts().map(lambda text: f"{fit(text).replace('/', '')}.md")
     odd = st.tuples(st.sampled_from(DIRECTORIES), names).map("/".join)
     content = st.tuples(st.sampled_from(MODES), mutated(*TICKETS, QUEUE, *LINES))
@@ -429,7 +429,7 @@ def plans(draw: st.DrawFn) -> dict[str, tuple[str, bytes]]:
 
 
 def committed(project: Project, files: Mapping[str, tuple[str, bytes]], base: str) -> None:
-    """Make the plan branch one commit on top of another, with files of any mode."""
+    """Add a commit with files of any mode to the plan branch."""
     stream = [b"feature done\ncommit refs/heads/scriptorium/plan\ncommitter P <p@e> 1700000000 +0000\ndata 1\nx\n"]
     stream.append(b"from %s\n" % base.encode())
     for path, (mode, data) in sorted(files.items(), key=lambda item: len(item[0])):
@@ -445,7 +445,7 @@ def committed(project: Project, files: Mapping[str, tuple[str, bytes]], base: st
 
 
 def ran(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
-    """Run a command in this process as its program would, and return how it came out."""
+    """Run a command in this process and return its exit code and output."""
     stdout = io.TextIOWrapper(printed := io.BytesIO(), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["scriptorium", *argv])
@@ -467,7 +467,7 @@ def ran(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
 
 @pytest.fixture
 def planned(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A project with a plan, agents that do nothing, and files around it that must stay as they are."""
+    """A project with a plan, agents that do nothing, and files around it that must not change."""
     project.init()
     project.agent("exit 0")
     project.configure(endpoints={"local": "http://127.0.0.1:0"})
@@ -478,7 +478,7 @@ def planned(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def around(project: Project) -> dict[str, object]:
-    """Return all around the plan that nothing in it may touch."""
+    """Return the state of everything outside the plan that its content must not change."""
     top = project.root.parent
     files = {str(path.relative_to(top)): path.read_bytes() for path in top.glob("sentinel/**/*") if path.is_file()}
     refs = {ref: oid for ref, oid in project.refs().items() if "scriptorium" not in ref}
@@ -487,7 +487,7 @@ def around(project: Project) -> dict[str, object]:
 
 
 @fuzzed("plan branches", 15, files=plans())
-def test_any_plan_branch_is_read_told_and_worked_on_or_refused(
+def test_any_plan_branch_is_processed_or_refused(
     planned: Project, capsys: pytest.CaptureFixture[str], files: dict[str, tuple[str, bytes]]
 ) -> None:
     base = planned.git("rev-list", "--max-parents=0", PLAN)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -12,17 +11,8 @@ from scriptorium.git.repository import Repository
 from scriptorium.plan.change import PlanChange
 from scriptorium.plan.snapshot import Plan
 from scriptorium.plan.store import PlanStore
+from tests.plan.store_cases import written
 from tests.support import Project
-
-
-@pytest.fixture
-def store(project: Project) -> PlanStore:
-    project.init()
-    return PlanStore(Repository.discover(project.root))
-
-
-def write(store: PlanStore, change: PlanChange) -> None:
-    assert store.commit(store.snapshot(), change) is not None
 
 
 def test_the_id_of_a_removed_ticket_is_not_reused(project: Project, store: PlanStore) -> None:
@@ -30,8 +20,8 @@ def test_the_id_of_a_removed_ticket_is_not_reused(project: Project, store: PlanS
     assert store.next_id(store.snapshot()) == 3
     project.commit_plan({"tickets/open/0002-thing.md": None})
     assert store.next_id(store.snapshot()) == 3  # its branch may hold work
-    write(store, PlanChange("create", writes={"tickets/open/0007-x.md": b"", "last-id": b"7\n"}))
-    write(store, PlanChange("x", removes=["tickets/open/0007-x.md"]))
+    written(store, PlanChange("create", writes={"tickets/open/0007-x.md": b"", "last-id": b"7\n"}))
+    written(store, PlanChange("x", removes=["tickets/open/0007-x.md"]))
     assert store.next_id(store.snapshot()) == 8
 
 
@@ -93,12 +83,12 @@ class History:
         self.commit("Remove all tickets", set(), self.now[1])
 
     def lower(self) -> None:
-        """Let a person remove last-id."""
+        """Let the user remove last-id."""
         self.last_id = ""
         self.commit("Remove last-id", *self.now)
 
     def merge(self, number: int, *, keep: bool) -> None:
-        """Let a person add a ticket on a side branch and merge the branch, with the ticket or without it."""
+        """Let the user add a ticket on a side branch and merge the branch, with the ticket or without it."""
         tickets, highest = self.now
         start, last_id = max(1, self._tip - 2), self.last_id
         reached = max(self.highest[start - 1], number)

@@ -1,4 +1,4 @@
-"""A plan branch that the original tool made: read as it is, carried on, and left alone where unknown."""
+"""A plan branch of the original: it is read, work on it continues, and unknown files stay."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def move(project: Project, name: str, old: str, new: str, text: str, subject: st
 
 @pytest.fixture
 def original(project: Project) -> Project:
-    """A project that the original has worked on: two tickets done, one queued and in hand, three open."""
+    """A project of the original: two tickets are done, one is queued and active, three are open."""
     keeps = ["areas", "decisions", "tickets/open", "tickets/in-progress", "tickets/done"]
     project.commit_plan(
         {**{f"{directory}/.gitkeep": "" for directory in keeps}, "spec.md": PLACEHOLDER},
@@ -74,7 +74,7 @@ def original(project: Project) -> Project:
 
 
 def submit(project: Project, name: str, number: int) -> None:
-    """Assign, fail once, assign again, run and queue a ticket, in the original's commits."""
+    """Assign, reopen, assign, run and queue a ticket with commits as the original writes them."""
     assigned = ticket(number, "", worktree(name))
     move(project, name, "open", "in-progress", assigned, f"assign ticket {name}")
     move(project, name, "in-progress", "open", assigned + FAILURE, f"reopen ticket {name[:4]}")

@@ -1,27 +1,21 @@
-"""The plan as a database: one snapshot, one commit, and who loses the race decides again."""
+"""The plan as a database: one snapshot, one commit, and the loser of a race decides again."""
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
 from scriptorium.errors import ExitCode, ScriptoriumError
 from scriptorium.git.repository import Repository
-from scriptorium.plan import transitions
-from scriptorium.plan.cause import Cause
 from scriptorium.plan.change import PlanChange
 from scriptorium.plan.snapshot import BRANCH, REF, Plan
 from scriptorium.plan.store import PlanStore
-from scriptorium.plan.ticket import State, last_failure, parse_ticket
-from scriptorium.reports.fsck import fsck
+from scriptorium.plan.ticket import State
+from tests.plan.store_cases import written
 from tests.support import PLAN, Project
 
 WRITERS, ROUNDS = 8, 25
@@ -43,18 +37,6 @@ for turn in range(rounds):
         return Change("turn", f"{me} {turn}", moves={name(old): name(new)}, writes={"count": b"%d" % (count + 1)})
     assert store.transact(decide)
 """
-
-
-@pytest.fixture
-def store(project: Project) -> PlanStore:
-    project.init()
-    return PlanStore(Repository.discover(project.root))
-
-
-def written(store: PlanStore, change: PlanChange) -> Plan:
-    plan = store.commit(store.snapshot(), change)
-    assert plan is not None
-    return plan
 
 
 def crash_files(project: Project) -> list[Path]:
@@ -267,9 +249,6 @@ def test_eight_writers_at_once_lose_no_transition(project: Project, store: PlanS
     assert crash_files(project) == []
 
 
-# -- a checkout of the plan -----------------------------------------------------------------------------
-
-
 def test_a_writer_lets_the_one_before_it_finish(project: Project, store: PlanStore) -> None:
     other, order = PlanStore(store.repository), list[str]()
 
@@ -281,7 +260,7 @@ def test_a_writer_lets_the_one_before_it_finish(project: Project, store: PlanSto
         thread = threading.Thread(target=write)
         thread.start()
         plan = store.snapshot()
-        assert store.commit(plan, PlanChange("first"))  # nobody was before it
+        assert store.commit(plan, PlanChange("first"))  # no other writer waits
         order.append("first")
     thread.join()
 
@@ -297,231 +276,3 @@ def test_a_writer_that_is_stopped_in_its_turn_holds_nobody_up_for_good(
         assert store.transact(lambda _: PlanChange("all the same"))
 
     assert project.plan_log()[-1] == "scriptorium: all the same"
-
-
-def test_a_checkout_of_the_plan_follows(project: Project, store: PlanStore, tmp_path: Path) -> None:
-    checkout = tmp_path / "checkout"
-    project.git("worktree", "add", "--quiet", str(checkout), PLAN)
-    written(store, PlanChange("x", writes={"areas/core.md": b"# Core\n"}, removes=["decisions/.gitkeep"]))
-
-    assert (checkout / "areas" / "core.md").read_text() == "# Core\n"
-    assert not (checkout / "decisions").exists()
-    assert project.git("status", "--porcelain", cwd=checkout) == ""
-
-
-def test_a_checkout_of_the_plan_is_not_taken_back_by_a_writer_that_was_overtaken(
-    project: Project, store: PlanStore, tmp_path: Path
-) -> None:
-    checkout = tmp_path / "checkout"
-    project.git("worktree", "add", "--quiet", str(checkout), PLAN)
-    base = store.snapshot().commit
-    first = written(store, PlanChange("x", writes={"areas/one.md": b"1\n"})).commit
-    written(store, PlanChange("x", writes={"areas/two.md": b"2\n"}))
-    store.checkouts.follow(base, first)  # by the first writer, only now
-    assert project.git("status", "--porcelain", cwd=checkout) == ""
-    assert (checkout / "areas" / "two.md").exists()
-
-
-@pytest.mark.parametrize("then", ["assign", "run"])
-def test_a_checkout_of_the_plan_follows_a_command_that_was_killed(project: Project, tmp_path: Path, then: str) -> None:
-    """Or what a person commits there next would undo what the command has done."""
-    project.init()
-    project.agent("true")
-    project.ticket("0001")
-    plan = tmp_path / "plan"
-    project.git("worktree", "add", "--quiet", str(plan), PLAN)
-    code = (
-        "import os, signal, sys; from scriptorium import main; from scriptorium.plan.checkouts import PlanCheckouts\n"
-    )
-    code += "sys.argv = ['scriptorium', 'assign']\n"
-    code += "PlanCheckouts.follow = lambda *_: os.kill(os.getpid(), signal.SIGKILL); main.main()"
-    assert subprocess.run([sys.executable, "-c", code], cwd=project.root, check=False).returncode == -signal.SIGKILL
-    assert project.git("status", "--porcelain", cwd=plan) != ""
-
-    if then == "assign":
-        project.ticket("0002")  # by a person who commits elsewhere, which moves no files here
-        assert project.run("assign").code == 0
-    else:
-        assert project.run("run", "--once").code == 0
-
-    assert not (plan / "tickets" / "open" / "0001-thing.md").exists()
-    (plan / "notes").write_text("1\n")
-    project.git("add", "notes", cwd=plan)
-    project.git("commit", "--quiet", "--message", "Note", cwd=plan)
-    assert "tickets/in-progress/0001-thing.md" in project.plan_files()
-
-
-@pytest.mark.parametrize("locked", [True, False])
-def test_a_checkout_of_the_plan_that_was_half_written_follows_as_soon_as_its_lock_is_left(
-    project: Project, tmp_path: Path, locked: bool
-) -> None:
-    project.init()
-    project.ticket("0001")
-    plan, lock = tmp_path / "plan", project.root / ".git" / "worktrees" / "plan" / "index.lock"
-    project.git("worktree", "add", "--quiet", str(plan), PLAN)
-    code = (
-        "import os, signal, sys\nfrom scriptorium import main\nfrom scriptorium.git.user_checkout import UserCheckout\n"
-    )
-    code += "sys.argv = ['scriptorium', 'assign']\n"
-    code += "UserCheckout._read_tree = lambda *_: os.kill(os.getpid(), signal.SIGKILL); main.main()"
-    assert subprocess.run([sys.executable, "-c", code], cwd=project.root, check=False).returncode == -signal.SIGKILL
-    (plan / "tickets" / "in-progress" / "0001-thing.md").touch()
-    if locked:
-        lock.touch()
-        os.utime(lock, (0, 0))
-    project.ticket("0002")
-
-    assigned = project.run("assign")
-
-    assert assigned.code == 0
-    assert "behind" not in assigned.err
-    assert project.git("status", "--porcelain", cwd=plan) == ""
-    assert not lock.exists()
-
-
-def test_a_lock_in_a_checkout_of_the_plan_stays_and_is_named(
-    project: Project, store: PlanStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    project.git("worktree", "add", "--quiet", str(tmp_path / "plan"), PLAN)
-    lock = project.root / ".git" / "worktrees" / "plan" / "index.lock"
-    for number in range(2):
-        lock.touch()
-        os.utime(lock, (0, 0))
-        written(store, PlanChange("x", writes={f"areas/{number}.md": b"1\n"}))
-        assert f"Unable to create '{lock}': File exists" in caplog.text
-
-    lock.unlink()
-    written(store, PlanChange("x", writes={"areas/last.md": b"1\n"}))
-    assert project.git("status", "--porcelain", cwd=tmp_path / "plan") == ""
-
-
-@pytest.mark.parametrize("how", [["checkout", "--quiet", "HEAD~1", "--", "spec.md"], ["revert", "--no-commit", "HEAD"]])
-def test_what_a_person_takes_back_in_a_checkout_of_the_plan_stays_so(
-    project: Project, store: PlanStore, tmp_path: Path, how: list[str]
-) -> None:
-    checkout = tmp_path / "checkout"
-    project.git("worktree", "add", "--quiet", str(checkout), PLAN)
-    written(store, PlanChange("x", writes={"spec.md": b"old\n"}))
-    (checkout / "spec.md").write_text("new\n")
-    project.git("commit", "--quiet", "--all", "--message", "New", cwd=checkout)
-    project.git(*how, cwd=checkout)
-
-    for name in ("one", "two"):
-        written(store, PlanChange("x", writes={f"areas/{name}.md": b"1\n"}))
-
-    assert (checkout / "areas" / "two.md").exists()
-    assert (checkout / "spec.md").read_text() == "old\n"
-    assert project.git("status", "--porcelain", cwd=checkout) == "M  spec.md"
-
-
-def test_a_checkout_of_the_plan_follows_what_a_person_commits_elsewhere(
-    project: Project, store: PlanStore, tmp_path: Path
-) -> None:
-    checkout = tmp_path / "checkout"
-    project.git("worktree", "add", "--quiet", str(checkout), PLAN)
-    written(store, PlanChange("x", writes={"areas/one.md": b"1\n"}))
-    project.commit_plan({"areas/two.md": "1\n"})
-
-    written(store, PlanChange("x", writes={"areas/three.md": b"1\n"}))
-
-    assert project.git("status", "--porcelain", cwd=checkout) == ""
-
-
-def test_edits_in_a_checkout_of_the_plan_are_kept(
-    project: Project, store: PlanStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    checkout = tmp_path / "checkout"
-    project.git("worktree", "add", "--quiet", str(checkout), PLAN)
-    (checkout / "spec.md").write_text("being written\n")
-
-    written(store, PlanChange("x", writes={"areas/core.md": b"# Core\n"}))
-    assert (checkout / "areas" / "core.md").exists()
-    assert (checkout / "spec.md").read_text() == "being written\n"
-
-    written(store, PlanChange("x", writes={"spec.md": b"by somebody else\n"}))
-    assert (checkout / "spec.md").read_text() == "being written\n"
-    assert "are behind 'scriptorium/plan', as edits are in the way" in caplog.text
-
-
-# -- the queue and the transitions ------------------------------------------------------------------------
-
-
-def enqueue(store: PlanStore, name: str) -> None:
-    def decide(plan: Plan) -> PlanChange:
-        return transitions.enqueue(plan, plan.ticket(name, State.IN_PROGRESS), "/worktree", "summary", "head")
-
-    assert store.transact(decide)
-
-
-def test_the_queue_keeps_the_order_of_submits(project: Project, store: PlanStore) -> None:
-    names = [project.ticket(f"000{number}", state="in-progress") for number in (3, 1, 2)]
-    for name in names:
-        enqueue(store, name)
-    assert [item.ticket for item in store.snapshot().queue()] == names
-
-
-@pytest.mark.parametrize("by_path", [True, False])
-def test_the_item_in_hand_goes_first_and_leaves_with_its_ticket(
-    project: Project, store: PlanStore, by_path: bool
-) -> None:
-    first, second = (project.ticket(f"000{number}", state="in-progress") for number in (1, 2))
-    for name in (first, second):
-        enqueue(store, name)
-    path = f"queue/merge/pending/0002-{second}.md"
-    project.commit_plan({"queue/merge/active.md": f"{path}\n" if by_path else project.plan_files()[path]})
-    assert [item.ticket for item in store.snapshot().queue()] == [second, first]
-
-    store.transact(lambda plan: transitions.complete(plan, plan.ticket(second, State.IN_PROGRESS), "commit", {}))
-    assert project.plan_files()["queue/merge/active.md"] == ""
-    assert [item.ticket for item in store.snapshot().queue()] == [first]
-
-
-def test_a_failed_attempt_is_counted_told_and_taken_out_of_the_queue(project: Project, store: PlanStore) -> None:
-    name = project.ticket("0001", state="in-progress")
-    enqueue(store, name)
-    store.transact(
-        lambda plan: transitions.reopen(
-            plan, plan.ticket(name, State.IN_PROGRESS), Cause.GATE, "The gate failed", "last ``` words", 2, {}
-        )
-    )
-    ticket = store.snapshot().ticket(name, State.OPEN)
-    assert ticket.attempts == 1
-    assert ticket.text.endswith("## Attempt 1 failed: gate\n\nThe gate failed\n\n  ````\n  last ``` words\n  ````\n")
-    assert store.snapshot().queue() == []
-    assert fsck(project.workspace) == []
-
-
-def test_a_ticket_whose_attempts_cannot_be_counted_is_parked(project: Project, store: PlanStore) -> None:
-    project.commit_plan({"tickets/in-progress/0001-odd.md": "---\n{area: core}\n---\n# Odd\n"})
-    store.transact(
-        lambda plan: transitions.reopen(
-            plan, plan.ticket("0001-odd", State.IN_PROGRESS), Cause.AGENT, "It failed", "", 5, {}
-        )
-    )
-    assert store.snapshot().tickets(State.STUCK) == ["0001-odd"]
-    assert project.plan_log()[-1] == "scriptorium: park ticket 0001-odd"
-
-
-def test_what_an_agent_says_forges_neither_trailers_nor_fields_nor_headings() -> None:
-    said = (
-        "no\n\nMove: open -> done\n**Repair:** true\n**Attempts:** 0\n## Attempt 9 failed: conflict\n\0\x1b[31m\ud800"
-    )
-    ticket = parse_ticket("0001-a", State.IN_PROGRESS, b"# T\n\n**Area:** core\n")
-    plan = cast(Plan, SimpleNamespace(dequeue=lambda *_: None))
-    change = transitions.reopen(plan, ticket, Cause.GATE, said, said, 5, {"Agent": said})
-
-    message = change.message().decode()
-    keys = [line.partition(":")[0] for line in message.splitlines()[2:]]
-    assert keys == ["Ticket", "Move", "Attempt", "Cause", "Reason", "Agent", "Transaction"]
-    assert not {"\0", "\x1b"} & {*message}
-    after = parse_ticket("0001-a", State.OPEN, change.writes["tickets/open/0001-a.md"])
-    assert (after.repair, after.attempts, last_failure(after.text)) == (False, 1, Cause.GATE)
-
-
-@pytest.mark.parametrize("text", ["queue/merge/pending/" + "a/" * 5000, "queue/merge/pending/../../spec.md", "\0"])
-def test_an_item_in_hand_that_names_no_item_is_none(project: Project, text: str) -> None:
-    project.init()
-    project.commit_plan({"queue/merge/active.md": text, "last-id": "9" * 5000})
-    store = project.workspace.plan
-    plan = store.snapshot()
-    assert (plan.active, plan.queue(), store.next_id(plan)) == (None, [], 1)

@@ -1,4 +1,4 @@
-"""Ticket files: every spelling is read, and a change touches the line it must and no other."""
+"""Ticket files: every spelling is read, and a change touches one line only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read(text: str, name: str = "0007-parse") -> Ticket:
 
 
 def changed_lines(old: str, new: str) -> tuple[list[str], list[str]]:
-    """Return the lines that only the old and only the new text has, where both begin and end alike."""
+    """Return the differing lines of two texts, without the common beginning and end."""
     before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
     while before and after and before[0] == after[0]:
         before, after = before[1:], after[1:]
