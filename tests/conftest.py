@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from scriptorium.git.environment import scrub_environment
+from scriptorium.project.paths import Paths
 from tests import fork_server
 from tests.support import Project, sealed
 
@@ -34,7 +35,7 @@ def pytest_sessionfinish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Hide the user's home, git configuration and settings from the test and its child processes."""
     environment = sealed(os.environ, tmp_path / "home", tmp_path / "root")
     for name in os.environ.keys() - environment.keys():
@@ -42,6 +43,11 @@ def _sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     scrub_environment()  # so that git started within a test sees it as well
+    yield
+    for home in tmp_path.glob("*/*-" + 12 * "[0-9a-f]"):
+        sockets = Paths(home.parent, "", home.name).sockets
+        if tmp_path not in sockets.parents:  # the sockets of a long state root are below /tmp
+            shutil.rmtree(sockets, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +67,6 @@ def project(tmp_path: Path) -> Iterator[Project]:
     for process in project.started:
         process.kill()
         process.communicate()
-    shutil.rmtree(project.paths.sockets, ignore_errors=True)  # the sockets of a long state root are below /tmp
 
 
 @pytest.fixture
