@@ -19,7 +19,8 @@ STEERING = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud8
 
 TICKETS = (
     b"---\narea: core\ndepends: [0001, 0002]\npriority: 3\nattempts: 1\nrepair: false\n---\n# A title\n\nDo it.\n",
-    b"---\narea: &a core\ndepends:\n  - 0001  # first\n  - 2\nother: {x: [*a, 1.5, 2001-01-01]}\n---\n# T\n",
+    b"---\narea: core\ndepends:\n  - 0001  # first\n  - 2\nother: {x: [a, 1.5, 2001-01-01]}\n---\n# T\n",
+    b"---\narea: &a core\nother: [*a, !!int 1]\n---\n# T\n",
     b"# Ticket 1\n\n**Area:** a1\n**Depends:** 0003, 0004\n**Attempts:** 2\n**Worktree:** /tmp/x\n\n## Agent Run\n",
 )
 
