@@ -70,7 +70,7 @@ figures: export FIGURES = write
 figures: export CRASH = all
 figures: export STRESS = 5
 figures: crash-test stress-test soak
-	$(BIN)/pytest -n 0 tests/fuzz/test_fuzz.py tests/agents/tools/test_fuzz_endpoint.py tests/neighbours/test_figures.py
+	$(BIN)/pytest -n 0 tests/fuzz tests/agents/tools/test_fuzz_endpoint.py tests/neighbours/test_figures.py
 
 # the real agent programs and husky, from npm, in the versions that this file names
 $(AGENTS)/installed: tests/integration/package.json
