@@ -1,4 +1,4 @@
-"""The front door: verbs, usage errors, exit codes, and no traceback unless asked for."""
+"""The entry point: verbs, usage errors, exit codes, and no traceback without --debug."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import CHECKOUT, Project, Result, write_script
 
 
 def broken(project: Project) -> Path:
-    """Return a directory that makes `scriptorium status` fail with a bug, when put on PYTHONPATH."""
+    """Return a directory for PYTHONPATH that makes `scriptorium status` fail with a bug."""
     path = project.root.parent / "broken"
     path.mkdir()
     (path / "sitecustomize.py").write_text(

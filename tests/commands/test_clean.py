@@ -1,4 +1,4 @@
-"""scriptorium clean: what is in master goes, what is not goes only where a ref keeps it, the unfinished stays."""
+"""scriptorium clean: merged work goes, unmerged work goes once a ref keeps it, unfinished work stays."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def project(project: Project) -> Project:
 
 
 def worktree(project: Project, name: str, state: str) -> Path:
-    """Give a ticket its worktree and branch, and then put it into a state by hand; '' removes it from the plan."""
+    """Give a ticket its worktree and branch, then set its state by hand; '' removes it from the plan."""
     project.ticket(name)
     assert project.run("assign").code == 0
     text = project.plan_files()[f"tickets/in-progress/{name}.md"]
@@ -87,7 +87,7 @@ def test_a_repository_within_a_worktree_is_kept_beside_it(project: Project) -> N
     assert project.git("log", "--format=%s", cwd=aside / "own") == "One"
 
 
-def test_a_repository_in_a_directory_that_has_files_of_ours_is_kept_beside_the_worktree(project: Project) -> None:
+def test_a_nested_repository_among_tracked_files_is_preserved(project: Project) -> None:
     project.commit({"src/file": "1\n"})
     path = worktree(project, "0001-x", "done")
     project.git("init", "--quiet", cwd=path / "src")

@@ -1,4 +1,4 @@
-"""scriptorium doctor: what is needed is found or said to be missing; the agents' programs are stand-ins."""
+"""scriptorium doctor: the checks of all requirements, with stand-ins for the agents' programs."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ esac
 """
 
 Checks = dict[str, tuple[str, str, str]]
-"""By subject what was found: the state, the text and the hint."""
+"""State, text and hint by subject."""
 
 
 def program(project: Project, name: str, **answers: str) -> Path:
-    """Put a stand-in for an agent's program on PATH; it answers as one that is all right but for what is given."""
+    """Put a stand-in for an agent's program on PATH. It passes all checks except the given ones."""
     usual = {"version": f"echo '{name} 1.2.3'", "login": "true", "sandbox": "true"}
     return write_script(project.root.parent / "home" / "bin" / name, PROGRAM.format(**usual | answers))
 
 
 @pytest.fixture
 def project(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A project whose only agent program is codex, and that has all it needs."""
+    """A project whose only agent program is codex, and that meets all requirements."""
     for name in ("CODEX_API_KEY", "CODEX_HOME", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    # neither programs nor sandboxes of the host
+    # no programs or sandboxes of the host
     tools = project.root.parent / "tools"
     tools.mkdir()
     for name in ("sh", "git", "make", "env", "true", "cat", "sleep", "setsid", "mv", "echo"):
@@ -56,7 +56,7 @@ def project(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def examine(project: Project, code: int = 0) -> Checks:
-    """Run `scriptorium doctor --json` and return what it found."""
+    """Run `scriptorium doctor --json` and return its results."""
     result = project.run("doctor", "--json")
     assert (result.code, result.err) == (code, ""), result.out
     found = json.loads(result.out)
@@ -65,7 +65,7 @@ def examine(project: Project, code: int = 0) -> Checks:
 
 
 def look(project: Project, check: Callable[[Workspace], Iterator[CheckResult]]) -> Checks:
-    """Return what a single check finds, which is quicker than all of them."""
+    """Return the results of a single check, which is faster than all of them."""
     workspace = project.workspace
     workspace.paths.ensure(workspace.paths.home)
     return {finding.subject: (finding.state, finding.text, finding.hint) for finding in check(workspace)}
@@ -269,10 +269,10 @@ def test_a_signal_ends_it_and_what_it_has_started(project: Project, facts: Path)
 
 def test_sandbox_that_does_not_work_is_a_note_and_tried_out_each_time(project: Project, facts: Path) -> None:
     project.configure(environment=["FACTS"])
-    program(project, "codex", sandbox='test -e "$FACTS/mended" || { echo "bwrap: no namespaces" >&2; exit 1; }')
+    program(project, "codex", sandbox='test -e "$FACTS/repaired" || { echo "bwrap: no namespaces" >&2; exit 1; }')
     hint = "'codex' runs without a sandbox; see 'Sandbox' in the README"
     assert look(project, doctor.check_backends)["codex sandbox"] == ("note", "none (bwrap: no namespaces)", hint)
-    (facts / "mended").touch()
+    (facts / "repaired").touch()
     assert look(project, doctor.check_backends)["codex sandbox"] == ("ok", "workspace-write", "")
     assert "Sandbox: codex: workspace-write\n" in project.run("status").out
     project.configure(sandbox="off")

@@ -1,4 +1,4 @@
-"""scriptorium rescue: what nobody had taken is listed, and comes back or goes when that is said."""
+"""scriptorium rescue: rescued work is listed, restored and dropped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def project(project: Project) -> Project:
 
 @pytest.fixture
 def kept(project: Project) -> str:
-    """The name of a commit that was kept, with a file `precious` in it."""
+    """The name of a rescued commit with a file `precious`."""
     worktree = project.root.parent / "aside"
     project.git("worktree", "add", "--quiet", "--detach", str(worktree))
     (worktree / "precious").write_text("work\n")

@@ -1,4 +1,4 @@
-"""scriptorium run: the whole flow, and what becomes of it when something is in the way."""
+"""scriptorium run: the whole flow, with failures, signals and edits in between."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ LINE = re.compile(r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\] \[(DEBUG|INFO|WARN|ERROR
 WAITING = "[INFO] WAITING: no spec — run 'scriptorium plan'"
 SPEC = "# Tool\n\n- core: the core\n- extra: the extras\n"
 
-# A spec is a list of "- <area>: <text>". Every run is noted in a file, and one that finds a file
-# hold-<role> hangs, with a child, until it is ended.
+# A spec is a list of "- <area>: <text>". Every run is recorded in a file. A run that finds a file
+# hold-<role> hangs, with a child, until it is terminated.
 AGENT = """\
 base=$(dirname "$0")
 echo "$SCRIPTORIUM_ROLE $SCRIPTORIUM_AREA $SCRIPTORIUM_TICKET" | xargs >> "$base/runs"
@@ -57,7 +57,7 @@ coding)
 esac
 """
 
-# `scriptorium run` with waits of a hundredth, which notes each pass over the steps in a file
+# `scriptorium run` with a hundredth of the delays; it records each pass in a file
 HASTY = """
 import sys
 import time
@@ -90,13 +90,13 @@ def equip(project: Project) -> None:
 
 
 def runs(project: Project) -> list[str]:
-    """Return what the agent was run for."""
+    """Return the role and the subject of each run of the agent."""
     file = project.root.parent / "runs"
     return file.read_text().splitlines() if file.exists() else []
 
 
 def tickets(project: Project) -> dict[str, list[str]]:
-    """Return the names of the tickets by state, the states without any left out."""
+    """Return the names of the tickets by state, without empty states."""
     found: dict[str, list[str]] = {}
     for path in project.plan_files():
         if match := re.fullmatch(r"tickets/([^/]+)/(.+)\.md", path):
@@ -106,7 +106,7 @@ def tickets(project: Project) -> dict[str, list[str]]:
 
 @contextmanager
 def hasty(project: Project, **env: str) -> Iterator[Started]:
-    """Run a daemon that turns quickly, for the length of a block."""
+    """Run a daemon with short delays for the length of a block."""
     passes = project.root.parent / "passes"
     passes.unlink(missing_ok=True)
     with project.running(str(passes), "run", python=("-c", HASTY), **env) as daemon:
@@ -115,7 +115,7 @@ def hasty(project: Project, **env: str) -> Iterator[Started]:
 
 
 def turns(project: Project, number: int) -> None:
-    """Wait until the hasty daemon has passed over the steps so many times more."""
+    """Wait until the hasty daemon has made that many more passes."""
     passes = project.root.parent / "passes"
     seen = passes.stat().st_size
     until(lambda: passes.stat().st_size >= seen + number)
@@ -249,7 +249,7 @@ def test_once_and_until_idle_exclude_each_other(project: Project) -> None:
 # -- waiting --------------------------------------------------------------------------------------------
 
 
-def test_missing_spec_is_told_once_and_the_daemon_goes_on_when_one_is_committed(project: Project) -> None:
+def test_a_missing_spec_is_logged_once_and_a_commit_of_it_ends_the_wait(project: Project) -> None:
     with hasty(project) as daemon:
         daemon.says(WAITING)
         turns(project, 10)
@@ -263,7 +263,7 @@ def test_missing_spec_is_told_once_and_the_daemon_goes_on_when_one_is_committed(
     assert (result.code, result.err, result.out.count("WAITING")) == (143, "", 1)
 
 
-def test_a_place_that_cannot_be_written_is_told_once_and_the_daemon_goes_on_when_it_can(project: Project) -> None:
+def test_an_unwritable_directory_is_logged_once_and_the_daemon_recovers(project: Project) -> None:
     project.commit_plan({"spec.md": SPEC})
     gates = project.workspace.paths.ensure(project.paths.home) / "gates"
     gates.write_text("in the way\n")
@@ -322,17 +322,17 @@ def test_red_master_ends_until_idle_with_exit_code_3(project: Project) -> None:
 
 
 def test_ticket_marked_repair_is_worked_on_while_master_is_red(project: Project) -> None:
-    project.gate("test -e made-0002-mend.txt")
+    project.gate("test -e made-0002-repair.txt")
     project.commit_plan({"spec.md": "# Tool\n"})
     project.ticket("0001")
-    project.commit_plan({"tickets/open/0002-mend.md": "---\narea: core\nrepair: true\n---\n# Mend\n"})
+    project.commit_plan({"tickets/open/0002-repair.md": "---\narea: core\nrepair: true\n---\n# Repair\n"})
 
     result = project.run("run", "--until-idle")
 
     assert (result.code, result.err) == (0, "")
-    assert tickets(project) == {"done": ["0001-thing", "0002-mend"]}
+    assert tickets(project) == {"done": ["0001-thing", "0002-repair"]}
     assert [run for run in runs(project) if run.startswith("coding")] == [
-        "coding core 0002-mend",
+        "coding core 0002-repair",
         "coding core 0001-thing",
     ]
 
@@ -362,7 +362,7 @@ def test_attempts_that_fail_are_repeated_until_the_ticket_is_stuck(project: Proj
     assert runs(project) == ["architect", *["coding"] * 5]
 
 
-def test_model_that_cannot_be_reached_uses_up_no_attempt_and_ends_until_idle(project: Project) -> None:
+def test_an_unreachable_model_uses_no_attempt_and_ends_until_idle(project: Project) -> None:
     project.commit_plan({"spec.md": "# Tool\n"})
     project.configure(models={"architect": "script", "manager": "script"})
     answer = '{"type": "error", "message": "no key"}'
@@ -376,7 +376,7 @@ def test_model_that_cannot_be_reached_uses_up_no_attempt_and_ends_until_idle(pro
     assert project.plan_log().count(f"scriptorium: reopen ticket {name}") == driver.MAX_FAILURES
 
 
-def test_ticket_that_can_never_be_ready_is_told_and_ends_until_idle_with_exit_code_1(project: Project) -> None:
+def test_a_ticket_that_is_never_ready_ends_until_idle_with_exit_code_1(project: Project) -> None:
     project.commit_plan({"spec.md": "# Tool\n"})
     project.ticket("0001", depends=["0009"])
 
@@ -424,7 +424,7 @@ def test_lock_of_somebody_else_is_waited_for_and_counts_as_no_failure(project: P
 
 @contextmanager
 def held_architect(project: Project) -> Iterator[None]:
-    """Have `scriptorium architect` at work in another process."""
+    """Run `scriptorium architect` in another process for the length of a block."""
     with project.running("architect") as other:
         until((project.root.parent / "held").exists)
         yield
@@ -554,7 +554,7 @@ def test_run_after_a_kill_ends_as_an_undisturbed_one_would(project: Project, tmp
 
 
 def hold_gate(project: Project) -> None:
-    """Make the gate hang, once, where a ticket has made something and a file `hold-gate` asks for it."""
+    """Configure a gate that hangs once, on the work of a ticket, if there is a file `hold-gate`."""
     base = project.root.parent
     script = f"""\
 ls made-* > {base}/ls 2>&1 && [ -e {base}/hold-gate ] || exit 0
@@ -566,7 +566,7 @@ sleep 1000"""
 
 
 def master_files(project: Project) -> dict[str, str]:
-    """Return the files on master that agents made; their prompts name the repository."""
+    """Return the files on master, without the path of the repository that prompts put into them."""
     names = project.git("ls-tree", "--name-only", "master").splitlines()
     base = str(project.root.parent)
     return {name: project.git("show", f"master:{name}").replace(base, "") for name in names}
@@ -574,7 +574,7 @@ def master_files(project: Project) -> dict[str, str]:
 
 @contextmanager
 def held(project: Project, where: str) -> Iterator[Started]:
-    """Run a daemon for the length of a block, which begins when an agent or the gate hangs."""
+    """Run a daemon for the length of a block that begins once an agent or the gate hangs."""
     (project.root.parent / f"hold-{where}").touch()
     with project.running("run") as daemon:
         until(lambda: (project.root.parent / "held").exists() or daemon.process.poll() is not None)
@@ -583,7 +583,7 @@ def held(project: Project, where: str) -> Iterator[Started]:
 
 
 def alive(project: Project) -> set[int]:
-    """Return the processes that hang, and theirs."""
+    """Return the hanging processes and their descendants."""
     pids = [int(pid) for pid in (project.root.parent / "held").read_text().split()]
     return watchdog.members("NO=MARK", *pids)
 
@@ -650,7 +650,7 @@ def test_finished_plan_costs_no_agent_run_however_many_turns(project: Project) -
     assert project.plan_log() == log
 
 
-def test_agent_that_wrote_nothing_is_not_asked_again_until_something_changes(project: Project) -> None:
+def test_an_agent_that_wrote_nothing_runs_again_only_after_a_change(project: Project) -> None:
     project.agent('echo "$SCRIPTORIUM_ROLE $SCRIPTORIUM_AREA" | xargs >> "$(dirname "$0")/runs"')
     project.commit_plan({"spec.md": SPEC, "areas/core.md": "# Core\n"})
     with hasty(project) as daemon:
@@ -698,7 +698,7 @@ def test_area_that_fails_keeps_no_other_from_its_tickets_and_is_paused(project: 
     assert result.out.count("[ERROR] manager-core: the agent ended with exit code 9") == 1
 
 
-# -- rest -----------------------------------------------------------------------------------------------
+# -- delays ---------------------------------------------------------------------------------------------
 
 
 def test_idle_daemon_starts_no_git_and_writes_no_line(project: Project, tmp_path: Path) -> None:
@@ -718,7 +718,7 @@ def test_idle_daemon_starts_no_git_and_writes_no_line(project: Project, tmp_path
 
 
 class Clock:
-    """Time that passes only while the driver sleeps, until it is over."""
+    """Time that passes only while the driver sleeps, up to an end."""
 
     class Over(Exception):
         """The time is over."""
@@ -737,7 +737,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Half an hour of the driver's time."""
+    """A clock for half an hour of the driver."""
     clock = Clock(1800)
     for module in (driver, backoff, watch):
         monkeypatch.setattr(module, "time", clock)
@@ -846,7 +846,7 @@ def test_configuration_broken_meanwhile_is_told_and_the_old_one_stands(project: 
         turns(project, 2)
         draft = file.with_suffix(".draft")
         draft.write_text("{\n  oops\n")
-        draft.replace(file)  # at once, or the daemon may see the empty file as well
+        draft.replace(file)  # atomically, or the daemon may see an empty file first
         daemon.says("[ERROR] 'scriptorium.json': line 2 is not JSON")
         turns(project, 10)
         assert daemon.out.count("ERROR") == 1
@@ -858,7 +858,7 @@ def test_configuration_broken_meanwhile_is_told_and_the_old_one_stands(project: 
         assert daemon.end(signal.SIGTERM).code == 143
 
 
-def test_mended_configuration_ends_the_pause_of_a_failing_step(project: Project, clock: Clock) -> None:
+def test_an_edited_configuration_ends_the_delay_of_a_failing_step(project: Project, clock: Clock) -> None:
     project.commit_plan({"spec.md": "# Tool\n"})
     project.agent("exit 1")
     asked: list[float] = []
@@ -914,9 +914,7 @@ def test_drafts_of_writers_that_were_killed_go_and_those_of_others_stay(project:
 
 
 @pytest.mark.parametrize(("age", "stays"), [(600, False), (30, True)])
-def test_a_lock_on_packed_refs_that_a_killed_git_left_is_taken_away_unasked(
-    project: Project, age: float, stays: bool
-) -> None:
+def test_a_stale_lock_of_packed_refs_is_removed(project: Project, age: float, stays: bool) -> None:
     lock = project.root / ".git" / "packed-refs.lock"
     lock.touch()
     os.utime(lock, (time.time() - age, time.time() - age))
@@ -927,7 +925,7 @@ def test_a_lock_on_packed_refs_that_a_killed_git_left_is_taken_away_unasked(
 
 
 @pytest.mark.parametrize("left", ["worktree and branch", "half a worktree", "git directory", "branch"])
-def test_what_a_crash_left_of_the_last_landing_is_cleared_away_at_the_start(
+def test_remains_of_an_interrupted_landing_are_removed_at_the_start(
     project: Project, monkeypatch: pytest.MonkeyPatch, left: str
 ) -> None:
     name = project.queued()

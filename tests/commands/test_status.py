@@ -1,4 +1,4 @@
-"""scriptorium status: counts, and who is at work; nothing changes by it."""
+"""scriptorium status: ticket counts and active agents, without any change."""
 
 from __future__ import annotations
 

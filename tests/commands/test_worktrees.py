@@ -1,4 +1,4 @@
-"""scriptorium worktrees: where the tickets in progress are worked on."""
+"""scriptorium worktrees: the worktrees of tickets in progress."""
 
 from __future__ import annotations
 

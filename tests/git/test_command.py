@@ -1,4 +1,4 @@
-"""How git is run: in what environment, by what version, and what is made of its messages."""
+"""Calls of git: its environment, its version, its retries and its errors."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_git_is_asked_to_sync_in_the_words_of_its_version(
     assert told.items() >= (PLAIN_HEAD | settings).items()
     assert not [key for key in told if "fsync" in key.lower() and key not in settings]
     script.unlink()
-    check_version()  # it is remembered
+    check_version()  # so that the settings of the version are known
 
 
 @pytest.mark.parametrize("place", ["Disk", "Disk/12"])
@@ -127,12 +127,12 @@ def test_refs_that_were_packed_again_within_a_second_are_read_anew(project: Proj
     for turn in range(20):
         old, new = commits[turn % 2], commits[(turn + 1) % 2]
         assert repository.resolve("x") == old
-        packed.write_text(packed.read_text().replace(old, new))  # in place, as git may get the file's number again
+        packed.write_text(packed.read_text().replace(old, new))  # in place, since the new file may get the same inode
         assert repository.resolve("x") == new
 
 
-def test_what_is_committed_is_there_though_git_could_not_put_it_in_its_place(project: Project) -> None:
-    # as when a `git gc` has just removed the directory, which cannot be timed
+def test_a_commit_is_complete_if_git_cannot_rename_an_object(project: Project) -> None:
+    # the files stand for directories that a `git gc` has just removed, which no test can time
     project.git("config", "core.fsyncMethod", "batch")
     objects = project.root / ".git" / "objects"
     blocked = [objects / f"{number:02x}" for number in range(256) if not (objects / f"{number:02x}").exists()]
@@ -148,7 +148,7 @@ def test_what_is_committed_is_there_though_git_could_not_put_it_in_its_place(pro
 def test_a_git_that_was_hindered_by_a_clean_up_is_run_again(tmp_path: Path, failures: int, passes: bool) -> None:
     left = tmp_path / "left"
     left.write_text("x" * failures)
-    # a stand-in for a moment that cannot be timed: the directory of an object was empty, and is removed
+    # a stand-in for git, since no test can time the removal of an object's empty directory
     script = f"""
         [ -s {left} ] || exit 0
         truncate --size=-1 {left}

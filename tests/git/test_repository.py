@@ -1,4 +1,4 @@
-"""Repositories of all kinds: found, read, and their refs moved."""
+"""Discovery and reading of all kinds of repositories, and updates of their refs."""
 
 from __future__ import annotations
 

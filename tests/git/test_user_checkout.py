@@ -1,4 +1,4 @@
-"""Git in a checkout of the user's; most of it is tried by landing tickets, in test_landing.py."""
+"""Fast-forward of the user's checkout; test_landing.py covers most of it."""
 
 from scriptorium.git.user_checkout import UserCheckout
 from tests.support import Project

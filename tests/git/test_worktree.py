@@ -1,4 +1,4 @@
-"""Git in a worktree, whatever an agent has written there."""
+"""Git in a worktree that an agent can write to."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def trap(tmp_path: Path) -> Path:
 
 
 def laid(project: Project, path: Path, trap: Path) -> None:
-    """Make a repository whose configuration and attributes name a program wherever git would run one."""
+    """Create a repository whose configuration and attributes name a program wherever git might run one."""
     project.git("init", "--quiet", str(path))
     for key in ("filter.trap.clean", "filter.trap.smudge", "diff.trap.textconv", "diff.trap.command", "core.fsmonitor"):
         project.git("config", key, str(trap), cwd=path)
@@ -136,7 +136,7 @@ def test_a_repository_inside_of_a_worktree_runs_none_of_its_programs(
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link", "pipe", "circle", "junk", "nothing"])
-def test_a_git_file_that_an_agent_has_replaced_is_refused_and_leads_nowhere(
+def test_a_replaced_git_file_is_refused_and_not_followed(
     project: Project, repository: Repository, worktree: Path, trap: Path, tmp_path: Path, kind: str
 ) -> None:
     laid(project, tmp_path / "own", trap)

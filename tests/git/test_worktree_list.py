@@ -1,4 +1,4 @@
-"""Who has a branch checked out, and which worktrees are gone for good."""
+"""The branches of worktrees, and the pruning of missing worktrees."""
 
 from __future__ import annotations
 
@@ -74,9 +74,7 @@ def test_a_checkout_that_cannot_be_read_for_now_is_not_taken_for_none(project: P
     assert present_worktrees_on(repository, "master") == [project.root]
 
 
-def test_a_worktree_of_ours_that_is_gone_and_that_no_git_can_read_is_forgotten(
-    project: Project, repository: Repository
-) -> None:
+def test_a_missing_worktree_that_git_cannot_read_is_pruned(project: Project, repository: Repository) -> None:
     place = project.paths.ensure(project.paths.health_worktree.parent) / "health"
     add(repository, place, start="master")
     record = project.root / ".git" / "worktrees" / "health"
@@ -89,7 +87,7 @@ def test_a_worktree_of_ours_that_is_gone_and_that_no_git_can_read_is_forgotten(
     project.git("fsck")
 
 
-def test_a_worktree_is_not_clean_that_holds_a_name_which_another_disk_takes_for_one_that_git_knows(
+def test_a_file_that_differs_by_case_alone_makes_a_worktree_unclean(
     project: Project, repository: Repository, tmp_path: Path
 ) -> None:
     project.git("config", "core.ignoreCase", "true")
@@ -102,9 +100,7 @@ def test_a_worktree_is_not_clean_that_holds_a_name_which_another_disk_takes_for_
 
 
 @pytest.mark.parametrize("link", ["missing", "empty"])
-def test_a_worktree_that_a_killed_git_only_began_is_forgotten_after_a_minute(
-    project: Project, repository: Repository, link: str
-) -> None:
+def test_an_incomplete_worktree_is_pruned_after_a_minute(project: Project, repository: Repository, link: str) -> None:
     begun = project.root / ".git" / "worktrees" / "health"
     begun.mkdir(parents=True)
     if link == "empty":
@@ -118,7 +114,7 @@ def test_a_worktree_that_a_killed_git_only_began_is_forgotten_after_a_minute(
     assert not begun.exists()
 
 
-def test_a_worktree_that_is_locked_and_away_holds_its_branch_and_one_that_was_removed_does_not(
+def test_a_missing_worktree_has_its_branch_only_while_it_is_locked(
     project: Project, repository: Repository, tmp_path: Path
 ) -> None:
     for name in ("away", "removed", "emptied"):
@@ -178,7 +174,7 @@ def test_a_head_that_is_a_link_names_a_branch_as_well(project: Project, reposito
 
 
 @pytest.mark.parametrize("place", ["home", "elsewhere"])
-def test_a_worktree_that_cannot_be_looked_at_is_not_forgotten_and_holds_up_nobody(
+def test_an_inaccessible_worktree_is_not_pruned_and_blocks_nothing(
     project: Project, repository: Repository, tmp_path: Path, place: str
 ) -> None:
     project.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "linked"))
@@ -196,7 +192,7 @@ def test_a_worktree_that_cannot_be_looked_at_is_not_forgotten_and_holds_up_nobod
     ("branch", "name"), [("scriptorium/ticket-0001", "0001-thing"), ("", "health"), ("topic", "theirs")]
 )
 @pytest.mark.parametrize("emptied", [True, False])
-def test_what_a_killed_removal_or_a_crash_has_left_of_a_worktree_without_its_place_is_forgotten(
+def test_remains_of_a_worktree_without_its_gitdir_file_are_pruned(
     project: Project, repository: Repository, tmp_path: Path, branch: str, name: str, emptied: bool
 ) -> None:
     add(repository, tmp_path / name, branch, "master")

@@ -1,4 +1,4 @@
-"""The configuration: everything is optional, and whatever is wrong is one line with a hint."""
+"""The configuration: every key is optional, and every error is one line with a hint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A disk below its floor: no new work begins, it is said, nothing is blamed on a ticket, and it goes on with room."""
+"""Too little free disk space: no new work begins, no ticket is blamed, and work goes on once there is space."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scriptorium.project import disk
 from tests.support import Project, until
 
 FULL = 10**8
-"""MiB that no disk has."""
+"""More MiB than any disk has."""
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_run_says_it_once_and_goes_on_when_there_is_room(project: Project) -> 
 def test_each_disk_is_looked_at_once_wherever_its_directories_are(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [(path, left)] = disk.free_space(project.workspace)  # the state directory is on the same, though not made yet
+    [(path, left)] = disk.free_space(project.workspace)  # the state directory will be on the same disk
     found = os.statvfs(project.root)
     assert path == project.root
     assert abs(left - found.f_bavail * found.f_frsize // 2**20) < 1024

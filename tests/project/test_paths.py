@@ -1,4 +1,4 @@
-"""Where the state of a repository lives."""
+"""The paths of a repository's state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_sockets_are_in_the_state_directory_where_their_paths_fit() -> None:
     assert below("/tmp/scriptorium").sockets == Path("/tmp/scriptorium/project-0123456789ab/sockets")
 
 
-def test_sockets_of_a_long_root_are_in_a_short_directory_of_each_repository() -> None:
+def test_a_long_root_puts_sockets_into_a_short_directory() -> None:
     one, other = below("/" + "d" * 150).sockets, below("/" + "e" * 150).sockets
     assert one != other
     assert one.parent == Path(f"/tmp/scriptorium-{os.geteuid()}")

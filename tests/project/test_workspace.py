@@ -1,4 +1,4 @@
-"""A repository with all that belongs to it, for as long as a daemon runs."""
+"""A workspace whose repository changes while a daemon runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_branch_that_is_gone_keeps_its_name_where_none_takes_its_place(project
 
 @pytest.fixture
 def named(tmp_path: Path) -> Project:
-    """A project that lands on main, where a branch master is made after the first ticket."""
+    """A project that lands on main, with a branch master created after the first ticket."""
     project = Project(tmp_path / "named", "main")
     project.init()
     submitted(project)
@@ -65,7 +65,7 @@ def test_work_does_not_go_over_to_a_branch_that_is_made_later(named: Project) ->
     assert named.workspace.master == "master"
 
 
-def test_an_edit_of_the_configuration_leaves_the_branch_as_it_is_while_there_are_two(named: Project) -> None:
+def test_a_reload_keeps_the_landing_branch_while_two_are_possible(named: Project) -> None:
     workspace = named.workspace
     assert workspace.master == "main"
     named.git("branch", "master")

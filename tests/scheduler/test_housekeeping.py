@@ -1,4 +1,4 @@
-"""Housekeeping: what grows with every ticket is bounded, and nothing that is needed goes."""
+"""Housekeeping: old output and loose objects go, and everything in use stays."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LONG = housekeeping.KEPT_SECONDS + 3600
 
 
 def age(*files: Path) -> None:
-    """Make files older than what is kept."""
+    """Make files too old to be kept."""
     then = time.time() - LONG
     for file in files:
         os.utime(file, (then, then))
 
 
 def logs(project: Project, subject: str, *names: str) -> list[Path]:
-    """Write output files of a ticket, or of what else has some."""
+    """Write output files of a ticket, or of the health check."""
     directory = project.workspace.paths.ensure(project.paths.attempts / subject)
     files = [directory / name for name in names]
     for file in files:
@@ -34,7 +34,7 @@ def logs(project: Project, subject: str, *names: str) -> list[Path]:
     return files
 
 
-def test_output_of_tickets_goes_two_weeks_after_the_last_run_once_they_are_done(project: Project) -> None:
+def test_output_of_done_tickets_is_removed_after_two_weeks(project: Project) -> None:
     project.init()
     for number, state in enumerate(("done", "open", "in-progress", "stuck"), 1):
         project.ticket(f"000{number}", state=state)
