@@ -1,7 +1,4 @@
-"""The names of tests are short enough to be read in the report of a failure.
-
-`NOT_YET` lists the files that still have longer names. The list can only shrink: a clean file in it fails as well.
-"""
+"""The names of tests are short enough to be read in the report of a failure."""
 
 from __future__ import annotations
 
@@ -12,18 +9,6 @@ import pytest
 
 TESTS = Path(__file__).parent
 MAX_LENGTH = 70
-
-NOT_YET: set[str] = {
-    "commands/test_clean.py",
-    "commands/test_run.py",
-    "git/test_command.py",
-    "git/test_worktree.py",
-    "git/test_worktree_list.py",
-    "project/test_paths.py",
-    "project/test_workspace.py",
-    "scheduler/test_housekeeping.py",
-}
-"""Files with a longer name. Remove a file from the set with its last one."""
 
 
 def python_files() -> list[str]:
@@ -38,16 +23,8 @@ def too_long(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", python_files())
-def test_a_file_has_no_long_test_name_or_is_listed(path: str) -> None:
-    found = too_long((TESTS / path).read_text(encoding="utf-8"))
-    if path in NOT_YET:
-        assert found, f"{path} is clean: remove it from NOT_YET"
-    else:
-        assert found == []
-
-
-def test_every_listed_file_exists() -> None:
-    assert set(python_files()) >= NOT_YET
+def test_a_file_has_no_long_test_name(path: str) -> None:
+    assert too_long((TESTS / path).read_text(encoding="utf-8")) == []
 
 
 def test_only_a_name_over_the_limit_is_found() -> None:
