@@ -8,11 +8,12 @@ GROUP ?= dev
 AGENTS := $(VENV)/agents
 WITH_AGENTS = PATH="$(CURDIR)/$(AGENTS)/node_modules/.bin:$$PATH"
 
-.PHONY: help demo test check lint types format crash-test stress-test soak figures \
+.PHONY: help demo test quick check lint types format crash-test stress-test soak figures \
 	integration-test integration-test-offline agents-table bench clean
 help:
 	@echo "make demo              watch a small project being built by a scripted agent"
 	@echo "make test              the tests: no network, no keys"
+	@echo "make quick             only the tests that are fast, for a first answer"
 	@echo "make check             lint, types and tests"
 	@echo "make integration-test  with the real codex, claude and opencode, against a scripted model"
 	@echo "make crash-test        kill it and fail its calls at points that SEED chooses, or CRASH=all for every point"
@@ -35,8 +36,13 @@ $(VENV)/developing: $(VENV)/installed pyproject.toml
 demo: $(VENV)/installed
 	@$(BIN)/scriptorium demo
 
+TESTS = -n auto --ignore=tests/integration --ignore=tests/bench --ignore=tests/crash --ignore=tests/stress
+
 test: $(VENV)/developing
-	$(BIN)/pytest -n auto --ignore=tests/integration --ignore=tests/bench --ignore=tests/crash --ignore=tests/stress
+	$(BIN)/pytest $(TESTS)
+
+quick: $(VENV)/developing
+	$(BIN)/pytest $(TESTS) -m 'not slow'
 
 lint: $(VENV)/developing
 	$(BIN)/ruff check

@@ -23,6 +23,8 @@ from scriptorium.version import VERSION
 from tests.docs.test_readme import block_with
 from tests.support import CHECKOUT, Project, write_script
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = {"scriptorium", "git-scriptorium", *(f"scriptorium-{verb}" for verb in VERBS)}
 OFFLINE = ["--no-build-isolation", "--no-deps", "--no-index", "--quiet", "--disable-pip-version-check"]
 

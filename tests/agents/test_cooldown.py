@@ -12,6 +12,8 @@ from scriptorium.agents.cooldown import MAX_COOLDOWN, OnCooldown
 from scriptorium.plan.cause import Cause
 from tests.support import PLAN, ROLES, WITHOUT_TOOLS, Project, write_script
 
+pytestmark = pytest.mark.slow
+
 LIMIT = '{"type":"turn.failed","error":{"message":"exceeded retry limit, last status: 429 Too Many Requests"}}'
 
 

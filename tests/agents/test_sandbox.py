@@ -10,6 +10,8 @@ import pytest
 
 from tests.support import WITHOUT_TOOLS, Project, Result, write_script
 
+pytestmark = pytest.mark.slow
+
 CODEX = """
 case $1 in
 sandbox) echo asked >>"$FACTS/probes"; {probe} ;;

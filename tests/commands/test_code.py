@@ -10,6 +10,8 @@ from scriptorium.errors import ExitCode
 from tests.commands.code_cases import SUBMIT, files
 from tests.support import PLAN, Project, trailers, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _plan(project: Project, facts: Path) -> None:

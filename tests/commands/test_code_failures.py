@@ -16,6 +16,8 @@ from scriptorium.plan import store
 from tests.commands.code_cases import SUBMIT, assert_reopened, files
 from tests.support import BUSY, PLAN, Project, busy_pids, is_alive, trailers, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _plan(project: Project, facts: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 from tests.commands.code_cases import assert_reopened
 from tests.support import Project, write_script
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _plan(project: Project, facts: Path) -> None:

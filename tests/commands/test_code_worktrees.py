@@ -10,6 +10,8 @@ from scriptorium.worktrees.tickets import MERGE_MARK
 from tests.commands.code_cases import SUBMIT, assert_reopened, files
 from tests.support import Project, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _plan(project: Project, facts: Path) -> None:

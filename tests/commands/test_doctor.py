@@ -18,6 +18,8 @@ from scriptorium.reports.doctor import CheckResult
 from scriptorium.system import locks
 from tests.support import BUSY, PLAN, Project, Result, busy_pids, is_alive, write_script
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 case "$1 $2" in
 "--version "*) {version} ;;

@@ -11,6 +11,8 @@ import pytest
 from scriptorium.gate.results import RED_FOR
 from tests.support import PLAN, Project, busy_pids, gates, is_alive, until
 
+pytestmark = pytest.mark.slow
+
 COUNT = 'echo gate >>"$$FACTS/gates"'
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.commands.hooks_cases import EARLIER, HOOKS, NAMES, World, build, tree_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:

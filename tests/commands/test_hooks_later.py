@@ -13,6 +13,8 @@ import pytest
 
 from tests.commands.hooks_cases import EARLIER, FRONT_DOOR, HOOKS, NAMES, World, build, stand_in, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:

@@ -14,6 +14,8 @@ import pytest
 
 from tests.commands.hooks_cases import DEADLINE, NAMES, World, build, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:

@@ -12,6 +12,8 @@ from scriptorium.plan import store
 from scriptorium.planning.manager import known_tickets, write_tickets
 from tests.support import PLAN, Project, kept
 
+pytestmark = pytest.mark.slow
+
 COUNTS = 'echo "$SCRIPTORIUM_AREA" >> "$(dirname "$0")/runs"; '
 
 

@@ -12,6 +12,8 @@ from scriptorium.errors import ExitCode
 from tests.commands.merge_cases import BRANCH, COUNT, note, state
 from tests.support import BUSY, PLAN, Project, busy_pids, gates, is_alive, trailers, until, write_script
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _plan(project: Project, facts: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support import Project
+
+pytestmark = pytest.mark.slow
 
 WORK = 'echo "$SCRIPTORIUM_TICKET" >"$SCRIPTORIUM_TICKET"; scriptorium submit-pr done'
 

@@ -14,6 +14,8 @@ from scriptorium.project.workspace import Workspace
 from tests.commands.merge_cases import BRANCH, COUNT, note, state
 from tests.support import PLAN, Project, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _plan(project: Project, facts: Path) -> None:

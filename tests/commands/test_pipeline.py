@@ -10,6 +10,8 @@ import pytest
 
 from tests.support import PLAN, Project, Result
 
+pytestmark = pytest.mark.slow
+
 PIPELINE = "scriptorium assign | scriptorium code | scriptorium merge"
 
 

@@ -7,6 +7,8 @@ import pytest
 from tests.commands.plan_cases import ANSWER, DIFF, WRITES, hint, interrupt, prompt, refs, shell, worktree
 from tests.support import PLAN, Project, kept, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(project: Project) -> Project:

@@ -18,6 +18,8 @@ from tests.commands.plan_cases import (
 )
 from tests.support import Project, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(project: Project) -> Project:

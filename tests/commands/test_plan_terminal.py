@@ -16,6 +16,8 @@ from tests.commands.plan_cases import (
 )
 from tests.support import Project, kept, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(project: Project) -> Project:

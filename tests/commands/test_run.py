@@ -29,6 +29,8 @@ from scriptorium.system import watchdog
 from scriptorium.worktrees.tickets import TicketWorktree
 from tests.support import Project, Started, until, write_script
 
+pytestmark = pytest.mark.slow
+
 LINE = re.compile(r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\] \[(DEBUG|INFO|WARN|ERROR)\] .")
 WAITING = "[INFO] WAITING: no spec — run 'scriptorium plan'"
 SPEC = "# Tool\n\n- core: the core\n- extra: the extras\n"

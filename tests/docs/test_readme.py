@@ -20,6 +20,8 @@ from scriptorium.project import config, config_reader
 from tests.support import CHECKOUT, Project, write_script
 from tests.test_layers import LEVEL, SOURCE
 
+pytestmark = pytest.mark.slow
+
 README = (CHECKOUT / "README.md").read_text()
 DEADLINE = 60  # seconds
 
@@ -142,7 +144,8 @@ def test_make_test_runs_the_tests_without_integration(tmp_path: Path) -> None:
 def test_the_make_targets_that_it_names_exist() -> None:
     targets = re.findall(r"`make ([a-z-]+)`", section("Testing"))
     assert set(targets) == {
-        "test", "check", "integration-test", "integration-test-offline", "crash-test", "stress-test", "soak", "bench",
+        "test", "quick", "check", "integration-test", "integration-test-offline", "crash-test", "stress-test",
+        "soak", "bench",
     }  # fmt: skip
     makefile = (CHECKOUT / "Makefile").read_text()
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []

@@ -16,6 +16,8 @@ from tests.fuzz.fuzz_cases import QUEUE, STEERING, TICKETS
 from tests.fuzzing import fuzzed, mutated, texts
 from tests.support import PLAN, Project, quote
 
+pytestmark = pytest.mark.slow
+
 MODES = ("100644", "100755", "120000", "160000", "040000")
 PLACES = (
     "spec.md", "areas", "areas/core.md", "tickets", "tickets/open", "tickets/open/0001-a.md", "tickets/open/b.md",

@@ -16,6 +16,8 @@ from scriptorium.merge_queue.queue import process_next
 from tests.merge_queue.cases import MASTER, user_state, wait_message
 from tests.support import PLAN, Project, until, write_script
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _plan(project: Project, facts: Path) -> None:

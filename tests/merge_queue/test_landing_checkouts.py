@@ -17,6 +17,8 @@ from scriptorium.plan.store import PlanStore
 from tests.merge_queue.cases import killed
 from tests.support import PLAN, Project
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _plan(project: Project, facts: Path) -> None:

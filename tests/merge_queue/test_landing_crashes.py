@@ -12,6 +12,8 @@ from scriptorium.merge_queue import landing
 from tests.merge_queue.cases import begin_landing, killed
 from tests.support import Project
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _plan(project: Project, facts: Path) -> None:

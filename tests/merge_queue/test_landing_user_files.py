@@ -9,6 +9,8 @@ import pytest
 
 from tests.support import Project
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _plan(project: Project, facts: Path) -> None:

@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import figures
 from tests.support import CHECKOUT
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_cases_are_counted_for_the_page_of_reliability() -> None:

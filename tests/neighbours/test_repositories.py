@@ -12,6 +12,8 @@ from scriptorium.merge_queue.queue import process_next
 from tests.neighbours.cases import in_order, kept, lands, rescued, shell, show, submitted, tree, waits, worked_on
 from tests.support import Project
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _plan(project: Project) -> None:

@@ -12,6 +12,8 @@ from scriptorium.merge_queue.queue import process_next
 from tests.neighbours.cases import in_order, lands, rescued, shell, show, submitted, tree, waits, worked_on
 from tests.support import Project, write_script
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "how text looks": (
         "color.ui=always column.ui=always core.pager=false core.abbrev=4 core.quotePath=true core.commentChar=d "

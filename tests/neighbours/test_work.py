@@ -22,6 +22,8 @@ from scriptorium.plan.cause import Cause
 from tests.neighbours.cases import BRANCH, in_order, kept, lands, rescued, show, submitted, tree, worked_on
 from tests.support import Project, is_alive, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _plan(project: Project) -> None:

@@ -17,6 +17,8 @@ from scriptorium.merge_queue.queue import clean_up_after_crash, process_next
 from tests.neighbours.cases import BRANCH, git_dir, in_order, kept, lands, shell, show, submitted, waits, worked_on
 from tests.support import Project
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _plan(project: Project, caplog: pytest.LogCaptureFixture) -> None:

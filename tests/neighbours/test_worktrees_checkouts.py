@@ -20,6 +20,8 @@ from scriptorium.worktrees.tickets import TicketWorktree
 from tests.neighbours.cases import in_order, kept, lands, shell, show, submitted, waits, worked_on
 from tests.support import Project
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _plan(project: Project, caplog: pytest.LogCaptureFixture) -> None:

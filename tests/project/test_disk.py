@@ -11,6 +11,8 @@ from scriptorium.errors import ExitCode
 from scriptorium.project import disk
 from tests.support import Project, until
 
+pytestmark = pytest.mark.slow
+
 FULL = 10**8
 """More MiB than any disk has."""
 

@@ -15,6 +15,8 @@ from scriptorium.scheduler.driver import Driver
 from scriptorium.system import log
 from tests.support import Project, until
 
+pytestmark = pytest.mark.slow
+
 LONG = housekeeping.KEPT_SECONDS + 3600
 
 

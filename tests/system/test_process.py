@@ -19,6 +19,8 @@ from scriptorium.system.process import EndReason, Finished
 from scriptorium.system.watchdog import members
 from tests.support import BUSY, busy_pids, is_alive, until
 
+pytestmark = pytest.mark.slow
+
 NO_LIMITS = Limits(hard=0, no_output=0, no_progress=0)
 
 PARENT = """

@@ -16,8 +16,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support import PLAN, Project, write_script
 from tests.upgrade.reading import commits, has, lines, report, state
+
+pytestmark = pytest.mark.slow
 
 AGENT = r"""
 [ "$1" = exec ] || exit 0

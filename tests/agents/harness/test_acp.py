@@ -22,6 +22,8 @@ from scriptorium.system import process
 from scriptorium.system.limits import Limits
 from tests.support import CHECKOUT, PLAN, Project, is_alive, until
 
+pytestmark = pytest.mark.slow
+
 FAKE = (sys.executable, str(CHECKOUT / "tests" / "fake_acp_agent.py"))
 
 Run = Callable[..., Outcome]

@@ -26,6 +26,8 @@ from scriptorium.errors import ScriptoriumError
 from scriptorium.system import signals
 from tests.support import mcp_call, submit_pr
 
+pytestmark = pytest.mark.slow
+
 UNKNOWN_RUN = "this run is over or its token is unknown"
 TOOL_ERROR = "Error executing tool submit_pr: "  # put before every tool error by the mcp package
 
