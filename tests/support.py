@@ -139,6 +139,13 @@ class Project:
         self._has_plan = False
 
     @classmethod
+    def at(cls, root: Path) -> Project:
+        """Return a project whose repository is there already."""
+        project = cls.__new__(cls)
+        project._begin(root)
+        return project
+
+    @classmethod
     def copied(cls, root: Path) -> Project:
         """Return a project as ``Project(root)`` does, but by a copy, unless the test has configured git differently."""
         configured = {name for name in os.environ if name.startswith("GIT_")}
@@ -146,8 +153,7 @@ class Project:
         if configured != {"GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM"} or config != GITCONFIG:
             return cls(root)
         _template().write(root)
-        project = cls.__new__(cls)
-        project._begin(root)
+        project = cls.at(root)
         project.git("update-index", "--refresh")  # the index does not know the copied files
         return project
 

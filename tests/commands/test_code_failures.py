@@ -212,7 +212,7 @@ def test_an_agent_that_cannot_start_leaves_the_ticket_open_with_a_reason(project
 
     result = project.run("code", name)
 
-    why = f"cannot start '{agent}': it is no program for this machine, nor a script"
+    why = f"cannot start '{agent}': it is neither a script nor a program for this machine"
     assert (result.code, result.out) == (78, "")
     assert result.err.endswith(f"scriptorium: {why}\nhint: begin a script with a line such as '#!/bin/sh'\n")
     assert list(files(project)) == [f"tickets/open/{name}.md"]

@@ -22,8 +22,7 @@ def _plan(project: Project) -> None:
 
 def at(project: Project, root: Path) -> Project:
     """Return a project whose repository is elsewhere, made by a git command."""
-    other = object.__new__(Project)
-    other.root, other.started, other._has_plan = root, [], False
+    other = Project.at(root)
     exclude = Path(project.git("rev-parse", "--path-format=absolute", "--git-path", "info/exclude", cwd=root))
     exclude.parent.mkdir(exist_ok=True)
     exclude.write_text("scriptorium.json\n")
