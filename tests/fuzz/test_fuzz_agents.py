@@ -144,7 +144,7 @@ def test_whatever_an_agent_prints_forges_nothing(
     assert not STEERING.search(f"{reason} {report.error} {report.session}")
     assert not report.session.startswith("-")
 
-    ticket = read(body) or parse_ticket("0001-a", State.IN_PROGRESS, TICKETS[2])
+    ticket = read(body) or parse_ticket("0001-a", State.IN_PROGRESS, TICKETS[-1])
     change = transitions.reopen(EMPTY_PLAN, ticket, cause, reason, report.message, 99, outcome.trailers())
     _unforged(change, ticket, cause)
 
